@@ -1,0 +1,1 @@
+"""The service: the shell that touches the world, around a pure core."""

@@ -1,0 +1,295 @@
+"""Facts: past tense, about one dataset (or one named thing of the facility), stored and versioned.
+
+State is the fold of facts, and a replay only applies them: every decision that was taken (place here,
+retry then, give up) stands *in* the fact, so neither a changed policy nor a new version of tiltd can
+rewrite history.  ``VERSIONS`` gives the version written today; ``upcasters.py`` reads every older one.
+"""
+
+from __future__ import annotations
+
+from .model import (
+    Attempt,
+    Dataset,
+    Evidence,
+    Failure,
+    HoldCause,
+    Measured,
+    Notice,
+    Options,
+    Record,
+    RunEnd,
+    SeriesKind,
+    StopIntent,
+    TiltSeries,
+)
+
+
+class Fact(Record, tag_field="kind"):
+    """``at`` is when the daemon recorded it (epoch seconds, UTC)."""
+
+    at: float
+
+
+class DatasetFact(Fact):
+    """A fact about one dataset; the transition table is keyed on (state, type of fact)."""
+
+    dataset_id: str
+
+
+class DatasetFound(DatasetFact):
+    """A possible tilt series was met (``baseline``: it was there before tiltd, and is held).
+
+    ``run`` > 1 is an operator's rerun, with ``series`` known already: it starts READY.
+    """
+
+    feed: str
+    series_key: str
+    tilt_series_name: str
+    series_kind: SeriesKind
+    revision: int
+    run: int
+    labels: dict[str, str]
+    pipeline: str
+    options: Options
+    baseline: bool = False
+    by: str = ""
+
+
+class DatasetCompleted(DatasetFact):
+    """The evidence suffices (or the policy or an operator runs a partial series): ready to be placed.
+
+    ``last_change_at`` is when its files were last seen to change: the start of "last tilt to tomogram".
+    """
+
+    series: TiltSeries
+    evidence: tuple[Evidence, ...]
+    last_change_at: float
+    partial: bool = False
+
+
+class HoldPlaced(DatasetFact):
+    cause: HoldCause
+    origin: str
+    detail: str
+
+
+class HoldLifted(DatasetFact):
+    cause: HoldCause
+    by: str
+
+
+class PartialAccepted(DatasetFact):
+    """An operator wants this series run with the tilts it has."""
+
+    by: str
+
+
+class StopRequested(DatasetFact):
+    """An intent; only the proved end of the job changes the state."""
+
+    intent: StopIntent
+    by: str
+
+
+class SeriesImported(DatasetFact):
+    """The completed series was copied, verified, to storage that nodes see."""
+
+    path: str
+
+
+class Placed(DatasetFact):
+    """The decision and what it was made from.  Reserves scratch on every node of the placement."""
+
+    attempt: Attempt
+
+
+class JobAccepted(DatasetFact):
+    attempt_id: str
+    job_id: str
+
+
+class JobStarted(DatasetFact):
+    """The runner claimed the attempt (or the resource manager shows it running)."""
+
+    attempt_id: str
+    nodes: tuple[str, ...]
+    started_at: float
+
+
+class JobRequeued(DatasetFact):
+    """A running job went back to the queue (node failure, qrerun)."""
+
+    attempt_id: str
+
+
+class JobEnded(DatasetFact):
+    """The runner's own success marker was seen: results are staged, to be verified and published."""
+
+    attempt_id: str
+    end: RunEnd
+
+
+class AttemptRevoked(DatasetFact):
+    """The daemon won the rename: no runner can claim this attempt any more."""
+
+    attempt_id: str
+
+
+class AttemptFenced(DatasetFact):
+    """The claimant is out of reach for too long: it may not publish when it comes back."""
+
+    attempt_id: str
+
+
+class AttemptFailed(DatasetFact):
+    """A proved end without success, with the retry rule's decision.
+
+    ``retry_at`` is ``None`` when it gave up (the dataset FAILED); else not before that instant.
+    """
+
+    attempt_id: str
+    failure: Failure
+    retry_at: float | None
+    excluded_nodes: tuple[str, ...] = ()
+    changes: dict[str, float | str] = {}
+    end: RunEnd | None = None
+
+
+class AttemptStopped(DatasetFact):
+    """The attempt ended because a stop was requested: the dataset is CANCELLED, or READY for ``replace``."""
+
+    attempt_id: str
+    intent: StopIntent
+
+
+class ResultStranded(DatasetFact):
+    """The run succeeded but its result could not leave the node: a rescue attempt will move it."""
+
+    attempt_id: str
+    end: RunEnd
+    retry_at: float
+
+
+class ResultCollected(DatasetFact):
+    """Verified and published: the only way to DELIVERED."""
+
+    attempt_id: str
+    result_path: str
+    result_bytes: int
+    verdict: str
+    quality: dict[str, float]
+    measured: Measured
+    adopted: bool = False
+
+
+class DatasetRejected(DatasetFact):
+    """It can never run as it is (no pipeline takes it, no node could ever hold it)."""
+
+    failure: Failure
+
+
+class DatasetCancelled(DatasetFact):
+    """Withdrawn without a live attempt: by an operator, dropped by policy, or superseded."""
+
+    reason: str
+    by: str
+
+
+class DatasetRevived(DatasetFact):
+    """An operator's retry of a FAILED or CANCELLED dataset: its tries are counted afresh."""
+
+    by: str
+
+
+class DatasetAdopted(DatasetFact):
+    """The journal did not know it, but its job file did (journal lost or restored): taken over whole."""
+
+    record: Dataset
+
+
+class DatasetFinalized(DatasetFact):
+    """Terminal, and nothing is left to do for it: it leaves the working set."""
+
+
+class DatasetParked(DatasetFact):
+    """Held ``before_tiltd``: leaves the working set until an operator releases it."""
+
+
+class DatasetRecalled(DatasetFact):
+    """Back into the working set at an operator's word, from the journal's row."""
+
+    record: Dataset
+    by: str
+
+
+class ScratchReleased(Fact):
+    attempt_id: str
+    node: str
+
+
+class FeedMet(Fact):
+    """A feed's baseline was taken: what is new from here on is run."""
+
+    feed: str
+    reason: str
+
+
+class SeriesIgnored(Fact):
+    """Opened, and found to be no tilt series; remembered with its signature so it is not opened again."""
+
+    feed: str
+    series_key: str
+    reason: str
+    detail: str
+    stat_signature: str
+
+
+class PolicyAdopted(Fact):
+    version: str
+    reason: str
+
+
+class BreakerOpened(Fact):
+    """``scope`` is ``node:NAME``, ``feed:NAME``, ``pipeline:NAME`` or ``destination:PATH``."""
+
+    scope: str
+    failure_class: str
+    detail: str
+
+
+class BreakerProbed(Fact):
+    scope: str
+    dataset_id: str
+
+
+class BreakerClosed(Fact):
+    scope: str
+    by: str
+
+
+class NoticeDue(Fact):
+    notice: Notice
+
+
+class NoticeSent(Fact):
+    notice_id: str
+
+
+def _leaves(base: type[Fact]) -> list[type[Fact]]:
+    found: list[type[Fact]] = []
+    for child in base.__subclasses__():
+        found += _leaves(child)
+        if child is not DatasetFact:
+            found.append(child)
+    return found
+
+
+FACTS: dict[str, type[Fact]] = {fact.__name__: fact for fact in _leaves(Fact)}
+"""Every kind of fact by its name, as stored."""
+
+DATASET_FACTS: dict[str, type[DatasetFact]] = {
+    name: fact for name, fact in FACTS.items() if issubclass(fact, DatasetFact)
+}
+
+VERSIONS: dict[str, int] = dict.fromkeys(FACTS, 1)
+"""The version of each kind as written today; raise it together with an upcaster from the one before."""

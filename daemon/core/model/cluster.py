@@ -1,0 +1,90 @@
+"""Nodes, placements and reservations: where a job can run and what it takes there."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from .series import Record
+
+NodeState = Literal["free", "busy", "offline", "down", "unknown"]
+UnblockedBy = Literal["node", "limit", "time", "destination", "server", "policy", "operator"]
+
+
+class NodeInfo(Record):
+    """A node as the resource manager describes it.  ``observed_at`` is the node's own time stamp."""
+
+    name: str
+    state: NodeState
+    cores: int
+    cores_free: int
+    memory_bytes: int
+    scratch_total_bytes: int
+    scratch_free_bytes: int
+    scratch_path: str
+    observed_at: float
+    gpus: int = 0
+    properties: tuple[str, ...] = ()
+
+
+class ResourceRequest(Record):
+    """What a pipeline wants for one series, before the policy and the nodes have had their say.
+
+    ``walltime_seconds`` is for ``cores`` cores as asked.  ``scratch_bytes`` is the peak in the job's
+    scratch folder, input copy included; ``result_bytes`` what arrives at the destination.
+    """
+
+    nodes: int = 1
+    cores: int = 4
+    threads: int = 4
+    memory_bytes: int = 0
+    scratch_bytes: int = 0
+    result_bytes: int = 0
+    walltime_seconds: float = 0.0
+    properties: tuple[str, ...] = ()
+    queue: str = ""
+
+
+class Placement(Record):
+    """The decision: where and with what a series runs.  ``cores`` is per node."""
+
+    nodes: tuple[str, ...]
+    cores: int
+    threads: int
+    memory_bytes: int
+    scratch_bytes: int
+    walltime_seconds: float
+    queue: str
+    rule: str
+    policy_version: str
+
+
+class Unplaceable(Record):
+    """No node now: how many nodes each reason rejected, and which event could change that.
+
+    ``best_effort_node`` is the node that comes closest: the one an aged head of the queue waits for.
+    ``permanent`` means that no known node could ever take it, even empty.
+    """
+
+    rejected: dict[str, int]
+    unblocked_by: tuple[UnblockedBy, ...]
+    best_effort_node: str = ""
+    permanent: bool = False
+    detail: str = ""
+
+
+class Reservation(Record):
+    """Scratch booked for one attempt on one node; it outlives its dataset.
+
+    ``cores`` and ``memory_bytes`` are booked beside it, for resource managers without a queue of their own.
+    ``materialised_bytes`` is what the runner's ballast and files already take, so that it is already
+    missing from the node's observed free bytes once the node was observed after ``materialised_at``.
+    """
+
+    attempt_id: str
+    node: str
+    reserved_bytes: int
+    cores: int
+    memory_bytes: int
+    reserved_at: float
+    materialised_bytes: int = 0
+    materialised_at: float = 0.0

@@ -1,0 +1,222 @@
+"""Jobs: what is asked of a resource manager, and what comes back from it and from the runner."""
+
+from __future__ import annotations
+
+import enum
+from typing import Literal
+
+from .series import Problem, Record
+
+Options = dict[str, str | int | float | bool]
+"""Parameters of a pipeline, merged by the shell from feed, policy and operator; recorded in the fact."""
+
+FailureClass = Literal[
+    "input",
+    "config",
+    "environment",
+    "node",
+    "transient",
+    "licence",
+    "scratch",
+    "memory",
+    "walltime",
+    "killed",
+    "lost",
+    "program",
+    "destination",
+    "submit",
+]
+"""Why an attempt failed, coarse enough to count and to hang a retry rule on."""
+
+
+RunOutcome = Literal[
+    "success", "failed", "scratch_short", "input_changed", "stranded", "fenced", "terminated", "lost_claim"
+]
+
+
+class JobState(enum.StrEnum):
+    """A job's state as observed, never inferred (Torque's letters in brackets)."""
+
+    QUEUED = "queued"  # Q W T
+    HELD = "held"  # H
+    RUNNING = "running"  # R E
+    SUSPENDED = "suspended"  # S
+    COMPLETED = "completed"  # C
+    UNKNOWN = "unknown"
+
+
+class Failure(Record):
+    """One attempt's end that was no success.
+
+    ``spent`` is false for ends that do not count as a try: scratch too short on the node (exit 75),
+    input changed underneath, lost the claim.  ``remedy`` says what to do, in words.
+    """
+
+    failure_class: FailureClass
+    reason: str
+    detail: str
+    remedy: str = ""
+    spent: bool = True
+    exit_status: int | None = None
+    change: dict[str, float | str] = {}
+
+
+class Job(Record):
+    """A job of ours as the resource manager lists it."""
+
+    job_id: str
+    job_name: str
+    owner: str
+    state: JobState
+    queue: str = ""
+    exec_host: tuple[str, ...] = ()
+    exit_status: int | None = None
+    comment: str = ""
+    submitted_at: float | None = None
+    started_at: float | None = None
+    ended_at: float | None = None
+    native_state: str = ""
+    start_count: int = 0
+
+
+class JobSpec(Record):
+    """All that a resource manager needs to start one attempt; the work itself is in the job file.
+
+    The command is ``python3 RUNNER_PATH ATTEMPT_FOLDER`` and nothing else: no name of a dataset, no
+    option and no environment of the pipeline ever meets a command line or a shell.
+    """
+
+    attempt_id: str
+    job_name: str
+    runner_path: str
+    attempt_folder: str
+    nodes: tuple[str, ...]
+    cores: int
+    threads: int
+    memory_bytes: int
+    scratch_bytes: int
+    walltime_seconds: float
+    queue: str = ""
+
+
+class ProgressPattern(Record):
+    """How the runner follows a step: a regular expression over a line of its output.
+
+    Named groups used: ``step`` (a new step has begun), ``done`` and ``total`` (numbers), ``seconds``.
+    """
+
+    pattern: str
+
+
+class Step(Record):
+    """One program of a job.  ``argv`` may use ``{scratch}``, ``{input}``, ``{output}``, ``{cores}``,
+    ``{threads}`` and ``{python}``; the runner fills them in as whole substrings, without any shell."""
+
+    name: str
+    argv: tuple[str, ...]
+    environment: dict[str, str] = {}
+    patterns: tuple[ProgressPattern, ...] = ()
+
+
+class JobFile(Record):
+    """A small text file that the runner writes into the job's input folder before the first step."""
+
+    name: str
+    text: str
+
+
+class ExpectedResult(Record):
+    """A file that must exist in ``{output}`` after the last step.
+
+    ``image_size`` (nx, ny, nz) and ``mode`` are checked against its MRC header when given.
+    """
+
+    name: str
+    min_bytes: int = 1
+    image_size: tuple[int, int, int] | None = None
+    mode: int | None = None
+
+
+class JobSteps(Record):
+    """A pipeline's whole answer for one placement."""
+
+    steps: tuple[Step, ...]
+    files: tuple[JobFile, ...] = ()
+    results: tuple[ExpectedResult, ...] = ()
+
+
+class Measured(Record):
+    """What the runner measured of one attempt; seconds and bytes."""
+
+    stage_in_seconds: float = 0.0
+    run_seconds: float = 0.0
+    stage_out_seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    peak_memory_bytes: int = 0
+    peak_scratch_bytes: int = 0
+    step_seconds: dict[str, float] = {}
+
+
+class RunEnd(Record):
+    """The last record that a runner appends to its ``end`` file.
+
+    ``success`` is the only final outcome; every other is a hint until the job's end is proved
+    (a requeue ends a runner with TERM and starts it again).  ``stranded`` is a success whose results
+    could not be staged out: they stay at ``stranded_path`` on ``node``.
+    """
+
+    job_id: str
+    nonce: str
+    outcome: RunOutcome
+    ended_at: float
+    node: str
+    exit_status: int | None = None
+    reason: str = ""
+    detail: str = ""
+    step: str = ""
+    log_tail: tuple[str, ...] = ()
+    stranded_path: str = ""
+    stranded_bytes: int = 0
+    figures: dict[str, float] = {}
+    measured: Measured = Measured()
+
+
+class Progress(Record):
+    """The newest line of a runner's ``progress`` file."""
+
+    phase: str
+    at: float
+    node: str = ""
+    step: str = ""
+    done: float = 0.0
+    total: float = 0.0
+    scratch_bytes: int = 0
+    peak_memory_bytes: int = 0
+
+
+class Outcome(Record):
+    """What a pipeline judges: the proved end of an attempt."""
+
+    end: RunEnd
+    step_names: tuple[str, ...] = ()
+
+
+class Verdict(Record):
+    """A pipeline's judgement.  ``good`` and ``doubtful`` are delivered; ``bad`` is delivered nowhere and
+    held for a person; ``failed`` goes to the retry rule."""
+
+    verdict: Literal["good", "doubtful", "bad", "failed"]
+    quality: dict[str, float] = {}
+    problems: tuple[Problem, ...] = ()
+    failure: Failure | None = None
+
+
+class Notice(Record):
+    """One thing that a person should hear of, once."""
+
+    notice_id: str
+    event: str
+    summary: str
+    dataset_id: str = ""
+    project: str = ""
+    due_at: float = 0.0

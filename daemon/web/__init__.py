@@ -1,0 +1,1 @@
+"""HTTP: the command socket, /metrics and health."""
