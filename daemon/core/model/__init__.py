@@ -48,6 +48,7 @@ from .policy import (
     Policy,
     ResourcePolicy,
     RetryPolicy,
+    SizeStep,
     Steps,
 )
 from .series import (
@@ -104,6 +105,7 @@ __all__ = [
     "RunEnd",
     "SeriesKind",
     "Sighting",
+    "SizeStep",
     "State",
     "Step",
     "Steps",

@@ -10,19 +10,33 @@ from typing import Literal
 from .series import Record
 
 
+class SizeStep(Record):
+    """Beyond ``above_bytes`` the base is ``value``."""
+
+    above_bytes: int
+    value: float
+
+
 class Steps(Record):
     """A value that grows with the size of a dataset: data, not code.
 
     value = base + per_gb * GB, at least ``min``, at most ``max`` (``None``: no bound).  1 GB = 1e9 bytes.
+    ``table`` replaces ``base`` for larger series: the last row whose ``above_bytes`` the size exceeds counts
+    (rows ascend).  Cost grows with the rows of the table, a handful.
     """
 
     base: float
     per_gb: float = 0.0
     min: float | None = None
     max: float | None = None
+    table: tuple[SizeStep, ...] = ()
 
     def at(self, size_bytes: float) -> float:
-        value = self.base + self.per_gb * size_bytes / 1e9
+        base = self.base
+        for step in self.table:
+            if size_bytes > step.above_bytes:
+                base = step.value
+        value = base + self.per_gb * size_bytes / 1e9
         if self.min is not None:
             value = max(self.min, value)
         if self.max is not None:
@@ -45,11 +59,32 @@ class CompletenessPolicy(Record):
 
 
 class ResourcePolicy(Record):
-    """What one job takes; a factor or floor on what the pipeline asks."""
+    """What one job takes; a factor or floor on what the pipeline asks.
+
+    ``*_by_size`` (bytes, seconds) speak only where neither the pipeline nor, for walltime, the history has
+    an answer.  ``rule`` is the name that a placement records.
+    """
 
     nodes: int = 1
-    cores: Steps = Steps(base=4.0)
-    threads: Steps = Steps(base=4.0)
+    cores: Steps = Steps(
+        base=4.0,
+        table=(
+            SizeStep(above_bytes=4_000_000_000, value=6.0),
+            SizeStep(above_bytes=8_000_000_000, value=8.0),
+        ),
+    )
+    threads: Steps = Steps(
+        base=4.0,
+        table=(
+            SizeStep(above_bytes=4_000_000_000, value=6.0),
+            SizeStep(above_bytes=8_000_000_000, value=8.0),
+        ),
+    )
+    memory_by_size: Steps = Steps(base=1e9, per_gb=1.4e9)
+    scratch_by_size: Steps = Steps(base=1e9, per_gb=21e9)
+    walltime_by_size: Steps = Steps(base=60.0, per_gb=125.0)
+    queue: str = ""
+    rule: str = "default"
     memory_bytes_min: int = 0
     memory_factor: float = 1.0
     scratch_bytes_min: int = 0
@@ -78,6 +113,8 @@ class RetryPolicy(Record):
     other_node: tuple[str, ...] = ("node", "environment", "scratch", "killed", "lost")
     memory_factor: float = 1.5
     walltime_factor: float = 2.0
+    more_memory: tuple[str, ...] = ("memory",)
+    more_walltime: tuple[str, ...] = ("walltime",)
 
 
 class PlacementPolicy(Record):
@@ -87,7 +124,12 @@ class PlacementPolicy(Record):
     aged_seconds: float = 1800.0
     node_stale_seconds: float = 300.0
     properties: tuple[str, ...] = ()
-    weights: dict[str, float] = {}
+    weights: dict[str, float] = {
+        "asked_cores": 4.0,
+        "pack_cores": 2.0,
+        "scratch_fit": 1.0,
+        "spare_properties": 1.0,
+    }
 
 
 class BreakerPolicy(Record):
