@@ -11,7 +11,8 @@ UnblockedBy = Literal["node", "limit", "time", "destination", "server", "policy"
 
 
 class NodeInfo(Record):
-    """A node as the resource manager describes it.  ``observed_at`` is the node's own time stamp."""
+    """A node as the resource manager describes it.  ``observed_at`` is the node's own time stamp;
+    ``comment`` says in a sentence why it is not usable, where that is known."""
 
     name: str
     state: NodeState
@@ -24,6 +25,7 @@ class NodeInfo(Record):
     observed_at: float
     gpus: int = 0
     properties: tuple[str, ...] = ()
+    comment: str = ""
 
 
 class ResourceRequest(Record):
