@@ -59,7 +59,7 @@ check: .venv/.develops
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	PYTHONPATH=tests/_path $(BIN)/lint-imports
+	PYTHONPATH=tests/_path $(BIN)/lint-imports --no-logo
 
 format: .venv/.develops
 	$(BIN)/ruff check --fix .
