@@ -1,0 +1,255 @@
+"""tiltd.toml -> Settings.  Every fault of the file is told at once, each with its line and key.
+
+Values of size are bytes (``"200MB"`` in the file), spans are seconds, modes are octal strings.  Folders are
+absolute.  A table that bears the name of a plugin in use is that plugin's own and is handed to it as it is.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pydantic
+import tomli
+from pydantic import BeforeValidator, ConfigDict, Field
+
+from tiltd.daemon.config_checks import cross_checks
+from tiltd.daemon.config_faults import Fault, sentences, syntax_sentence
+from tiltd.policy.units import parse_bytes
+
+MAX_FILE_BYTES = 1_000_000
+
+
+class ConfigError(Exception):
+    """A tiltd.toml that cannot be used.  ``sentences`` has one ``FILE:LINE: key: sentence`` per fault."""
+
+    def __init__(self, sentences: list[str]) -> None:
+        super().__init__("\n".join(sentences))
+        self.sentences = sentences
+
+
+def _folder(value: object) -> object:
+    if isinstance(value, Path):
+        value = str(value)
+    if not isinstance(value, str):
+        raise ValueError("must be a path in quotes")
+    if "\0" in value or not value.startswith("/"):
+        raise ValueError(f"must be an absolute path (it begins with '/'), not {value!r}")
+    return Path(os.path.normpath(value))
+
+
+def _optional_folder(value: object) -> object:
+    return None if value in ("", None) else _folder(value)
+
+
+def _mode(value: object) -> object:
+    if isinstance(value, str) and re.fullmatch(r"0?[0-7]{3}", value):
+        return int(value, 8)
+    raise ValueError('must be three octal digits in quotes, for example "0755"')
+
+
+def _bytes(value: object) -> object:
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise ValueError('must be a size such as "200MB"')
+    return parse_bytes(value)
+
+
+def _feed_name(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", value):
+        raise ValueError("must be 1 to 64 of the characters A-Z a-z 0-9 _ -")
+    return value
+
+
+def _address(value: str) -> str:
+    try:
+        ipaddress.ip_address(value)
+    except ValueError:
+        raise ValueError("must be an IP address, for example 127.0.0.1") from None
+    return value
+
+
+Folder = Annotated[Path, BeforeValidator(_folder)]
+OptionalFolder = Annotated[Path | None, BeforeValidator(_optional_folder)]
+Mode = Annotated[int, BeforeValidator(_mode)]
+Bytes = Annotated[int, BeforeValidator(_bytes)]
+Seconds = Annotated[float, Field(ge=0.05, le=86400.0, allow_inf_nan=False)]
+
+
+class _Section(pydantic.BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=False)
+
+
+class ListenSettings(_Section):
+    """``address`` and ``port`` serve reading only; ``socket`` (default ``state_dir/tiltd.sock``) everything.
+    Port 0 opens no TCP port."""
+
+    address: Annotated[str, pydantic.AfterValidator(_address)] = "127.0.0.1"
+    port: int = Field(default=9178, ge=0, le=65535)
+    socket: OptionalFolder = None
+
+
+class FeedSettings(_Section):
+    """One incoming folder.  ``node_path`` is where nodes see it (``path`` when not given); ``import_dir``
+    (``import`` in the file) is a folder that nodes see, to which completed series are copied first."""
+
+    name: Annotated[str, pydantic.AfterValidator(_feed_name)]
+    path: Folder
+    detector: str = "serialem"
+    pipeline: str = "wbp"
+    destination: str
+    labels: dict[str, str] = {}
+    pattern: str = "{project}/{session}"
+    node_path: OptionalFolder = None
+    import_dir: OptionalFolder = Field(default=None, alias="import")
+    import_bytes_per_second: Bytes = 200_000_000
+    options: dict[str, str | int | float | bool] = {}
+    scan_seconds: Seconds = 15.0
+    inotify: bool = True
+
+    @property
+    def path_on_nodes(self) -> Path:
+        return self.node_path or self.path
+
+
+class PublishSettings(_Section):
+    """Modes and group of published results; ``group`` empty leaves the group as it is."""
+
+    dir_mode: Mode = 0o755
+    file_mode: Mode = 0o644
+    group: str = ""
+    verify: Literal["full", "sizes"] = "full"
+
+
+class PollSettings(_Section):
+    """How often the world is looked at, in seconds."""
+
+    jobs_seconds: Seconds = 2.0
+    nodes_seconds: Seconds = 15.0
+    spool_seconds: Seconds = 0.5
+
+
+class LogSettings(_Section):
+    format: Literal["console", "json"] = "console"
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class Settings(_Section):
+    """The whole of tiltd.toml, validated.  ``tables`` are the plugins' own tables by plugin name."""
+
+    state_dir: Folder = Path("/var/lib/tiltd")
+    spool_path: OptionalFolder = Field(default=None, alias="spool_dir")
+    resource_manager: str = "local"
+    policy_file: OptionalFolder = None
+    listen: ListenSettings = ListenSettings()
+    feeds: list[FeedSettings] = Field(default=[], alias="feed")
+    publish: PublishSettings = PublishSettings()
+    poll: PollSettings = PollSettings()
+    log: LogSettings = LogSettings()
+    tables: dict[str, dict[str, Any]] = {}
+    source: OptionalFolder = None
+
+    @property
+    def spool_dir(self) -> Path:
+        return self.spool_path or self.state_dir / "spool"
+
+    @property
+    def socket(self) -> Path:
+        return self.listen.socket or self.state_dir / "tiltd.sock"
+
+    @property
+    def journal(self) -> Path:
+        return self.state_dir / "journal.sqlite"
+
+    @property
+    def local(self) -> dict[str, Any]:
+        """The ``[local]`` table, for the resource manager ``local``."""
+        return self.table("local")
+
+    def table(self, plugin: str) -> dict[str, Any]:
+        """The plugin's own table as written, or an empty one."""
+        return self.tables.get(plugin, {})
+
+    def feed(self, name: str) -> FeedSettings:
+        """Raises KeyError for a feed that is not configured (any more)."""
+        return next((feed for feed in self.feeds if feed.name == name), None) or _no_feed(name)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Settings:
+        """Read and check a tiltd.toml.  Raises ConfigError with all its faults."""
+        path = Path(path)
+        text = _text(path)
+        try:
+            raw = tomli.loads(text)
+        except tomli.TOMLDecodeError as error:
+            raise ConfigError([syntax_sentence(path.name, error)]) from None
+        faults, settings = _judged(raw, path)
+        if faults or settings is None:
+            raise ConfigError(sentences(path.name, text, faults, known_keys()))
+        return settings
+
+
+def _no_feed(name: str) -> FeedSettings:
+    raise KeyError(name)
+
+
+def _text(path: Path) -> str:
+    try:
+        with open(path, "rb") as file:
+            content = file.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise ConfigError([f"{path}: cannot be read: {error.strerror}"]) from None
+    if len(content) > MAX_FILE_BYTES:
+        raise ConfigError([f"{path}: is larger than {MAX_FILE_BYTES} bytes, so it is no tiltd.toml"])
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ConfigError([f"{path.name}:{line}: is not UTF-8 text; save it as UTF-8"]) from None
+
+
+def _judged(raw: Mapping[str, Any], path: Path) -> tuple[list[Fault], Settings | None]:
+    own = {name: table for name, table in raw.items() if name in _plugin_names(raw)}
+    rest = {name: value for name, value in raw.items() if name not in own}
+    faults = [
+        Fault((name,), "is a plugin's own and must be a table")
+        for name in own
+        if not isinstance(own[name], dict)
+    ]
+    faults += [Fault((name,), "unknown key") for name in ("tables", "source") if name in rest]
+    try:
+        own = {name: table for name, table in own.items() if isinstance(table, dict)}
+        source = path.absolute()
+        settings = Settings.model_validate(rest | {"tables": own, "source": source})
+    except pydantic.ValidationError as error:
+        settings = None
+        faults += [Fault.from_pydantic(detail) for detail in error.errors()]
+    return faults + cross_checks(raw), settings
+
+
+def known_keys() -> dict[str, list[str]]:
+    """The keys of each section, by its dotted name ("" is the top level)."""
+    sections: dict[str, type[_Section]] = {"": Settings, "feed": FeedSettings}
+    for name, field in Settings.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, _Section):
+            sections[name] = field.annotation
+    found = {
+        section: [field.alias or name for name, field in model.model_fields.items()]
+        for section, model in sections.items()
+    }
+    found[""] = [key for key in found[""] if key not in ("tables", "source")] + ["local"]
+    return found
+
+
+def _plugin_names(raw: Mapping[str, Any]) -> set[str]:
+    """Names of top-level tables that belong to plugins: those in use, and ``local``."""
+    reserved = {field.alias or name for name, field in Settings.model_fields.items()}
+    named = {"local", raw.get("resource_manager")}
+    feeds = raw.get("feed")
+    for feed in feeds if isinstance(feeds, list) else []:
+        if isinstance(feed, dict):
+            named |= {value for key in ("detector", "pipeline") if isinstance(value := feed.get(key), str)}
+    return {name for name in named if isinstance(name, str)} - reserved
