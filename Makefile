@@ -9,13 +9,14 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 PYTEST_ARGS ?= -n auto --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check format bench dist install clean
+.PHONY: help venv demo test check format docs bench dist install clean
 
 help:
 	@echo 'make demo      a synthetic microscope, tiltd, and tomograms, on this machine (under 3 minutes)'
 	@echo 'make test      all tests, in parallel (PYTEST_ARGS="tests/core -x" for some of them)'
 	@echo 'make check     lint, formatting, types and layers'
 	@echo 'make format    rewrite the formatting that `make check` asks for'
+	@echo 'make docs      draw again what the documentation draws from the code'
 	@echo 'make bench     the figures of speed and memory that the project promises'
 	@echo 'make dist      wheel and source distribution into dist/'
 	@echo 'make install   tiltd into a folder of its own: PREFIX=$(PREFIX)'
@@ -64,6 +65,9 @@ check: .venv/.develops
 format: .venv/.develops
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: .venv/.develops
+	$(BIN)/python docs/draw_states.py
 
 # Every file is a program that prints its figures and exits 1 if one is missed; all run, then the verdict.
 bench: .venv/.develops
