@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+import msgspec
+
 from .series import Record
 
 
@@ -124,12 +126,14 @@ class PlacementPolicy(Record):
     aged_seconds: float = 1800.0
     node_stale_seconds: float = 300.0
     properties: tuple[str, ...] = ()
-    weights: dict[str, float] = {
-        "asked_cores": 4.0,
-        "pack_cores": 2.0,
-        "scratch_fit": 1.0,
-        "spare_properties": 1.0,
-    }
+    weights: dict[str, float] = msgspec.field(
+        default_factory=lambda: {
+            "asked_cores": 4.0,
+            "pack_cores": 2.0,
+            "scratch_fit": 1.0,
+            "spare_properties": 1.0,
+        }
+    )
 
 
 class BreakerPolicy(Record):
