@@ -149,17 +149,36 @@ def is_open(breakers: Breakers, scope: str) -> bool:
     return breaker is not None and breaker.opened_at is not None
 
 
+def reason(breakers: Breakers, scope: str) -> str:
+    """Why it is open, as a sentence's end; "" when it is not."""
+    breaker = breakers.by_scope.get(scope)
+    if breaker is None or breaker.opened_at is None:
+        return ""
+    count = len({mark.series for mark in breaker.marks if mark.failure_class == breaker.failure_class})
+    probing = f"; {breaker.probing} probes it" if breaker.probing else ""
+    return f"{breaker.failure_class} failures of {count} series{probing}"
+
+
+def blocked_nodes(breakers: Breakers, now: float, policy: BreakerPolicy) -> frozenset[str]:
+    """Names of the nodes that nothing may be placed on now."""
+    return frozenset(
+        scope[5:]
+        for scope in breakers.by_scope
+        if scope.startswith("node:") and blocks(breakers, scope, now, policy)
+    )
+
+
 def open_scopes(breakers: Breakers) -> tuple[str, ...]:
     return tuple(sorted(scope for scope in breakers.by_scope if is_open(breakers, scope)))
 
 
 def probe_due(breakers: Breakers, scope: str, now: float, policy: BreakerPolicy) -> bool:
     """May one dataset be let through now?  Only one at a time."""
-    due_at = probe_due_at(breakers, scope, policy)
+    due_at = next_probe_at(breakers, scope, policy)
     return due_at is not None and now >= due_at
 
 
-def probe_due_at(breakers: Breakers, scope: str, policy: BreakerPolicy) -> float | None:
+def next_probe_at(breakers: Breakers, scope: str, policy: BreakerPolicy) -> float | None:
     """When the next probe may start; ``None`` when it is not open, or one is probing already."""
     breaker = breakers.by_scope.get(scope)
     if breaker is None or breaker.opened_at is None or breaker.probing:

@@ -1,0 +1,193 @@
+"""Where does this series run?  (request, nodes, free, policy) -> Placement | Unplaceable.
+
+    request --shape.py--> shaped request --filters.py--> nodes that fit --scores.py--> the best of them
+
+Deterministic: the same question has the same answer, ties go to the lower node name.  One node costs about
+a microsecond and a half (eight filters, four scores); the decision grows linearly with the nodes, and is
+measured by ``tests/benchmarks/bench_place.py``.  The core asks :func:`fits` about the one node that woke a
+waiting bucket, and :func:`place` only for what is new.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from tiltd.daemon.core.ledger import Free
+from tiltd.daemon.core.model import NodeInfo, Placement, Policy, ResourceRequest, Unplaceable
+
+from .filters import CAPACITY, FILTERS, UP, Terms, cores_on, empty, first_reason
+from .scores import total
+from .shape import on_cores, shape
+from .units import show_bytes
+
+__all__ = ["FreeOf", "fits", "on", "place", "shape", "still_excluded"]
+
+FreeOf = Callable[[NodeInfo], Free]
+"""What a node could still give (cores, memory, scratch), the policy's scratch margin already taken off."""
+
+Excluded = Mapping[str, str] | Iterable[str]
+"""Nodes that must not be taken: node -> the reason to be counted, or names alone (reason "excluded")."""
+
+
+def place(
+    request: ResourceRequest,
+    nodes: Iterable[NodeInfo],
+    free: FreeOf,
+    policy: Policy,
+    *,
+    excluded: Excluded = (),
+    only_node: str = "",
+    now: float | None = None,
+) -> Placement | Unplaceable:
+    """Decide for one shaped request (see :func:`tiltd.policy.shape.shape`).
+
+    ``excluded`` holds strictly, whatever ``nodes`` are given: soften what a retry excluded by
+    :func:`still_excluded` beforehand.  ``only_node`` names the one node that will do.  ``now`` of ``None``
+    leaves staleness out.  ``permanent`` in the answer is about the ``nodes`` given.
+    """
+    nodes = tuple(nodes)
+    terms = _terms(policy, excluded, only_node, now)
+    rejected: dict[str, int] = {}
+    fitting: list[tuple[float, str, NodeInfo]] = []
+    weights = policy.placement.weights
+    for node in nodes:
+        left = free(node)
+        if reason := first_reason(FILTERS, request, node, left, terms):
+            rejected[reason] = rejected.get(reason, 0) + 1
+        else:
+            fitting.append((-total(request, node, left, weights), node.name, node))
+    if len(fitting) >= request.nodes:
+        best = sorted(fitting, key=lambda scored: scored[:2])[: request.nodes]
+        return on(request, [node for _, _, node in best], policy)
+    if fitting:
+        rejected["too_few_nodes"] = len(fitting)
+    return _unplaceable(request, nodes, free, terms, rejected)
+
+
+def fits(
+    request: ResourceRequest,
+    node: NodeInfo,
+    free: Free,
+    policy: Policy,
+    *,
+    excluded: Excluded = (),
+    only_node: str = "",
+    now: float | None = None,
+) -> str:
+    """ "" if this one node can take the shaped request now, else the reason.  Constant cost.
+
+    Arguments as in :func:`place`.
+    """
+    return first_reason(FILTERS, request, node, free, _terms(policy, excluded, only_node, now))
+
+
+def on(request: ResourceRequest, nodes: Sequence[NodeInfo], policy: Policy) -> Placement:
+    """The placement on exactly these nodes, cores and threads clamped to the smallest of them.
+
+    With fewer cores than asked the walltime is stretched by :data:`tiltd.policy.shape.CORES_EXPONENT`.
+    """
+    cores = min(cores_on(request, node) for node in nodes)
+    walltime = on_cores(request.walltime_seconds, request.cores, cores)
+    return Placement(
+        nodes=tuple(sorted(node.name for node in nodes)),
+        cores=cores,
+        threads=min(request.threads, *(node.cores for node in nodes)),
+        memory_bytes=request.memory_bytes,
+        scratch_bytes=request.scratch_bytes,
+        walltime_seconds=min(walltime, max(policy.resources.walltime_seconds_max, request.walltime_seconds)),
+        queue=request.queue,
+        rule=policy.resources.rule,
+        policy_version=policy.version,
+    )
+
+
+def still_excluded(
+    request: ResourceRequest, nodes: Iterable[NodeInfo], policy: Policy, excluded_nodes: Iterable[str]
+) -> frozenset[str]:
+    """The exclusions that hold: all of them, or none when no other node that is up could ever take it.
+
+    "Try another node" must not stop a series for good where there is only one node that can run it.
+    """
+    excluded = frozenset(excluded_nodes)
+    if not excluded:
+        return excluded
+    terms = _terms(policy, (), "", None)
+    others = (node for node in nodes if node.name not in excluded and node.state in UP)
+    return excluded if any(_could(request, node, terms) for node in others) else frozenset()
+
+
+def _terms(policy: Policy, excluded: Excluded, only_node: str, now: float | None) -> Terms:
+    return Terms(
+        excluded=excluded if isinstance(excluded, Mapping) else dict.fromkeys(excluded, "excluded"),
+        only_node=only_node,
+        now=now,
+        stale_seconds=policy.placement.node_stale_seconds,
+        margin_bytes=policy.placement.scratch_margin_bytes,
+    )
+
+
+def _could(request: ResourceRequest, node: NodeInfo, terms: Terms) -> bool:
+    """Could the node take it if nothing else ran there?"""
+    return not first_reason(CAPACITY, request, node, empty(node, terms), terms)
+
+
+def _untold(node: NodeInfo) -> bool:
+    """A node out of reach that never told what it has: nothing follows from its zeros."""
+    return node.state not in UP and (node.cores < 1 or node.scratch_total_bytes <= 0)
+
+
+def _unplaceable(
+    request: ResourceRequest,
+    nodes: tuple[NodeInfo, ...],
+    free: FreeOf,
+    terms: Terms,
+    rejected: dict[str, int],
+) -> Unplaceable:
+    capable = [node for node in nodes if _could(request, node, terms) or _untold(node)]
+    permanent = bool(nodes) and not terms.only_node and len(capable) < request.nodes
+    reachable = [node for node in capable if node.state in UP and node.name not in terms.excluded]
+    closest = min(((_shortage(request, node, free(node)), node.name) for node in reachable), default=None)
+    return Unplaceable(
+        rejected=rejected,
+        unblocked_by=("node", "policy") if permanent else ("node",),
+        best_effort_node=closest[1] if closest is not None else "",
+        permanent=permanent,
+        detail=_detail(request, nodes, terms, permanent, rejected),
+    )
+
+
+def _shortage(request: ResourceRequest, node: NodeInfo, free: Free) -> float:
+    """How far the node is from taking it: the largest lack, as a share of what is asked."""
+    lacks = (
+        (cores_on(request, node), free.cores),
+        (request.memory_bytes if node.memory_bytes else 0, free.memory_bytes),
+        (request.scratch_bytes, free.scratch_bytes),
+    )
+    return max((asked - left) / asked if asked > left and asked else 0.0 for asked, left in lacks)
+
+
+def _detail(
+    request: ResourceRequest,
+    nodes: tuple[NodeInfo, ...],
+    terms: Terms,
+    permanent: bool,
+    rejected: dict[str, int],
+) -> str:
+    if not nodes:
+        return "no node is known yet"
+    if not permanent:
+        counted = ", ".join(f"{reason} {count}" for reason, count in sorted(rejected.items()))
+        return f"no node can take it now: {counted}"
+    scratch = max(node.scratch_total_bytes for node in nodes) - terms.margin_bytes
+    memory = max(node.memory_bytes for node in nodes)
+    most = f"{show_bytes(max(0, scratch))} and {show_bytes(memory)}"
+    wants = f" with {', '.join(request.properties)}" if request.properties else ""
+    return (
+        f"no node could ever take it: it needs {_plural(request.nodes)}{wants}, "
+        f"{show_bytes(request.scratch_bytes)} of scratch and {show_bytes(request.memory_bytes)} of memory; "
+        f"the most that any of {len(nodes)} known has is {most}"
+    )
+
+
+def _plural(nodes: int) -> str:
+    return "a node" if nodes == 1 else f"{nodes} nodes"
