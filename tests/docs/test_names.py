@@ -1,0 +1,103 @@
+"""What the code knows by name, some page explains; what a page tells to type, there is."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from docs.pages import pages
+from tiltd.daemon.core.model import State
+
+
+def operators_text(project: Path) -> str:
+    return "\n".join(text for name, text in pages(project).items() if name.startswith("docs/"))
+
+
+def metadata(project: Path) -> dict[str, Any]:
+    loaded = tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8"))
+    project_table: dict[str, Any] = loaded["project"]
+    return project_table
+
+
+def commands() -> set[str]:
+    """The subcommands, as the help tells them: `{init,check,...}`."""
+    argv = [sys.executable, "-m", "tiltd.daemon", "--help"]
+    told = subprocess.run(argv, check=True, capture_output=True, text=True, stdin=subprocess.DEVNULL).stdout
+    listed = re.search(r"\{([a-z,\s-]+)\}", told)
+    assert listed, told
+    return set(re.split(r"[,\s]+", listed.group(1).strip()))
+
+
+def test_every_state_is_named(project: Path) -> None:
+    text = pages(project)["docs/architecture.md"]
+    assert [state.name for state in State if f"`{state.name}`" not in text] == []
+
+
+def test_every_hold_cause_is_explained(project: Path) -> None:
+    from typing import get_args
+
+    from tiltd.daemon.core.model import HoldCause
+
+    text = pages(project)["docs/troubleshooting.md"]
+    assert [cause for cause in get_args(HoldCause) if f"| `{cause}` |" not in text] == []
+
+
+def test_the_states_are_drawn_from_the_table(project: Path) -> None:
+    argv = [sys.executable, "docs/draw_states.py", "--check"]
+    done = subprocess.run(argv, cwd=project, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_command_has_its_page(project: Path) -> None:
+    text = operators_text(project)
+    assert [name for name in sorted(commands()) if f"`tiltd {name}" not in text] == []
+
+
+def test_every_command_that_a_page_tells_is_there(project: Path) -> None:
+    known = commands()
+    told = {
+        (name, command)
+        for name, text in pages(project).items()
+        for command in re.findall(r"(?:`|bin/)tiltd ([a-z]+)\b", text)
+    }
+    assert [(name, command) for name, command in sorted(told) if command not in known] == []
+
+
+def test_every_make_command_that_a_page_tells_is_there(project: Path) -> None:
+    makefile = (project / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z]+):", makefile, re.MULTILINE))
+    told = {
+        (name, target)
+        for name, text in pages(project).items()
+        for target in re.findall(r"(?:^|`)(?:sudo )?make ([a-z]+)", text, re.MULTILINE)
+    }
+    assert ("README.md", "demo") in told and ("README.md", "test") in told
+    assert [(name, target) for name, target in sorted(told) if target not in targets] == []
+
+
+def test_ci_runs_what_the_readme_tells(project: Path) -> None:
+    lines = (project / ".ci" / "run").read_text(encoding="utf-8").splitlines()
+    assert {"make check", "make demo", "make test"} <= set(lines)
+    assert lines[-1] == "make test", "the closing lines must be the summary of the tests"
+
+
+def test_every_plugin_is_named(project: Path) -> None:
+    text = operators_text(project)
+    points = metadata(project)["entry-points"]
+    assert [name for group in points.values() for name in group if f"`{name}`" not in text] == []
+
+
+def test_the_changelog_knows_this_version(project: Path) -> None:
+    version = metadata(project)["version"]
+    assert f"\n## [{version}]" in (project / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("page", ["docs/install.md", "docs/troubleshooting.md", "docs/plugins.md"])
+def test_a_page_begins_with_its_title(project: Path, page: str) -> None:
+    assert pages(project)[page].startswith("# ")
