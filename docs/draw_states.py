@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from tiltd.daemon.core.model import State
-from tiltd.daemon.core.transitions import IGNORED, TABLE
+from tiltd.daemon.core.transitions import TABLE
 
 PAGE = Path(__file__).parent / "architecture.md"
 BEGIN, END = "<!-- drawn by docs/draw_states.py: begin -->", "<!-- drawn by docs/draw_states.py: end -->"
@@ -45,15 +45,7 @@ def drawn() -> str:
     for state, fact, outcomes in rows():
         following = " or ".join("the same" if outcome == state else shown(outcome) for outcome in outcomes)
         lines.append(f"| {shown(state)} | `{fact}` | {following} |")
-    lines += ["", "Known and without effect:", ""]
-    for fact in sorted({fact.__name__ for _, fact in IGNORED}):
-        states = ", ".join(shown(state) for state in (None, *State) if (state, fact) in ignored_names())
-        lines.append(f"* `{fact}` in {states}")
     return "\n".join(lines)
-
-
-def ignored_names() -> set[tuple[State | None, str]]:
-    return {(state, fact.__name__) for state, fact in IGNORED}
 
 
 def main() -> int:

@@ -7,12 +7,13 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from docs.pages import pages
-from tiltd.daemon.core.model import State
+from tiltd.daemon.config import known_keys
+from tiltd.daemon.core.model import HoldCause, State
 
 
 def operators_text(project: Path) -> str:
@@ -40,12 +41,25 @@ def test_every_state_is_named(project: Path) -> None:
 
 
 def test_every_hold_cause_is_explained(project: Path) -> None:
-    from typing import get_args
-
-    from tiltd.daemon.core.model import HoldCause
-
     text = pages(project)["docs/troubleshooting.md"]
     assert [cause for cause in get_args(HoldCause) if f"| `{cause}` |" not in text] == []
+
+
+def test_every_setting_is_explained(project: Path) -> None:
+    text = pages(project)["docs/settings.md"]
+    sections = {"" if head == "Top level" else head.strip("`[]"): body for head, body in by_heading(text)}
+    missing = [
+        f"[{section}] {key}"
+        for section, keys in known_keys().items()
+        for key in keys
+        if key not in sections and f"| `{key}` |" not in sections.get(section, "")
+    ]
+    assert missing == []
+
+
+def by_heading(text: str) -> list[tuple[str, str]]:
+    parts = re.split(r"^## (.+)$", text, flags=re.MULTILINE)
+    return list(zip(parts[1::2], parts[2::2], strict=True))
 
 
 def test_the_states_are_drawn_from_the_table(project: Path) -> None:
