@@ -1,0 +1,1 @@
+"""The commands of tiltd; see :mod:`tiltd.daemon.__main__`."""

@@ -1,0 +1,231 @@
+"""Metrics that are counted: a fold of the facts and observations that pass, and of nothing else.
+
+Durations are between facts, so one small note a live dataset is kept here; after a restart it is made
+again from the core's own record.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Iterable
+from importlib.metadata import PackageNotFoundError, version
+
+import prometheus_client
+from prometheus_client import CollectorRegistry, Counter, Histogram
+
+from tiltd.daemon.core import facts as f
+from tiltd.daemon.core import observations as o
+from tiltd.daemon.core.model import TERMINAL, Dataset, State
+
+from .labels import BoundedLabels
+from .notes import Note, note_of
+from .table import METRICS
+from .view import CoreView, Outside, ViewCollector
+
+
+class Metrics:
+    """The daemon calls :meth:`saw` for each observation, :meth:`observe` after each append, and
+    :meth:`render` for a scrape.  Everything happens in the event loop's thread."""
+
+    def __init__(self, now: Callable[[], float], journal_bytes: Callable[[], int] = lambda: 0) -> None:
+        prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
+        self.registry = CollectorRegistry(auto_describe=False)
+        self.outside = Outside(build=(_version(), platform.python_version()))
+        self.finished: dict[tuple[str, State], int] = {}
+        self._labels = BoundedLabels()
+        self._notes: dict[str, Note] = {}
+        self._counters = {
+            m.name: _counter(m.name, self.registry) for m in METRICS.values() if _ours(m.name, "counter")
+        }
+        self._histograms = {
+            m.name: _histogram(m.name, self.registry) for m in METRICS.values() if m.kind == "histogram"
+        }
+        self._view = ViewCollector(self.outside, self.finished, self._labels, now, journal_bytes)
+        self.registry.register(self._view)
+        prometheus_client.ProcessCollector(registry=self.registry)
+
+    def attach(
+        self,
+        core: CoreView,
+        ready: Callable[[], bool] = lambda: True,
+        finished: Iterable[tuple[str, State, int]] = (),
+    ) -> None:
+        """Once the core is recovered: what a scrape reads from now on.  ``finished`` are (feed, state, count)
+        of the datasets that have left the working set, from the journal."""
+        self._view.core, self._view.ready = core, ready
+        self.finished.update({(feed, state): count for feed, state, count in finished})
+        self._notes = {key: note_of(dataset) for key, dataset in core.state.datasets.items()}
+
+    def render(self) -> bytes:
+        """The exposition text.  Cost grows with live datasets (one pass), nodes and label values."""
+        return prometheus_client.generate_latest(self.registry)
+
+    def count(self, name: str, amount: float = 1.0, **labels: str) -> None:
+        """Add to a counter of the table."""
+        child = self._counters[name]
+        (child.labels(**self._bounded(labels)) if labels else child).inc(amount)
+
+    def measure(self, name: str, value: float, **labels: str) -> None:
+        """Put a value into a histogram of the table; a clock that jumped back counts as 0."""
+        child = self._histograms[name]
+        (child.labels(**self._bounded(labels)) if labels else child).observe(max(0.0, value))
+
+    def appended(self, seconds: float) -> None:
+        """The journal made one durable append."""
+        self.measure("tiltd_journal_append_seconds", seconds)
+
+    def _bounded(self, labels: dict[str, str]) -> dict[str, str]:
+        return {name: self._labels.value(name, value) for name, value in labels.items()}
+
+    # -- observations ------------------------------------------------------------------------------
+
+    def saw(self, observation: o.Observation) -> None:
+        """What an observation alone tells: who answers and who does not."""
+        match observation:
+            case o.FilesObserved(feed=feed, up=up):
+                self.outside.feed_up[feed] = up
+            case o.JobsObserved(at=at) | o.NodesObserved(at=at):
+                self.outside.manager_up, self.outside.manager_answered_at = True, at
+            case o.ServerUnreachable():
+                self.outside.manager_up = False
+                self.count("tiltd_resource_manager_unreachable_total")
+            case o.PolicyLoaded(policy=policy, at=at):
+                self.outside.policy_version = policy.version
+                self.outside.policy_accepted, self.outside.policy_accepted_at = True, at
+
+    def policy_refused(self) -> None:
+        """A policy file was read and not accepted; the old one stays in force."""
+        self.outside.policy_accepted = False
+
+    # -- facts -------------------------------------------------------------------------------------
+
+    def observe(self, facts: Iterable[f.Fact], core: CoreView | None = None) -> None:
+        """After an append.  ``core`` helps out where a dataset's earlier facts were not seen here."""
+        for fact in facts:
+            self.count("tiltd_journal_facts_total", kind=type(fact).__name__)
+            if isinstance(fact, f.DatasetFact):
+                self._dataset_fact(fact, core)
+            elif isinstance(fact, f.SeriesIgnored):
+                self.count("tiltd_sightings_ignored_total", reason=fact.reason)
+
+    def _dataset_fact(self, fact: f.DatasetFact, core: CoreView | None) -> None:
+        if isinstance(fact, f.DatasetFound):
+            self._notes[fact.dataset_id] = Note(fact.feed, fact.pipeline)
+            self.count("tiltd_datasets_found_total", feed=fact.feed)
+            return
+        if isinstance(fact, f.DatasetAdopted | f.DatasetRecalled):
+            self._taken_in(fact.dataset_id, fact.record, recalled=isinstance(fact, f.DatasetRecalled))
+            return
+        note = self._note(fact.dataset_id, core)
+        if note is None:
+            return
+        self._progress(fact, note)
+        self._end(fact, note)
+
+    def _note(self, dataset_id: str, core: CoreView | None) -> Note | None:
+        note = self._notes.get(dataset_id)
+        dataset = core.state.datasets.get(dataset_id) if note is None and core is not None else None
+        if dataset is not None:
+            note = self._notes[dataset_id] = note_of(dataset)
+        return note
+
+    def _taken_in(self, dataset_id: str, record: Dataset, recalled: bool) -> None:
+        self._notes[dataset_id] = note_of(record)
+        key = (record.feed, record.state)
+        if recalled and record.state in TERMINAL and self.finished.get(key, 0) > 0:
+            self.finished[key] -= 1
+
+    def _progress(self, fact: f.DatasetFact, note: Note) -> None:
+        match fact:
+            case f.DatasetCompleted(at=at, last_change_at=changed_at):
+                note.completed_at, note.last_change_at = at, changed_at
+                self.count("tiltd_datasets_completed_total", feed=note.feed)
+            case f.Placed(attempt=attempt):
+                note.accepted_at = None
+                self.count("tiltd_attempts_total", pipeline=note.pipeline, kind=attempt.kind)
+            case f.JobAccepted(at=at):
+                self._accepted(at, note)
+            case f.JobStarted(started_at=started_at) if note.accepted_at is not None:
+                waited = started_at - note.accepted_at
+                self.measure("tiltd_queue_wait_seconds", waited, pipeline=note.pipeline)
+                note.accepted_at = None
+            case f.ResultStranded():
+                self.count("tiltd_results_stranded_total", pipeline=note.pipeline)
+
+    def _accepted(self, at: float, note: Note) -> None:
+        note.accepted_at = at
+        if note.completed_at is not None and not note.submitted:
+            self.measure("tiltd_completion_to_submit_seconds", at - note.completed_at, feed=note.feed)
+        note.submitted = True
+
+    def _end(self, fact: f.DatasetFact, note: Note) -> None:
+        match fact:
+            case f.ResultCollected():
+                self._collected(fact, note)
+            case f.AttemptFailed(failure=failure, retry_at=retry_at):
+                if fact.end is not None:
+                    run = fact.end.measured.run_seconds
+                    self.measure(
+                        "tiltd_run_seconds", run, pipeline=note.pipeline, outcome=failure.failure_class
+                    )
+                self._failed(note, failure.failure_class, retry_at is not None)
+            case f.DatasetRejected(failure=failure):
+                self._failed(note, failure.failure_class, again=False)
+            case f.DatasetCancelled():
+                self._terminal(note, State.CANCELLED)
+            case f.AttemptStopped(intent=intent) if intent != "replace":
+                self._terminal(note, State.CANCELLED)
+            case f.DatasetRevived():
+                note.ended = None
+            case f.DatasetFinalized() | f.DatasetParked():
+                self._left(fact.dataset_id, note)
+
+    def _collected(self, fact: f.ResultCollected, note: Note) -> None:
+        self._terminal(note, State.DELIVERED)
+        if fact.adopted:  # an earlier life's result: its times are not ours
+            return
+        measured, pipeline = fact.measured, note.pipeline
+        self.measure("tiltd_run_seconds", measured.run_seconds, pipeline=pipeline, outcome=fact.verdict)
+        self.measure("tiltd_stage_in_seconds", measured.stage_in_seconds, pipeline=pipeline)
+        self.measure("tiltd_stage_out_seconds", measured.stage_out_seconds, pipeline=pipeline)
+        if note.last_change_at:
+            took = fact.at - note.last_change_at
+            self.measure("tiltd_last_tilt_to_tomogram_seconds", took, feed=note.feed, pipeline=pipeline)
+
+    def _failed(self, note: Note, failure_class: str, again: bool) -> None:
+        self.count("tiltd_failures_total", pipeline=note.pipeline, failure_class=failure_class)
+        if again:
+            self.count("tiltd_retries_total", failure_class=failure_class)
+        else:
+            self._terminal(note, State.FAILED)
+
+    def _terminal(self, note: Note, state: State) -> None:
+        note.ended = state
+        self.count("tiltd_datasets_ended_total", feed=note.feed, state=state)
+
+    def _left(self, dataset_id: str, note: Note) -> None:
+        del self._notes[dataset_id]
+        if note.ended is not None:
+            key = (note.feed, note.ended)
+            self.finished[key] = self.finished.get(key, 0) + 1
+
+
+def _ours(name: str, kind: str) -> bool:
+    return name.startswith("tiltd_") and METRICS[name].kind == kind and name != "tiltd_refusals_total"
+
+
+def _counter(name: str, registry: CollectorRegistry) -> Counter:
+    metric = METRICS[name]
+    return Counter(name, metric.meaning, metric.labels, registry=registry)
+
+
+def _histogram(name: str, registry: CollectorRegistry) -> Histogram:
+    metric = METRICS[name]
+    return Histogram(name, metric.meaning, metric.labels, registry=registry, buckets=metric.buckets)
+
+
+def _version() -> str:
+    try:
+        return version("tiltd")
+    except PackageNotFoundError:
+        return "0"

@@ -1,0 +1,34 @@
+"""What must be remembered of a live dataset to measure its times."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tiltd.daemon.core.model import TERMINAL, Dataset, State
+
+
+@dataclass(slots=True)
+class Note:
+    """Instants in epoch seconds; ``ended`` is the terminal state once reached."""
+
+    feed: str
+    pipeline: str
+    completed_at: float | None = None
+    last_change_at: float = 0.0
+    submitted: bool = False
+    accepted_at: float | None = None
+    ended: State | None = None
+
+
+def note_of(dataset: Dataset) -> Note:
+    """From the record, as after a restart."""
+    live = dataset.live_attempt
+    return Note(
+        feed=dataset.feed,
+        pipeline=dataset.pipeline,
+        completed_at=dataset.completed_at,
+        last_change_at=dataset.last_change_at,
+        submitted=any(attempt.accepted_at is not None for attempt in dataset.attempts),
+        accepted_at=live.accepted_at if live and live.started_at is None else None,
+        ended=dataset.state if dataset.state in TERMINAL else None,
+    )

@@ -1,0 +1,96 @@
+"""POST: what an operator wants done.  On the unix socket only; who asks is what the kernel says."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any, cast, get_args
+
+from aiohttp import web
+
+from tiltd.daemon.core.model import Dataset, Options
+from tiltd.daemon.core.observations import Action, OperatorAsked
+
+from .guard import Refusal, answer, json_body, peer_name
+from .lookup import MAX_ROWS, Lookup
+from .reading import API, selection
+from .view import Daemon
+
+ACTIONS = get_args(Action)
+FIELDS = {"action", "datasets", "selection", "options", "reason", "dry_run"}
+
+
+class Acting:
+    def __init__(self, daemon: Daemon, lookup: Lookup) -> None:
+        self.daemon = daemon
+        self.lookup = lookup
+
+    def routes(self) -> list[web.RouteDef]:
+        return [web.post(f"{API}/actions", self.actions)]
+
+    async def actions(self, request: web.Request) -> web.Response:
+        """Each dataset is asked for in turn; the answer tells for each what became of it."""
+        by = peer_name(request)
+        body = await json_body(request)
+        action, options, reason, dry_run = _checked(body)
+        results = [
+            await self._one(action, dataset, options, reason, by, dry_run)
+            for dataset in await self._datasets(body)
+        ]
+        return answer({"action": action, "dry_run": dry_run, "results": results})
+
+    async def _datasets(self, body: dict[str, Any]) -> list[Dataset]:
+        names, chosen = body.get("datasets"), body.get("selection")
+        if (names is None) == (chosen is None):
+            raise Refusal(400, "give either datasets (a list of names) or selection (an object)")
+        if chosen is not None:
+            if not isinstance(chosen, dict) or not any(chosen.values()):
+                raise Refusal(400, "selection must name at least one of state, feed, project, session, name")
+            return await self.lookup.select(selection({"limit": MAX_ROWS} | chosen))
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise Refusal(400, "datasets must be a list of ids or names")
+        return [await self.lookup.one(name) for name in names[:MAX_ROWS]]
+
+    async def _one(
+        self, action: Action, dataset: Dataset, options: Options, reason: str, by: str, dry_run: bool
+    ) -> dict[str, Any]:
+        result: dict[str, Any] = {
+            "dataset_id": dataset.dataset_id,
+            "name": dataset.tilt_series_name,
+            "state": dataset.state.value,
+            "ok": True,
+            "message": f"would {action.replace('_', ' ')}",
+        }
+        if dry_run:
+            return result
+        live = dataset.dataset_id in self.daemon.core.state.datasets
+        latest_run = await self.lookup.latest_run(dataset) if action == "rerun" else dataset.run
+        asked = OperatorAsked(
+            at=self.daemon.clock.now(),
+            action=action,
+            dataset_id=dataset.dataset_id,
+            by=by,
+            request_id=secrets.token_hex(8),
+            record=None if live else dataset,
+            options=options,
+            reason=reason,
+            latest_run=latest_run,
+        )
+        ok, message = await self.daemon.ask(asked)
+        return result | {"ok": ok, "message": message}
+
+
+def _checked(body: dict[str, Any]) -> tuple[Action, Options, str, bool]:
+    if unknown := sorted(set(body) - FIELDS):
+        raise Refusal(400, f"unknown field {unknown[0]!r}; known: {', '.join(sorted(FIELDS))}")
+    action, options, reason = body.get("action"), body.get("options", {}), body.get("reason", "")
+    if action not in ACTIONS:
+        raise Refusal(400, f"action must be one of {', '.join(ACTIONS)}")
+    if not isinstance(options, dict) or not all(
+        isinstance(value, str | int | float | bool) for value in options.values()
+    ):
+        raise Refusal(400, "options must be an object of texts, numbers and truth values")
+    if not isinstance(reason, str) or len(reason) > 1000:
+        raise Refusal(400, "reason must be a text of at most 1000 characters")
+    if not isinstance(dry_run := body.get("dry_run", False), bool):
+        raise Refusal(400, "dry_run must be true or false")
+    return cast(Action, action), options, reason, dry_run

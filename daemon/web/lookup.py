@@ -1,0 +1,116 @@
+"""Finding datasets by id, name or selection: live ones in memory, finished ones in the journal.
+
+The journal is read by one worker thread of its own, so that a long question delays no one else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fnmatch
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from tiltd.daemon.core.model import TERMINAL, Dataset, Record, State
+from tiltd.daemon.text import shown
+
+from .guard import Refusal
+from .view import Daemon, row
+
+Answer = TypeVar("Answer")
+MAX_ROWS = 10_000
+
+
+class Selection(Record):
+    """Empty fields select everything; ``name`` is a shell-like pattern over series names."""
+
+    states: tuple[State, ...] = ()
+    feed: str = ""
+    project: str = ""
+    session: str = ""
+    name: str = ""
+    limit: int = 500
+
+    def takes(self, dataset: Dataset) -> bool:
+        return (
+            (not self.states or dataset.state in self.states)
+            and self.feed in ("", dataset.feed)
+            and self.project in ("", dataset.project)
+            and self.session in ("", dataset.session)
+            and (not self.name or fnmatch.fnmatchcase(dataset.tilt_series_name, self.name))
+        )
+
+
+class Lookup:
+    """Cost of a question: one pass over the live datasets, and one indexed question to the journal."""
+
+    def __init__(self, daemon: Daemon) -> None:
+        self.daemon = daemon
+        self._thread = ThreadPoolExecutor(1, "journal-reader")
+
+    def close(self) -> None:
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    async def ask_journal(self, question: Callable[[], Answer]) -> Answer:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, question)
+
+    async def select(self, selection: Selection) -> list[Dataset]:
+        """Newest change first.  What is in memory is newer than the journal's row of it."""
+        live = self.daemon.core.state.datasets
+        found = {key: d for key, d in live.items() if selection.takes(d)}
+        if not selection.states or TERMINAL & set(selection.states) or State.ARRIVING in selection.states:
+            states = [state.value for state in selection.states]
+            limit = MAX_ROWS if selection.name else selection.limit
+            reader = self.daemon.reader
+            rows = await self.ask_journal(
+                lambda: list(
+                    reader.select(
+                        states=states,
+                        feed=selection.feed,
+                        project=selection.project,
+                        session=selection.session,
+                        limit=limit,
+                    )
+                )
+            )
+            found |= {d.dataset_id: d for d in rows if d.dataset_id not in live and selection.takes(d)}
+        ordered = sorted(found.values(), key=lambda d: (-d.state_since_at, d.dataset_id))
+        return ordered[: selection.limit]
+
+    async def one(self, name: str) -> Dataset:
+        """By id, else by the series' name, else by a prefix of the id that is unique.
+
+        Of several runs and revisions of one series the newest is meant.  Raises Refusal: 404 for none,
+        409 for several series, with the candidates.
+        """
+        live = self.daemon.core.state.datasets
+        if name in live:
+            return live[name]
+        reader = self.daemon.reader
+        rows = await self.ask_journal(lambda: list(reader.find(name)))
+        found = {d.dataset_id: d for d in rows}
+        found |= {
+            k: d for k, d in live.items() if k in found or d.tilt_series_name == name or k.startswith(name)
+        }
+        if name in found:
+            return found[name]
+        named = [d for d in found.values() if d.tilt_series_name == name]
+        candidates = named or [d for key, d in found.items() if key.startswith(name)]
+        if not candidates or not name:
+            raise Refusal(404, f"no dataset has the id or the name {shown(name)!r}; `tiltd list` shows them")
+        if len({(d.feed, d.series_key) for d in candidates}) == 1:
+            return max(candidates, key=lambda d: (d.revision, d.run))
+        core, now = self.daemon.core, self.daemon.clock.now()
+        raise Refusal(
+            409,
+            f"{shown(name)!r} means {len(candidates)} datasets; give one's id",
+            candidates=[row(d, core.blocked, now) for d in candidates[:50]],
+        )
+
+    async def latest_run(self, dataset: Dataset) -> int:
+        """The highest run number that this revision ever had."""
+        reader = self.daemon.reader
+        rows = await self.ask_journal(lambda: list(reader.find(dataset.tilt_series_name)))
+        rows += self.daemon.core.state.datasets.values()
+        same = (dataset.feed, dataset.series_key, dataset.revision)
+        return max([dataset.run, *(d.run for d in rows if (d.feed, d.series_key, d.revision) == same)])

@@ -1,0 +1,96 @@
+"""Where the applications listen: a unix socket for operators of this machine, and a loopback address."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+from pathlib import Path
+
+from aiohttp import web
+
+from .app import make_app
+from .lookup import Lookup
+from .view import Daemon
+
+SOCKET_MODE = 0o660
+
+
+class AddressInUse(Exception):
+    """Another daemon, or another program, listens there; the message is a sentence."""
+
+
+class Servers:
+    """``await start()`` listens; ``await stop()`` finishes what runs and removes the socket."""
+
+    def __init__(self, daemon: Daemon) -> None:
+        self.daemon = daemon
+        self.port = 0
+        self._lookup = Lookup(daemon)
+        self._runners: list[web.AppRunner] = []
+
+    async def start(self) -> None:
+        """Raises AddressInUse."""
+        path, listen = self.daemon.settings.socket, self.daemon.settings.listen
+        runner = await self._runner(acting=True)
+        await web.SockSite(runner, unix_socket(path)).start()
+        if listen.port:
+            runner = await self._runner(acting=False)
+            try:
+                await web.TCPSite(runner, listen.address, listen.port).start()
+            except OSError as error:
+                await self.stop()
+                raise AddressInUse(
+                    f"cannot listen on {listen.address}:{listen.port} ({error.strerror}); "
+                    "change port in [listen] of tiltd.toml, 0 for none"
+                ) from None
+            self.port = int(runner.addresses[0][1])
+
+    async def _runner(self, acting: bool) -> web.AppRunner:
+        app = make_app(self.daemon, self._lookup, acting)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=2.0, handle_signals=False)
+        await runner.setup()
+        self._runners.append(runner)
+        return runner
+
+    async def stop(self) -> None:
+        for runner in self._runners:
+            await runner.cleanup()
+        self._runners.clear()
+        self._lookup.close()
+        self.daemon.settings.socket.unlink(missing_ok=True)
+
+
+def unix_socket(path: Path) -> socket.socket:
+    """A listening socket of mode 0660.  One left behind by a daemon that is gone is replaced.
+
+    Raises AddressInUse when someone answers there, or when something else stands there.
+    """
+    if len(os.fsencode(path)) > 107:  # sun_path of Linux holds 108 bytes with its end
+        raise AddressInUse(f"the path of the socket is too long ({path}); set a shorter socket in [listen]")
+    if path.exists() or path.is_symlink():
+        _remove_stale(path)
+    made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    old = os.umask(0o777 & ~SOCKET_MODE)
+    try:
+        made.bind(os.fspath(path))
+    except OSError as error:
+        made.close()
+        raise AddressInUse(f"cannot make the socket {path}: {error.strerror}") from None
+    finally:
+        os.umask(old)
+    made.setblocking(False)
+    return made
+
+
+def _remove_stale(path: Path) -> None:
+    if not stat.S_ISSOCK(path.lstat().st_mode):
+        raise AddressInUse(f"{path} is there and is no socket; remove it or set another socket in [listen]")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(2.0)
+        try:
+            probe.connect(os.fspath(path))
+        except OSError:
+            path.unlink(missing_ok=True)
+            return
+    raise AddressInUse(f"another tiltd answers at {path}; stop it first")

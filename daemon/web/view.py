@@ -1,0 +1,129 @@
+"""What the web room needs of the daemon, and how records look as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+import msgspec
+
+from tiltd.daemon.config import Settings
+from tiltd.daemon.core.facts import Fact
+from tiltd.daemon.core.model import Dataset, Unplaceable
+from tiltd.daemon.core.observations import OperatorAsked
+from tiltd.daemon.metrics import Metrics
+from tiltd.daemon.metrics.view import CoreView, waiting_reason
+
+
+class Core(CoreView, Protocol):
+    """:class:`tiltd.daemon.core.core.Core`, as far as it is read here."""
+
+    def why(self, dataset_id: str, now: float) -> Sequence[str]: ...
+
+
+class SeenRow(Protocol):
+    """A series that the journal remembers; ``reason`` is set when it was ignored."""
+
+    @property
+    def series_key(self) -> str: ...
+    @property
+    def dataset_id(self) -> str: ...
+    @property
+    def reason(self) -> str: ...
+
+
+class Reader(Protocol):
+    """:class:`tiltd.daemon.journal.JournalReader`; called from one worker thread only."""
+
+    def dataset(self, dataset_id: str) -> Dataset | None: ...
+    def find(self, name_or_prefix: str) -> Sequence[Dataset]: ...
+    def select(
+        self,
+        states: Sequence[str] = (),
+        feed: str = "",
+        project: str = "",
+        session: str = "",
+        limit: int = 500,
+    ) -> Sequence[Dataset]: ...
+    def facts(self, dataset_id: str) -> Sequence[tuple[int, Fact]]: ...
+    def seen(self, feed: str) -> Iterable[SeenRow]: ...
+
+
+class Clock(Protocol):
+    def now(self) -> float: ...
+
+
+class Daemon(Protocol):
+    """The running daemon, as the web room sees it; ``app.py`` is one, the tests have another."""
+
+    @property
+    def core(self) -> Core: ...
+    @property
+    def settings(self) -> Settings: ...
+    @property
+    def reader(self) -> Reader: ...
+    @property
+    def metrics(self) -> Metrics: ...
+    @property
+    def clock(self) -> Clock: ...
+
+    def ready(self) -> tuple[bool, list[str]]: ...
+    async def ask(self, observation: OperatorAsked) -> tuple[bool, str]: ...
+
+
+def record(value: Any) -> Any:
+    """A record as JSON values; lone surrogates stay in the strings (``json.dumps`` escapes them)."""
+    return msgspec.to_builtins(value)
+
+
+def row(dataset: Dataset, blocked: Mapping[str, Unplaceable], now: float) -> dict[str, Any]:
+    """One line of ``tiltd list``."""
+    attempt = dataset.attempt
+    placed = attempt.nodes or attempt.placement.nodes if attempt is not None else ()
+    return {
+        "dataset_id": dataset.dataset_id,
+        "name": dataset.tilt_series_name,
+        "feed": dataset.feed,
+        "project": dataset.project,
+        "session": dataset.session,
+        "state": dataset.state.value,
+        "since_at": dataset.state_since_at,
+        "held": sorted(hold.cause for hold in dataset.holds),
+        "nodes": list(placed),
+        "attempts": len(dataset.attempts),
+        "job_id": attempt.job_id if attempt is not None else "",
+        "why": _why_word(dataset, blocked.get(dataset.dataset_id), now),
+        "completed_at": dataset.completed_at,
+        "last_change_at": dataset.last_change_at,
+        "finalized_at": dataset.finalized_at,
+        "result_path": dataset.result_path,
+    }
+
+
+def _why_word(dataset: Dataset, blocked: Unplaceable | None, now: float) -> str:
+    """Why it does not go on, in a word or two; "" when it does."""
+    if dataset.holds:
+        return "held: " + ", ".join(sorted(hold.cause for hold in dataset.holds))
+    if dataset.failure is not None and dataset.state.value == "failed":
+        return f"{dataset.failure.failure_class}: {dataset.failure.reason}"
+    if dataset.state.value == "cancelled":
+        return dataset.cancel_reason
+    if dataset.state.value == "ready":
+        word = waiting_reason(dataset, blocked, now)
+        return "" if word == "none" else f"waits: {word}"
+    return f"stopping: {dataset.stop_requested}" if dataset.stop_requested else ""
+
+
+def finished_story(dataset: Dataset) -> list[str]:
+    """The lines of ``why`` for a dataset that has left the working set."""
+    lines = [f"It is {dataset.state.value}."]
+    if dataset.failure is not None:
+        lines.append(
+            f"{dataset.failure.failure_class}: {dataset.failure.reason}. {dataset.failure.detail}".strip()
+        )
+        lines += [f"What to do: {dataset.failure.remedy}"] if dataset.failure.remedy else []
+    lines += [f"Cancelled: {dataset.cancel_reason}"] if dataset.cancel_reason else []
+    lines += [f"Result: {dataset.result_path}"] if dataset.result_path else []
+    lines += [f"Held ({hold.cause}): {hold.detail}" for hold in dataset.holds]
+    lines += [f"{'+' if item.holds else '-'} {item.check}: {item.detail}" for item in dataset.evidence]
+    return lines
