@@ -39,12 +39,6 @@ class CollectResult(Effect):
     dataset_id: str
 
 
-class LookForResult(Effect):
-    """Before a series that was there before this journal is run: is its result published already?"""
-
-    dataset_id: str
-
-
 class ImportSeries(Effect):
     dataset_id: str
 
@@ -53,6 +47,7 @@ class ReleaseScratch(Effect):
     """Make sure that nothing of the attempt is left on the node, then give the reservation back."""
 
     attempt_id: str
+    dataset_id: str
     node: str
 
 

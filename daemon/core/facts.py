@@ -53,6 +53,7 @@ class DatasetFound(DatasetFact):
     options: Options
     baseline: bool = False
     by: str = ""
+    stat_signature: str = ""
 
 
 class DatasetCompleted(DatasetFact):
@@ -65,6 +66,7 @@ class DatasetCompleted(DatasetFact):
     evidence: tuple[Evidence, ...]
     last_change_at: float
     partial: bool = False
+    stat_signature: str = ""
 
 
 class HoldPlaced(DatasetFact):
@@ -114,6 +116,7 @@ class JobStarted(DatasetFact):
     attempt_id: str
     nodes: tuple[str, ...]
     started_at: float
+    job_id: str = ""
 
 
 class JobRequeued(DatasetFact):
@@ -193,6 +196,7 @@ class DatasetCancelled(DatasetFact):
 
     reason: str
     by: str
+    stat_signature: str = ""
 
 
 class DatasetRevived(DatasetFact):
@@ -241,6 +245,14 @@ class SeriesIgnored(Fact):
     series_key: str
     reason: str
     detail: str
+    stat_signature: str
+
+
+class InputUnchanged(Fact):
+    """A finished series was touched, but its content is what was run: only its signature is new."""
+
+    feed: str
+    series_key: str
     stat_signature: str
 
 

@@ -101,7 +101,7 @@ class DestinationsObserved(Observation):
     free_bytes: dict[str, int | None]
 
 
-Action = Literal["hold", "release", "retry", "rerun", "cancel", "accept", "close_breaker", "prune"]
+Action = Literal["hold", "release", "retry", "rerun", "cancel", "accept", "close_breaker"]
 
 
 class OperatorAsked(Observation):
@@ -137,11 +137,17 @@ class Answer(Observation):
 
 
 class SubmitAnswered(Answer, kw_only=True):
-    """``unknown``: the submission may have happened; only looking (or revoking) can tell."""
+    """``unknown``: the submission may have happened; submitting again adopts it by its name.
+
+    ``result_path``: a published result of this very input, pipeline and options was found at the
+    destination (journal lost or restored): nothing was submitted, nothing has to be.
+    """
 
     attempt_id: str
     job_id: str = ""
     unknown: bool = False
+    result_path: str = ""
+    result_bytes: int = 0
     failure: Failure | None = None
 
 
@@ -175,14 +181,6 @@ class CollectAnswered(Answer, kw_only=True):
     occupied: bool = False
     damaged: bool = False
     failure: Failure | None = None
-
-
-class LookAnswered(Answer, kw_only=True):
-    """Is a published result of this very input already at the destination?  ``result_path`` if so."""
-
-    dataset_id: str
-    result_path: str = ""
-    result_bytes: int = 0
 
 
 class ImportAnswered(Answer, kw_only=True):

@@ -34,6 +34,7 @@ HoldCause = Literal[
     "policy",
     "partial",
     "input_gone",
+    "input_changing",
     "breaker",
     "before_tiltd",
     "no_pipeline",
@@ -41,7 +42,9 @@ HoldCause = Literal[
     "quality",
     "bug",
 ]
-StopIntent = Literal["cancel", "superseded", "replace", "deadline"]
+StopIntent = Literal["cancel", "superseded", "replace", "deadline", "lost"]
+"""``replace``: the job vanished before it claimed, revoke and place anew; ``lost``: its node is out of
+reach, fence and place anew; ``deadline``: far beyond its walltime."""
 
 
 class Hold(Record):
@@ -103,6 +106,7 @@ class Dataset(Record):
     evidence: tuple[Evidence, ...] = ()
     partial: bool = False
     accepted_partial: bool = False
+    accepted_quality: bool = False
     last_change_at: float = 0.0
     completed_at: float | None = None
     imported_path: str = ""

@@ -154,6 +154,8 @@ class Measured(Record):
     cpu_seconds: float = 0.0
     peak_memory_bytes: int = 0
     peak_scratch_bytes: int = 0
+    stage_in_bytes: int = 0
+    stage_out_bytes: int = 0
     step_seconds: dict[str, float] = {}
 
 

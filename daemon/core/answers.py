@@ -1,0 +1,215 @@
+"""What the answers of effects lead to.  A troubled answer leaves the effect outstanding, to be repeated."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from . import effects as e
+from . import facts as f
+from . import observations as o
+from .desk import Desk
+from .following import Following
+from .model import Attempt, Dataset, Failure, Measured, State
+from .performing import Performing
+from .placing import Placing
+
+
+class Answers:
+    """One method per kind of answer; each costs one dataset."""
+
+    def __init__(self, desk: Desk, following: Following, performing: Performing, placing: Placing) -> None:
+        self._desk = desk
+        self._following = following
+        self._performing = performing
+        self._placing = placing
+        self.handlers: dict[type[o.Observation], Callable[[Any], None]] = {
+            o.SubmitAnswered: self._submitted,
+            o.RevokeAnswered: self._revoked,
+            o.FenceAnswered: self._fenced,
+            o.CancelAnswered: self._cancelled,
+            o.CollectAnswered: self._collected,
+            o.ImportAnswered: self._imported,
+            o.ReleaseAnswered: self._released,
+            o.NoticeAnswered: self._noticed,
+        }
+
+    def _of(self, attempt_id: str) -> tuple[Dataset | None, Attempt | None]:
+        """The dataset, and this attempt if it is its newest."""
+        dataset = self._desk.dataset(attempt_id.rpartition(".a")[0])
+        attempt = dataset.attempt if dataset is not None else None
+        return dataset, attempt if attempt is not None and attempt.attempt_id == attempt_id else None
+
+    def _submitted(self, answer: o.SubmitAnswered) -> None:
+        desk = self._desk
+        dataset, attempt = self._of(answer.attempt_id)
+        if dataset is None or attempt is None:
+            return
+        effect = e.SubmitJob(attempt_id=answer.attempt_id, dataset_id=dataset.dataset_id)
+        self._performing.answered(dataset.dataset_id, effect, answer)
+        if attempt.accepted_at is not None or attempt.ended_at is not None:
+            return
+        if answer.result_path and dataset.state is State.RESERVED:
+            self._adopt_result(dataset, answer)
+        elif answer.job_id:
+            if dataset.state in (State.RESERVED, State.RUNNING, State.COLLECTING):
+                desk.record(
+                    f.JobAccepted(
+                        at=desk.now,
+                        dataset_id=dataset.dataset_id,
+                        attempt_id=answer.attempt_id,
+                        job_id=answer.job_id,
+                    )
+                )
+                self._look(dataset.dataset_id)
+        elif answer.permanent and dataset.state is State.RESERVED:
+            failure = answer.failure or Failure(
+                failure_class="submit", reason="refused", detail=answer.trouble
+            )
+            self._following.failed(dataset, attempt, failure)
+
+    def _look(self, dataset_id: str) -> None:
+        """The spool may have told more than the answer: draw it now."""
+        now = self._desk.dataset(dataset_id)
+        if now is not None:
+            self._following.consider(now)
+
+    def _adopt_result(self, dataset: Dataset, answer: o.SubmitAnswered) -> None:
+        self._desk.record(
+            f.ResultCollected(
+                at=self._desk.now,
+                dataset_id=dataset.dataset_id,
+                attempt_id=answer.attempt_id,
+                result_path=answer.result_path,
+                result_bytes=answer.result_bytes,
+                verdict="adopted",
+                quality={},
+                measured=Measured(),
+                adopted=True,
+            )
+        )
+
+    def _revoked(self, answer: o.RevokeAnswered) -> None:
+        desk = self._desk
+        dataset, attempt = self._of(answer.attempt_id)
+        if dataset is None or attempt is None:
+            return
+        effect = e.RevokeAttempt(attempt_id=answer.attempt_id, dataset_id=dataset.dataset_id)
+        self._performing.answered(dataset.dataset_id, effect, answer)
+        if attempt.ended_at is not None or attempt.revoked or answer.trouble:
+            return
+        if answer.revoked and dataset.state in (State.RESERVED, State.QUEUED):
+            desk.record(
+                f.AttemptRevoked(at=desk.now, dataset_id=dataset.dataset_id, attempt_id=answer.attempt_id)
+            )
+            now = desk.state.datasets[dataset.dataset_id]
+            if now.attempt is not None and now.stop_requested is not None:
+                self._following.revoked(now, now.attempt)
+        elif answer.claimed_by:
+            self._following.spool(
+                o.SpoolObserved(at=desk.now, attempt_id=answer.attempt_id, claimed_by=answer.claimed_by)
+            )
+
+    def _fenced(self, answer: o.FenceAnswered) -> None:
+        desk = self._desk
+        dataset, attempt = self._of(answer.attempt_id)
+        if dataset is None or attempt is None:
+            return
+        effect = e.FenceAttempt(attempt_id=answer.attempt_id, dataset_id=dataset.dataset_id)
+        self._performing.answered(dataset.dataset_id, effect, answer)
+        if answer.trouble or attempt.fenced or attempt.ended_at is not None:
+            return
+        desk.record(f.AttemptFenced(at=desk.now, dataset_id=dataset.dataset_id, attempt_id=answer.attempt_id))
+        now = desk.state.datasets[dataset.dataset_id]
+        failure = Failure(
+            failure_class="lost", reason="node_lost", detail="its node was out of reach for too long"
+        )
+        self._following.failed(now, now.attempts[-1], failure)
+
+    def _cancelled(self, answer: o.CancelAnswered) -> None:
+        dataset, attempt = self._of(answer.attempt_id)
+        if dataset is not None and attempt is not None:
+            effect = e.CancelJob(
+                attempt_id=answer.attempt_id, dataset_id=dataset.dataset_id, job_id=attempt.job_id
+            )
+            self._performing.answered(dataset.dataset_id, effect, answer)
+
+    def _collected(self, answer: o.CollectAnswered) -> None:
+        desk = self._desk
+        dataset, attempt = self._of(answer.attempt_id)
+        if dataset is None or attempt is None:
+            return
+        effect = e.CollectResult(attempt_id=answer.attempt_id, dataset_id=dataset.dataset_id)
+        self._performing.answered(dataset.dataset_id, effect, answer)
+        if dataset.state is not State.COLLECTING:
+            return
+        if answer.occupied:
+            desk.hold(dataset, "destination", answer.trouble)
+            self._held(dataset, answer.trouble)
+        elif answer.verdict == "bad" and not dataset.accepted_quality:
+            detail = answer.trouble or "the pipeline judges the result bad"
+            desk.hold(dataset, "quality", detail)
+            self._held(dataset, detail)
+        elif answer.failure is not None or answer.damaged:
+            failure = answer.failure or Failure(
+                failure_class="transient", reason="damaged", detail=answer.trouble
+            )
+            self._following.failed(dataset, attempt, failure, attempt.end)
+        elif answer.result_path:
+            self._publish(dataset, answer)
+
+    def _held(self, dataset: Dataset, detail: str) -> None:
+        self._desk.notice(
+            "held", f"{dataset.dataset_id} is held: {detail}", f"{dataset.dataset_id}:{detail}", dataset
+        )
+
+    def _publish(self, dataset: Dataset, answer: o.CollectAnswered) -> None:
+        self._desk.record(
+            f.ResultCollected(
+                at=self._desk.now,
+                dataset_id=dataset.dataset_id,
+                attempt_id=answer.attempt_id,
+                result_path=answer.result_path,
+                result_bytes=answer.result_bytes,
+                verdict=answer.verdict,
+                quality=answer.quality,
+                measured=answer.measured or Measured(),
+            )
+        )
+        if answer.verdict == "doubtful":
+            self._desk.notice(
+                "doubtful",
+                f"{dataset.dataset_id} is delivered, but look at it: {answer.trouble or answer.quality}",
+                dataset.dataset_id,
+                dataset,
+            )
+
+    def _imported(self, answer: o.ImportAnswered) -> None:
+        desk = self._desk
+        dataset = desk.dataset(answer.dataset_id)
+        if dataset is None:
+            return
+        effect = e.ImportSeries(dataset_id=answer.dataset_id)
+        self._performing.answered(answer.dataset_id, effect, answer)
+        if dataset.state is not State.READY:
+            return
+        if answer.input_changed:
+            desk.hold(dataset, "input_changing", "its files changed while they were being imported")
+        elif answer.path and not dataset.imported_path:
+            desk.record(f.SeriesImported(at=desk.now, dataset_id=answer.dataset_id, path=answer.path))
+
+    def _released(self, answer: o.ReleaseAnswered) -> None:
+        desk = self._desk
+        dataset_id = answer.attempt_id.rpartition(".a")[0]
+        effect = e.ReleaseScratch(attempt_id=answer.attempt_id, dataset_id=dataset_id, node=answer.node)
+        self._performing.answered(dataset_id, effect, answer)
+        if not answer.trouble and answer.node in desk.state.ledger.booked.get(answer.attempt_id, ()):
+            desk.record(f.ScratchReleased(at=desk.now, attempt_id=answer.attempt_id, node=answer.node))
+            desk.touched[dataset_id] = None
+            self._placing.roomier(answer.node)
+
+    def _noticed(self, answer: o.NoticeAnswered) -> None:
+        effect = e.SendNotice(notice_id=answer.notice_id)
+        self._performing.answered("", effect, answer)
+        if answer.notice_id in self._desk.state.notices and (not answer.trouble or answer.permanent):
+            self._desk.record(f.NoticeSent(at=self._desk.now, notice_id=answer.notice_id))

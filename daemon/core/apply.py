@@ -1,0 +1,229 @@
+"""What each fact changes in a dataset's record.  Applying is all that a replay does: nothing is decided."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from msgspec.structs import replace
+
+from . import facts as f
+from .model import Attempt, Dataset, Hold, State
+from .transitions import next_state
+
+Changes = dict[str, Any]
+
+
+def apply(dataset: Dataset | None, fact: f.DatasetFact) -> Dataset | None:
+    """The record after ``fact``; ``None`` when it leaves the working set.
+
+    Raises ``IllegalTransition`` and changes nothing if the table does not know the pair.  Cost does not
+    depend on how many datasets or facts there are.
+    """
+    state = next_state(dataset, fact)
+    if state is None:
+        return None
+    if dataset is None:
+        return _born(fact, state)
+    if isinstance(fact, f.DatasetAdopted):
+        return replace(fact.record, fact_count=dataset.fact_count + 1)
+    changes: Changes = _CHANGES[type(fact)](dataset, fact) if type(fact) in _CHANGES else {}
+    changes["fact_count"] = dataset.fact_count + 1
+    if state is not dataset.state:
+        changes["state"] = state
+        changes["state_since_at"] = fact.at
+    return replace(dataset, **changes)
+
+
+def _born(fact: f.DatasetFact, state: State) -> Dataset:
+    if isinstance(fact, f.DatasetAdopted | f.DatasetRecalled):
+        return replace(fact.record, fact_count=fact.record.fact_count + 1, finalized_at=None)
+    assert isinstance(fact, f.DatasetFound)
+    holds: tuple[Hold, ...] = ()
+    if fact.baseline:
+        detail = "it was in the feed before tiltd watched it; release it to have it run"
+        holds = (Hold(cause="before_tiltd", origin="tiltd", detail=detail, since_at=fact.at),)
+    return Dataset(
+        dataset_id=fact.dataset_id,
+        feed=fact.feed,
+        series_key=fact.series_key,
+        tilt_series_name=fact.tilt_series_name,
+        kind=fact.series_kind,
+        revision=fact.revision,
+        run=fact.run,
+        found_at=fact.at,
+        state=state,
+        state_since_at=fact.at,
+        labels=fact.labels,
+        pipeline=fact.pipeline,
+        options=fact.options,
+        holds=holds,
+        fact_count=1,
+    )
+
+
+def _amend(dataset: Dataset, attempt_id: str, **changes: Any) -> tuple[Attempt, ...]:
+    """The attempts with one of them changed; nearly always the last."""
+    return tuple(
+        replace(attempt, **changes) if attempt.attempt_id == attempt_id else attempt
+        for attempt in dataset.attempts
+    )
+
+
+def _completed(dataset: Dataset, fact: f.DatasetCompleted) -> Changes:
+    return {
+        "series": fact.series,
+        "evidence": fact.evidence,
+        "partial": fact.partial,
+        "last_change_at": fact.last_change_at,
+        "completed_at": fact.at,
+    }
+
+
+def _hold_placed(dataset: Dataset, fact: f.HoldPlaced) -> Changes:
+    others = tuple(hold for hold in dataset.holds if hold.cause != fact.cause)
+    new = Hold(cause=fact.cause, origin=fact.origin, detail=fact.detail, since_at=fact.at)
+    return {"holds": (*others, new)}
+
+
+def _hold_lifted(dataset: Dataset, fact: f.HoldLifted) -> Changes:
+    changes: Changes = {"holds": tuple(hold for hold in dataset.holds if hold.cause != fact.cause)}
+    if fact.cause == "quality":
+        changes["accepted_quality"] = True
+    return changes
+
+
+def _partial_accepted(dataset: Dataset, fact: f.PartialAccepted) -> Changes:
+    return {"accepted_partial": True}
+
+
+def _stop_requested(dataset: Dataset, fact: f.StopRequested) -> Changes:
+    return {"stop_requested": fact.intent, "stop_by": fact.by}
+
+
+def _imported(dataset: Dataset, fact: f.SeriesImported) -> Changes:
+    return {"imported_path": fact.path}
+
+
+def _placed(dataset: Dataset, fact: f.Placed) -> Changes:
+    return {"attempts": (*dataset.attempts, fact.attempt), "retry_not_before_at": 0.0}
+
+
+def _accepted(dataset: Dataset, fact: f.JobAccepted) -> Changes:
+    return {"attempts": _amend(dataset, fact.attempt_id, job_id=fact.job_id, accepted_at=fact.at)}
+
+
+def _started(dataset: Dataset, fact: f.JobStarted) -> Changes:
+    job_id = {"job_id": fact.job_id} if fact.job_id else {}
+    return {
+        "attempts": _amend(dataset, fact.attempt_id, started_at=fact.started_at, nodes=fact.nodes, **job_id)
+    }
+
+
+def _requeued(dataset: Dataset, fact: f.JobRequeued) -> Changes:
+    return {"attempts": _amend(dataset, fact.attempt_id, started_at=None, nodes=())}
+
+
+def _ended(dataset: Dataset, fact: f.JobEnded) -> Changes:
+    return {"attempts": _amend(dataset, fact.attempt_id, ended_at=fact.at, end=fact.end)}
+
+
+def _revoked(dataset: Dataset, fact: f.AttemptRevoked) -> Changes:
+    return {"attempts": _amend(dataset, fact.attempt_id, revoked=True)}
+
+
+def _fenced(dataset: Dataset, fact: f.AttemptFenced) -> Changes:
+    return {"attempts": _amend(dataset, fact.attempt_id, fenced=True)}
+
+
+def _failed(dataset: Dataset, fact: f.AttemptFailed) -> Changes:
+    changes: Changes = {"failure": fact.failure}
+    if fact.end is not None:
+        changes["end"] = fact.end
+    return {
+        "attempts": _amend(dataset, fact.attempt_id, ended_at=fact.at, **changes),
+        "attempts_spent": dataset.attempts_spent + int(fact.failure.spent),
+        "retry_not_before_at": fact.retry_at or 0.0,
+        "excluded_nodes": tuple(sorted({*dataset.excluded_nodes, *fact.excluded_nodes})),
+        "changes": {**dataset.changes, **fact.changes},
+        "failure": fact.failure,
+        "stop_requested": None,
+        "stop_by": "",
+    }
+
+
+def _stopped(dataset: Dataset, fact: f.AttemptStopped) -> Changes:
+    return {
+        "attempts": _amend(dataset, fact.attempt_id, ended_at=fact.at),
+        "cancel_reason": f"{fact.intent} by {dataset.stop_by or 'tiltd'}",
+        "stop_requested": None,
+        "stop_by": "",
+    }
+
+
+def _stranded(dataset: Dataset, fact: f.ResultStranded) -> Changes:
+    return {
+        "attempts": _amend(dataset, fact.attempt_id, ended_at=fact.at, end=fact.end),
+        "rescue": dataset.rescue or fact.attempt_id,
+        "retry_not_before_at": fact.retry_at,
+        "stop_requested": None,
+        "stop_by": "",
+    }
+
+
+def _collected(dataset: Dataset, fact: f.ResultCollected) -> Changes:
+    return {
+        "attempts": _amend(dataset, fact.attempt_id, ended_at=fact.at) if fact.adopted else dataset.attempts,
+        "result_path": fact.result_path,
+        "result_bytes": fact.result_bytes,
+        "verdict": fact.verdict,
+        "quality": fact.quality,
+        "measured": fact.measured,
+        "rescue": "",
+        "failure": None,
+        "holds": (),
+        "stop_requested": None,
+    }
+
+
+def _rejected(dataset: Dataset, fact: f.DatasetRejected) -> Changes:
+    return {"failure": fact.failure}
+
+
+def _cancelled(dataset: Dataset, fact: f.DatasetCancelled) -> Changes:
+    return {"cancel_reason": f"{fact.reason} ({fact.by})" if fact.by else fact.reason, "holds": ()}
+
+
+def _revived(dataset: Dataset, fact: f.DatasetRevived) -> Changes:
+    return {
+        "attempts_spent": 0,
+        "retry_not_before_at": 0.0,
+        "excluded_nodes": (),
+        "failure": None,
+        "cancel_reason": "",
+        "holds": (),
+    }
+
+
+_CHANGES: dict[type[f.DatasetFact], Callable[[Dataset, Any], Changes]] = {
+    f.DatasetCompleted: _completed,
+    f.HoldPlaced: _hold_placed,
+    f.HoldLifted: _hold_lifted,
+    f.PartialAccepted: _partial_accepted,
+    f.StopRequested: _stop_requested,
+    f.SeriesImported: _imported,
+    f.Placed: _placed,
+    f.JobAccepted: _accepted,
+    f.JobStarted: _started,
+    f.JobRequeued: _requeued,
+    f.JobEnded: _ended,
+    f.AttemptRevoked: _revoked,
+    f.AttemptFenced: _fenced,
+    f.AttemptFailed: _failed,
+    f.AttemptStopped: _stopped,
+    f.ResultStranded: _stranded,
+    f.ResultCollected: _collected,
+    f.DatasetRejected: _rejected,
+    f.DatasetCancelled: _cancelled,
+    f.DatasetRevived: _revived,
+}

@@ -1,0 +1,216 @@
+"""The core: ``handle(observation) -> facts, effects``.  Pure; time comes with the observation.
+
+Observations come in, each room draws what follows and records it as facts, then what has become
+placeable is placed, and the difference in outstanding effects goes out::
+
+    observation -> arriving | following | operating | answers -> facts -> placing -> facts -> effects
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from tiltd.plugins.api import Pipeline
+
+from . import effects as e
+from . import facts as f
+from . import observations as o
+from .answers import Answers
+from .arriving import Arriving
+from .desk import Desk
+from .following import Following
+from .model import TERMINAL, Dataset, NodeInfo, Policy, Record, State
+from .operating import Operating
+from .outstanding import outstanding
+from .performing import Performing
+from .placing import Placing
+from .site import Site
+from .state import CoreState
+from .transitions import IllegalTransition
+
+
+class Step(Record):
+    """What one observation led to.  ``effects`` may be started once ``facts`` are durable."""
+
+    facts: tuple[f.Fact, ...]
+    effects: tuple[e.Effect, ...]
+
+
+class Core:
+    """One facility.  Cost of an observation: the datasets it names, and one look at each waiting request
+    when a node gains room; never the number of finished datasets."""
+
+    def __init__(
+        self,
+        site: Site,
+        policy: Policy,
+        pipelines: Mapping[str, Pipeline],
+        state: CoreState | None = None,
+    ) -> None:
+        self.desk = Desk(state or CoreState(), policy, site, pipelines)
+        self.placing = Placing(self.desk)
+        self.arriving = Arriving(self.desk)
+        self.following = Following(self.desk, self.placing)
+        self.operating = Operating(self.desk, self.arriving)
+        self.performing = Performing(self.desk)
+        self.answers = Answers(self.desk, self.following, self.performing, self.placing)
+        self.server_up: bool | None = None
+        self.server_trouble = ""
+        self.server_answered_at: float | None = None
+        self.foreign_counts: dict[str, int] = {}
+        self.bugs: list[str] = []
+        self._handlers: dict[type[o.Observation], Callable[[Any], None]] = {
+            o.FilesObserved: self.arriving.files,
+            o.JobsObserved: self._jobs,
+            o.NodesObserved: self._nodes,
+            o.ServerUnreachable: self._unreachable,
+            o.SpoolObserved: self.following.spool,
+            o.SpoolOrphan: self._orphan,
+            o.PolicyLoaded: self._policy,
+            o.TimeReached: self._time,
+            o.DestinationsObserved: self._destinations,
+            **self.answers.handlers,
+        }
+
+    # -- what others read ------------------------------------------------------------------------------
+
+    @property
+    def state(self) -> CoreState:
+        return self.desk.state
+
+    @property
+    def policy(self) -> Policy:
+        return self.desk.policy
+
+    @property
+    def nodes(self) -> dict[str, NodeInfo]:
+        return self.placing.nodes
+
+    @property
+    def next_wake_at(self) -> float | None:
+        return self.desk.next_wake_at
+
+    def watchlist(self, feed: str) -> dict[str, str]:
+        return self.arriving.watchlist(feed)
+
+    def outstanding(self) -> frozenset[e.Effect]:
+        return outstanding(self.state, self.desk.site.feeds)
+
+    # -- the one way in --------------------------------------------------------------------------------
+
+    def handle(self, observation: o.Observation) -> Step:
+        """Take one observation in.  Never raises for what the world shows; a bug of ours stops the dataset
+        it is about (held, cause ``bug``) and stands in ``bugs``, and everything else goes on."""
+        desk = self.desk
+        desk.now = observation.at
+        desk.facts = []
+        desk.touched = {}
+        replies: list[e.Effect] = []
+        try:
+            if isinstance(observation, o.OperatorAsked):
+                replies.append(self.operating.ask(observation))
+            else:
+                self._handlers[type(observation)](observation)
+            self.placing.run()
+        except IllegalTransition as bug:
+            self._bug(bug)
+        self._finalize()
+        effects = self.performing.difference()
+        return Step(facts=tuple(desk.facts), effects=(*effects, *replies))
+
+    def recover(self, at: float) -> Step:
+        """After a restart: everything outstanding is asked for again."""
+        desk = self.desk
+        desk.now = at
+        desk.facts = []
+        desk.touched = dict.fromkeys(self.state.datasets)
+        self.placing.recount()
+        self.placing.reload()
+        self.following.recount()
+        self.placing.run()
+        self._finalize()
+        return Step(facts=tuple(desk.facts), effects=tuple(self.performing.difference()))
+
+    def _bug(self, bug: IllegalTransition) -> None:
+        self.bugs.append(str(bug))
+        del self.bugs[:-100]
+        dataset = self.desk.dataset(bug.dataset_id)
+        if dataset is not None and dataset.state not in TERMINAL:
+            self.desk.hold(dataset, "bug", str(bug))
+
+    # -- handlers of whole pictures --------------------------------------------------------------------
+
+    def _jobs(self, seen: o.JobsObserved) -> None:
+        self._answered()
+        self.foreign_counts = seen.foreign_counts
+        self.following.jobs(seen)
+
+    def _nodes(self, seen: o.NodesObserved) -> None:
+        self._answered()
+        self.placing.observe(seen.nodes)
+
+    def _answered(self) -> None:
+        self.server_up, self.server_trouble = True, ""
+        self.server_answered_at = self.desk.now
+
+    def _unreachable(self, seen: o.ServerUnreachable) -> None:
+        self.server_up, self.server_trouble = False, seen.detail
+
+    def _destinations(self, seen: o.DestinationsObserved) -> None:
+        self.placing.observe_destinations(seen.free_bytes)
+
+    def _policy(self, seen: o.PolicyLoaded) -> None:
+        """A reload judges ARRIVING again and places READY again; RESERVED and later stay as they are."""
+        known = self.desk.policy.version
+        self.desk.policy = seen.policy
+        if known != seen.policy.version or seen.reason == "start":
+            self.desk.record(
+                f.PolicyAdopted(at=self.desk.now, version=seen.policy.version, reason=seen.reason)
+            )
+        self.arriving.judge_all()
+        self.placing.reload()
+
+    def _orphan(self, seen: o.SpoolOrphan) -> None:
+        """An attempt whose record came only with its job file: taken over, if nothing newer is known."""
+        dataset = self.desk.dataset(seen.record.dataset_id)
+        if dataset is not None and dataset.state not in (State.ARRIVING, State.READY):
+            return
+        self.desk.record(
+            f.DatasetAdopted(at=self.desk.now, dataset_id=seen.record.dataset_id, record=seen.record)
+        )
+
+    def _time(self, seen: o.TimeReached) -> None:
+        for key in self.desk.due():
+            match key:
+                case ("arrival", feed, series_key):
+                    self.arriving.judge((feed, series_key))
+                case ("gone", feed, series_key):
+                    self.arriving.still_gone((feed, series_key))
+                case ("dataset", dataset_id):
+                    self._look(dataset_id)
+                case ("effect", owner):
+                    self.desk.touched[owner] = None
+                case _:
+                    self.placing.look_again(key)
+
+    def _look(self, dataset_id: str) -> None:
+        dataset = self.desk.dataset(dataset_id)
+        if dataset is None:
+            return
+        if dataset.state is State.READY:
+            self.placing.consider(dataset)
+        else:
+            self.following.consider(dataset)
+
+    def _finalize(self) -> None:
+        """What is terminal and asks for nothing more leaves the working set."""
+        for dataset_id in list(self.desk.touched):
+            dataset = self.desk.dataset(dataset_id)
+            if dataset is not None and dataset.state in TERMINAL and self._nothing_left(dataset):
+                self.following.forget(dataset)
+                self.desk.record(f.DatasetFinalized(at=self.desk.now, dataset_id=dataset_id))
+
+    def _nothing_left(self, dataset: Dataset) -> bool:
+        booked = self.state.ledger.booked
+        return not any(attempt.attempt_id in booked for attempt in dataset.attempts)

@@ -1,0 +1,100 @@
+"""The desk that all rooms of the core work at: state, policy, clock time, and the facts of this step."""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from collections.abc import Callable, Mapping
+
+from tiltd.plugins.api import Pipeline
+
+from . import facts as f
+from .model import Dataset, HoldCause, Notice, Policy
+from .site import Site
+from .state import CoreState
+
+Changed = Callable[[Dataset | None, Dataset | None], None]
+WakeKey = tuple[str, ...]
+
+
+class Desk:
+    """Shared by the rooms; only ``record`` changes the state, and only by a fact.
+
+    ``now`` is the time of the observation being handled: there is no other clock in the core.
+    """
+
+    def __init__(
+        self, state: CoreState, policy: Policy, site: Site, pipelines: Mapping[str, Pipeline]
+    ) -> None:
+        self.state = state
+        self.policy = policy
+        self.site = site
+        self.pipelines = pipelines
+        self.now = 0.0
+        self.facts: list[f.Fact] = []
+        self.touched: dict[str, None] = {}
+        self.refusals: Counter[str] = Counter()
+        self.listeners: list[Changed] = []
+        self._wakes: list[tuple[float, WakeKey]] = []
+
+    def record(self, fact: f.Fact) -> None:
+        """Apply a fact and keep it for the journal.  Raises ``IllegalTransition``; nothing changed then."""
+        if not isinstance(fact, f.DatasetFact):
+            self.state.apply(fact)
+            self.facts.append(fact)
+            return
+        before = self.state.datasets.get(fact.dataset_id)
+        self.state.apply(fact)
+        self.facts.append(fact)
+        self.touched[fact.dataset_id] = None
+        after = self.state.datasets.get(fact.dataset_id)
+        for changed in self.listeners:
+            changed(before, after)
+
+    def dataset(self, dataset_id: str) -> Dataset | None:
+        return self.state.datasets.get(dataset_id)
+
+    def hold(self, dataset: Dataset, cause: HoldCause, detail: str, origin: str = "tiltd") -> None:
+        """Place a hold, unless the very same stands already."""
+        known = dataset.hold(cause)
+        if known is None or known.detail != detail:
+            self.record(
+                f.HoldPlaced(
+                    at=self.now, dataset_id=dataset.dataset_id, cause=cause, origin=origin, detail=detail
+                )
+            )
+
+    def lift(self, dataset: Dataset, cause: HoldCause, by: str = "tiltd") -> None:
+        """Lift a hold, if it stands."""
+        if dataset.hold(cause) is not None:
+            self.record(f.HoldLifted(at=self.now, dataset_id=dataset.dataset_id, cause=cause, by=by))
+
+    def notice(self, event: str, summary: str, about: str, dataset: Dataset | None = None) -> None:
+        """A thing to be told once; ``about`` makes its id, so the same cause is told once."""
+        notice_id = f"{event}:{about}"
+        if notice_id in self.state.notices:
+            return
+        notice = Notice(
+            notice_id=notice_id,
+            event=event,
+            summary=summary,
+            dataset_id=dataset.dataset_id if dataset else "",
+            project=dataset.project if dataset else "",
+            due_at=self.now,
+        )
+        self.record(f.NoticeDue(at=self.now, notice=notice))
+
+    def wake(self, at: float, *key: str) -> None:
+        """Ask to be looked at again at ``at``.  A wake-up that is no longer needed is harmless."""
+        heapq.heappush(self._wakes, (at, key))
+
+    @property
+    def next_wake_at(self) -> float | None:
+        return self._wakes[0][0] if self._wakes else None
+
+    def due(self) -> list[WakeKey]:
+        """All keys whose time has come, each once, earliest first."""
+        keys: dict[WakeKey, None] = {}
+        while self._wakes and self._wakes[0][0] <= self.now:
+            keys[heapq.heappop(self._wakes)[1]] = None
+        return list(keys)

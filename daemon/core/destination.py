@@ -1,0 +1,46 @@
+"""Where a result goes: the feed's template filled in with names that are safe as folders."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+from .model import Dataset
+
+PLACEHOLDER = re.compile(r"\{([a-z_][a-z0-9_]*)\}")
+_UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
+
+
+def folder_name(value: str) -> str:
+    """One path component made of ``[A-Za-z0-9._-]``, never empty, hidden, ``.`` or ``..``.
+
+    A value that had to be changed gets 6 hex digits of its hash behind it, so that two names which look
+    alike once cleaned do not share a folder.
+    """
+    clean = _UNSAFE.sub("_", value)[:120].strip(".-")
+    if clean == value and clean:
+        return clean
+    digest = hashlib.sha256(value.encode("utf-8", "surrogateescape")).hexdigest()[:6]
+    return f"{clean or 'unnamed'}-{digest}"
+
+
+def result_folder(template: str, dataset: Dataset) -> str:
+    """The absolute path of the published result.
+
+    A later revision or run stands beside the first: ``NAME``, ``NAME.r2``, ``NAME.run2``, ``NAME.r2.run3``.
+    Only the slashes of the template itself make folders; a label cannot.
+    """
+    values = {**dataset.labels, "feed": dataset.feed, "series": dataset.tilt_series_name}
+
+    def fill(match: re.Match[str]) -> str:
+        return folder_name(values.get(match.group(1), ""))
+
+    suffix = f".r{dataset.revision}" if dataset.revision > 1 else ""
+    suffix += f".run{dataset.run}" if dataset.run > 1 else ""
+    return PLACEHOLDER.sub(fill, template).rstrip("/") + suffix
+
+
+def staging_folder(final: str, attempt_id: str) -> str:
+    """The hidden folder beside the final one, on the same file system, so that publishing is a rename."""
+    parent = final.rpartition("/")[0]
+    return f"{parent}/.tiltd-{attempt_id}"

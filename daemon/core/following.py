@@ -1,0 +1,385 @@
+"""Following a live attempt: from its submission to its proved end.
+
+Two witnesses speak of a job: the resource manager (who may be unreachable, late or wrong) and the runner,
+through the spool (late on NFS).  Absence of news is not news; what is concluded from what:
+
+* a claim, or a job shown running: JobStarted;
+* the runner's own success marker: JobEnded, and nothing else ever is success;
+* any other end of the runner is a hint until the resource manager shows the job completed, or does not
+  list it in two complete answers asked for after it was accepted;
+* a job that ended without a word from its runner gets ``marker_grace_seconds`` for the word to arrive;
+* a job that ended without a claim is revoked before anything is placed anew.
+"""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from tiltd.policy import breaker, retry
+
+from . import facts as f
+from . import observations as o
+from .desk import Desk
+from .model import (
+    Attempt,
+    Dataset,
+    Failure,
+    FailureClass,
+    Job,
+    JobState,
+    Outcome,
+    Progress,
+    Record,
+    RunEnd,
+    State,
+)
+from .placing import Placing
+from .state import failure_scopes
+
+LIVE = frozenset({State.RESERVED, State.QUEUED, State.RUNNING})
+DEADLINE_GRACE_SECONDS = 600.0
+"""Beyond its walltime a job is ended by its runner, then by the resource manager; then by us."""
+RESCUE_PAUSE_SECONDS = 60.0
+
+
+class Followed(Record):
+    """What was seen of one live attempt; memory, not history."""
+
+    job: Job | None = None
+    ended_at: float | None = None
+    absent_asked_at: float | None = None
+    claimed_by: str = ""
+    claimed_node: str = ""
+    claimed_at: float | None = None
+    progress: Progress | None = None
+    end: RunEnd | None = None
+    news_at: float = 0.0
+
+
+class Following:
+    """Costs per observation: the attempts it names; one job query looks once at every live attempt."""
+
+    def __init__(self, desk: Desk, placing: Placing) -> None:
+        self._desk = desk
+        self._placing = placing
+        self.seen: dict[str, Followed] = {}
+        self._live: dict[str, str] = {}
+        desk.listeners.append(self._changed)
+
+    def _changed(self, before: Dataset | None, after: Dataset | None) -> None:
+        for dataset in (before, after):
+            if dataset is not None and dataset.attempts:
+                last = dataset.attempts[-1]
+                if after is not None and after.live_attempt is not None and dataset is after:
+                    self._live[last.attempt_id] = after.dataset_id
+                else:
+                    self._live.pop(last.attempt_id, None)
+
+    def recount(self) -> None:
+        """Know the live attempts again after a restart; their deadlines count from what was recorded."""
+        for dataset in self._desk.state.datasets.values():
+            self._changed(None, dataset)
+            self.consider(dataset)
+
+    def forget(self, dataset: Dataset) -> None:
+        for attempt in dataset.attempts:
+            self.seen.pop(attempt.attempt_id, None)
+
+    def live(self) -> dict[str, str]:
+        """Attempt id -> dataset id of every attempt that could still publish."""
+        return self._live
+
+    # -- news ----------------------------------------------------------------------------------------------
+
+    def spool(self, seen: o.SpoolObserved) -> None:
+        dataset = self._desk.dataset(self._live.get(seen.attempt_id, "")) or self._owner(seen.attempt_id)
+        if dataset is None:
+            return
+        known = self.seen.get(seen.attempt_id, Followed())
+        now = replace(
+            known,
+            claimed_by=seen.claimed_by or known.claimed_by,
+            claimed_node=seen.claimed_node or known.claimed_node,
+            claimed_at=seen.claimed_at if seen.claimed_at is not None else known.claimed_at,
+            progress=seen.progress or known.progress,
+            end=seen.end or known.end,
+            news_at=self._desk.now,
+        )
+        self.seen[seen.attempt_id] = now
+        self._materialise(dataset, seen.attempt_id, now)
+        self.consider(dataset)
+
+    def _owner(self, attempt_id: str) -> Dataset | None:
+        return self._desk.dataset(attempt_id.rpartition(".a")[0])
+
+    def _materialise(self, dataset: Dataset, attempt_id: str, seen: Followed) -> None:
+        """Tell the ledger since when the attempt's ballast is in the node's own figures."""
+        ledger = self._desk.state.ledger
+        for node in ledger.booked.get(attempt_id, ()):
+            if seen.progress is not None and seen.progress.phase != "claimed":
+                ledger.materialised(attempt_id, node, seen.progress.at)
+            if seen.end is not None:
+                ledger.vanished(attempt_id, node, seen.end.ended_at)
+                self._placing.roomier(node)
+
+    def jobs(self, seen: o.JobsObserved) -> None:
+        by_id = {job.job_id: job for job in seen.jobs}
+        for attempt_id, dataset_id in list(self._live.items()):
+            dataset = self._desk.dataset(dataset_id)
+            attempt = dataset.live_attempt if dataset is not None else None
+            if dataset is None or attempt is None or not attempt.job_id:
+                continue
+            job = by_id.get(attempt.job_id)
+            if job is not None:
+                self._listed(dataset, attempt_id, job)
+            elif seen.complete and attempt.accepted_at is not None and seen.asked_at > attempt.accepted_at:
+                self._unlisted(dataset, attempt_id, seen.asked_at)
+
+    def _listed(self, dataset: Dataset, attempt_id: str, job: Job) -> None:
+        known = self.seen.get(attempt_id, Followed())
+        if known.job == job and known.absent_asked_at is None:
+            return
+        ended_at = None
+        if job.state is JobState.COMPLETED:
+            ended_at = known.ended_at if known.ended_at is not None else self._desk.now
+        self.seen[attempt_id] = replace(
+            known, job=job, ended_at=ended_at, absent_asked_at=None, news_at=self._desk.now
+        )
+        self.consider(dataset)
+
+    def _unlisted(self, dataset: Dataset, attempt_id: str, asked_at: float) -> None:
+        """Once is a hint; a second complete answer, or the runner's own end, proves it."""
+        known = self.seen.get(attempt_id, Followed())
+        if known.absent_asked_at is None:
+            self.seen[attempt_id] = replace(known, absent_asked_at=asked_at)
+            if known.end is None:
+                return
+        if known.ended_at is None:
+            self.seen[attempt_id] = replace(self.seen[attempt_id], ended_at=self._desk.now)
+        self.consider(dataset)
+
+    # -- conclusions ---------------------------------------------------------------------------------------
+
+    def consider(self, dataset: Dataset) -> None:
+        """Draw what follows from everything seen of this dataset's live attempt.  Doing it twice is once."""
+        attempt = dataset.live_attempt
+        if attempt is None or dataset.state not in LIVE:
+            return
+        seen = self.seen.get(attempt.attempt_id, Followed())
+        if seen.end is not None and seen.end.outcome == "success" and not attempt.fenced:
+            self._succeeded(dataset, attempt, seen.end)
+            return
+        dataset = self._progressed(dataset, attempt, seen)
+        attempt = dataset.live_attempt or attempt
+        if seen.ended_at is None:
+            self._overdue(dataset, attempt, seen)
+        elif attempt.started_at is None and not seen.claimed_by:
+            self._withdraw(dataset, attempt, "its job ended before it claimed the attempt")
+        elif seen.end is None and self._desk.now < seen.ended_at + self._desk.policy.marker_grace_seconds:
+            self._desk.wake(
+                seen.ended_at + self._desk.policy.marker_grace_seconds, "dataset", dataset.dataset_id
+            )
+        else:
+            self._finish(dataset, attempt, seen)
+
+    def _succeeded(self, dataset: Dataset, attempt: Attempt, end: RunEnd) -> None:
+        self._desk.record(
+            f.JobEnded(
+                at=self._desk.now, dataset_id=dataset.dataset_id, attempt_id=attempt.attempt_id, end=end
+            )
+        )
+
+    def _progressed(self, dataset: Dataset, attempt: Attempt, seen: Followed) -> Dataset:
+        """Queued -> running by the claim or the listing; running -> queued by a requeue."""
+        desk, job = self._desk, seen.job
+        listed_running = job is not None and job.state in (JobState.RUNNING, JobState.SUSPENDED)
+        if attempt.started_at is None and (seen.claimed_by or listed_running):
+            nodes = (job.exec_host if job is not None else ()) or attempt.placement.nodes
+            if seen.claimed_node and seen.claimed_node not in nodes:
+                nodes = (seen.claimed_node,)
+            started_at = seen.claimed_at if seen.claimed_at is not None else desk.now
+            desk.record(
+                f.JobStarted(
+                    at=desk.now,
+                    dataset_id=dataset.dataset_id,
+                    attempt_id=attempt.attempt_id,
+                    nodes=nodes,
+                    started_at=started_at,
+                    job_id=seen.claimed_by or attempt.job_id,
+                )
+            )
+        elif dataset.state is State.RUNNING and job is not None and job.state is JobState.QUEUED:
+            if seen.claimed_by:
+                # Queued again, and started again later: what the first run's runner said is void.
+                self.seen[attempt.attempt_id] = replace(seen, claimed_by="", end=None, progress=None)
+            desk.record(
+                f.JobRequeued(at=desk.now, dataset_id=dataset.dataset_id, attempt_id=attempt.attempt_id)
+            )
+        return desk.dataset(dataset.dataset_id) or dataset
+
+    def _overdue(self, dataset: Dataset, attempt: Attempt, seen: Followed) -> None:
+        """No end is proved.  Far beyond its walltime it is cancelled; on a lost node it is fenced."""
+        desk = self._desk
+        if attempt.started_at is None or dataset.stop_requested is not None:
+            return
+        deadline_at = attempt.started_at + attempt.placement.walltime_seconds + DEADLINE_GRACE_SECONDS
+        lost_at = self._lost_at(attempt, seen)
+        if lost_at is not None and desk.now >= lost_at:
+            self._stop(dataset, "lost", "its node is out of reach")
+        elif desk.now >= deadline_at:
+            self._stop(dataset, "deadline", "it is far beyond its walltime")
+        else:
+            wake_at = deadline_at if lost_at is None else min(lost_at, deadline_at)
+            desk.wake(wake_at, "dataset", dataset.dataset_id)
+
+    def _lost_at(self, attempt: Attempt, seen: Followed) -> float | None:
+        """When a running attempt counts as lost: its node down or silent, and no news, for long enough."""
+        limit = self._desk.policy.node_lost_after_seconds
+        nodes = [self._placing.nodes.get(name) for name in attempt.nodes]
+        if not nodes or any(
+            node is not None
+            and node.state != "down"
+            and self._desk.now - node.observed_at < self._desk.policy.placement.node_stale_seconds
+            for node in nodes
+        ):
+            return None
+        observed_at = max((node.observed_at for node in nodes if node is not None), default=0.0)
+        return max(observed_at, seen.news_at, attempt.started_at or 0.0) + limit
+
+    def _stop(self, dataset: Dataset, intent: str, by: str) -> None:
+        if dataset.stop_requested is None:
+            self._desk.record(
+                f.StopRequested(
+                    at=self._desk.now,
+                    dataset_id=dataset.dataset_id,
+                    intent=intent,  # type: ignore[arg-type]
+                    by=by,
+                )
+            )
+
+    def _withdraw(self, dataset: Dataset, attempt: Attempt, why: str) -> None:
+        if attempt.revoked:
+            self.revoked(dataset, attempt)
+        else:
+            self._stop(dataset, "replace", why)
+
+    def revoked(self, dataset: Dataset, attempt: Attempt) -> None:
+        """No runner can claim it any more: what was asked for can happen."""
+        intent = dataset.stop_requested or "replace"
+        self._desk.record(
+            f.AttemptStopped(
+                at=self._desk.now,
+                dataset_id=dataset.dataset_id,
+                attempt_id=attempt.attempt_id,
+                intent=intent,
+            )
+        )
+
+    def _finish(self, dataset: Dataset, attempt: Attempt, seen: Followed) -> None:
+        """The end is proved, and it is no success."""
+        desk, end = self._desk, seen.end
+        if end is not None and end.outcome == "stranded" and dataset.stop_requested != "cancel":
+            desk.record(
+                f.ResultStranded(
+                    at=desk.now,
+                    dataset_id=dataset.dataset_id,
+                    attempt_id=attempt.attempt_id,
+                    end=end,
+                    retry_at=desk.now + RESCUE_PAUSE_SECONDS,
+                )
+            )
+            return
+        if dataset.stop_requested in ("cancel", "superseded"):
+            self.revoked(dataset, attempt)
+            return
+        self.failed(dataset, attempt, self._failure(dataset, attempt, seen), end)
+
+    def _failure(self, dataset: Dataset, attempt: Attempt, seen: Followed) -> Failure:
+        end = seen.end
+        if dataset.stop_requested == "deadline":
+            return _failure("walltime", "deadline", "it ran far beyond its walltime and was ended")
+        if end is None:
+            status = seen.job.exit_status if seen.job is not None else None
+            said = "not known" if status is None else str(status)
+            return _failure(
+                "lost",
+                "no_word",
+                f"the job ended (exit status {said}) without a word from its runner",
+                status,
+            )
+        match end.outcome:
+            case "scratch_short":
+                return replace(_failure("scratch", "scratch_short", end.detail or end.reason), spent=False)
+            case "input_changed":
+                return replace(_failure("transient", "input_changed", end.detail or end.reason), spent=False)
+            case "fenced":
+                return _failure("lost", "fenced", "it was fenced because its node was out of reach")
+            case "terminated":
+                return _failure(
+                    "killed", end.reason or "terminated", end.detail or "the job was ended", end.exit_status
+                )
+        return self._judged(dataset, attempt, end)
+
+    def _judged(self, dataset: Dataset, attempt: Attempt, end: RunEnd) -> Failure:
+        pipeline = self._desk.pipelines.get(dataset.pipeline)
+        if pipeline is not None and attempt.kind == "run":
+            verdict = pipeline.judge(Outcome(end=end))
+            if verdict.failure is not None:
+                return verdict.failure
+        return _failure("program", end.reason or "failed", end.detail or end.reason, end.exit_status)
+
+    def failed(self, dataset: Dataset, attempt: Attempt, failure: Failure, end: RunEnd | None = None) -> None:
+        """Record the failure with the retry rule's decision, and open breakers it speaks for."""
+        desk = self._desk
+        nodes = attempt.nodes or attempt.placement.nodes
+        unspent = sum(1 for a in dataset.attempts if a.failure is not None and not a.failure.spent)
+        decision = retry.after(
+            dataset.attempts_spent + int(failure.spent),
+            failure,
+            desk.policy,
+            desk.now,
+            nodes=nodes,
+            changes=dataset.changes,
+            attempts_unspent=unspent + int(not failure.spent),
+        )
+        again = decision if isinstance(decision, retry.RetryAt) else None
+        if attempt.kind == "rescue" and again is None:
+            again = retry.RetryAt(at=desk.now + desk.policy.retry.delay_seconds_max)
+        desk.record(
+            f.AttemptFailed(
+                at=desk.now,
+                dataset_id=dataset.dataset_id,
+                attempt_id=attempt.attempt_id,
+                failure=failure,
+                retry_at=again.at if again is not None else None,
+                excluded_nodes=again.exclude_nodes if again is not None else (),
+                changes=again.change if again is not None else {},
+                end=end,
+            )
+        )
+        if isinstance(decision, retry.GiveUp) and again is None:
+            desk.notice(
+                "failed", f"{dataset.dataset_id} failed: {decision.reason}", attempt.attempt_id, dataset
+            )
+        self._open_breakers(dataset, attempt, failure)
+        if failure.reason == "input_changed" and (now := desk.dataset(dataset.dataset_id)) is not None:
+            desk.hold(now, "input_changing", "its files changed while they were being staged in")
+
+    def _open_breakers(self, dataset: Dataset, attempt: Attempt, failure: Failure) -> None:
+        desk = self._desk
+        scopes = failure_scopes(dataset, attempt.attempt_id)
+        for scope in breaker.to_open(desk.state.breakers, scopes, failure.failure_class, desk.policy.breaker):
+            detail = f"{failure.failure_class} on several series, last {dataset.dataset_id}: {failure.detail}"
+            desk.record(
+                f.BreakerOpened(at=desk.now, scope=scope, failure_class=failure.failure_class, detail=detail)
+            )
+            desk.wake(desk.now + desk.policy.breaker.probe_seconds, "breaker")
+            desk.notice("breaker", f"nothing new starts for {scope}: {detail}", f"{scope}@{desk.now:.0f}")
+
+
+def _failure(
+    failure_class: FailureClass, reason: str, detail: str, exit_status: int | None = None
+) -> Failure:
+    return Failure(
+        failure_class=failure_class, reason=reason, detail=detail or reason, exit_status=exit_status
+    )

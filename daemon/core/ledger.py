@@ -1,0 +1,140 @@
+"""The ledger of scratch, cores and memory: what is booked on each node, by which attempt.
+
+Resource managers over-commit scratch (the torque notes measured it), so the real reservation is ours.
+A reservation is made by the fact ``Placed`` and ends by ``ScratchReleased``; it outlives its dataset and
+stays while a node is unreachable.
+
+What others use of a node is what was observed to be gone less what ours had already taken at that moment:
+
+    others    = total - free at observed_at - sum(ours materialised at observed_at), at least 0
+    available = total - others - sum(ours reserved) - margin
+
+so a release counts at once and a reservation counts from the moment it is booked, whatever the node's own
+figures still say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from .model import NodeInfo, Record, Reservation
+
+
+class OverCommit(Exception):
+    """A booking that the node cannot hold: a bug of ours, never a state of the world."""
+
+
+class Free(Record):
+    """What a node could still give to one more attempt."""
+
+    cores: int
+    memory_bytes: int
+    scratch_bytes: int
+
+
+class Ledger:
+    """All reservations, with a sum per node so that a question costs no more than a node's own attempts."""
+
+    def __init__(self) -> None:
+        self.booked: dict[str, tuple[str, ...]] = {}
+        """Attempt id -> the nodes where it holds a reservation."""
+        self._by_node: dict[str, dict[str, Reservation]] = {}
+        self._windows: dict[str, tuple[float, float | None]] = {}
+        self._others: dict[str, Free] = {}
+        self._nodes: dict[str, NodeInfo] = {}
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Ledger) and list(self.reservations()) == list(other.reservations())
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def reservations(self) -> Iterator[Reservation]:
+        """In the order of nodes and attempts, so that two ledgers can be compared."""
+        for _, booked in sorted(self._by_node.items()):
+            yield from (booked[attempt_id] for attempt_id in sorted(booked))
+
+    def of(self, node: str) -> dict[str, Reservation]:
+        """Attempt id -> reservation on this node."""
+        return self._by_node.get(node, {})
+
+    def reserved_bytes(self, node: str) -> int:
+        return sum(reservation.reserved_bytes for reservation in self.of(node).values())
+
+    # -- facts ------------------------------------------------------------------------------------
+
+    def book(self, reservation: Reservation) -> None:
+        """Record it.  Doing it twice is once.  Whether it fits was decided before (``require``)."""
+        attempt_id, node = reservation.attempt_id, reservation.node
+        self._by_node.setdefault(node, {})[attempt_id] = reservation
+        others = (known for known in self.booked.get(attempt_id, ()) if known != node)
+        self.booked[attempt_id] = (*others, node)
+
+    def release(self, attempt_id: str, node: str) -> None:
+        """Give it back.  Releasing what is not reserved is fine."""
+        booked = self._by_node.get(node, {})
+        booked.pop(attempt_id, None)
+        if not booked:
+            self._by_node.pop(node, None)
+        left = tuple(known for known in self.booked.get(attempt_id, ()) if known != node)
+        if left:
+            self.booked[attempt_id] = left
+        else:
+            self.booked.pop(attempt_id, None)
+            self._windows.pop(attempt_id, None)
+
+    # -- what is seen (memory, not history) ----------------------------------------------------------
+
+    def observe(self, node: NodeInfo) -> None:
+        """Take a node's own figures and work out what others use of it."""
+        self._nodes[node.name] = node
+        ours = [r for r in self.of(node.name).values() if self._materialised(r.attempt_id, node.observed_at)]
+        self._others[node.name] = Free(
+            cores=max(0, node.cores - node.cores_free - sum(r.cores for r in ours)),
+            memory_bytes=0,
+            scratch_bytes=max(
+                0,
+                node.scratch_total_bytes - node.scratch_free_bytes - sum(r.reserved_bytes for r in ours),
+            ),
+        )
+
+    def forget(self, node: str) -> None:
+        self._nodes.pop(node, None)
+        self._others.pop(node, None)
+
+    def materialised(self, attempt_id: str, node: str, at: float) -> None:
+        """From ``at`` on the attempt's ballast stands on the node, and so in the node's free bytes."""
+        self._windows.setdefault(attempt_id, (at, None))
+
+    def vanished(self, attempt_id: str, node: str, at: float) -> None:
+        """From ``at`` on the attempt's files are gone again, though it is not yet released."""
+        begin, _ = self._windows.get(attempt_id, (at, at))
+        self._windows[attempt_id] = (begin, at)
+        if node in self._nodes:
+            self.observe(self._nodes[node])
+
+    def _materialised(self, attempt_id: str, at: float) -> bool:
+        begin, end = self._windows.get(attempt_id, (None, None))
+        return begin is not None and begin < at and (end is None or at < end)
+
+    # -- questions -----------------------------------------------------------------------------------
+
+    def free(self, node: NodeInfo, margin_bytes: int = 0) -> Free:
+        """What one more attempt could have there.  Costs the attempts booked on this node."""
+        others = self._others.get(node.name)
+        booked = self.of(node.name).values()
+        return Free(
+            cores=node.cores - (others.cores if others else 0) - sum(r.cores for r in booked),
+            memory_bytes=node.memory_bytes - sum(r.memory_bytes for r in booked),
+            scratch_bytes=node.scratch_total_bytes
+            - (others.scratch_bytes if others else 0)
+            - sum(r.reserved_bytes for r in booked)
+            - margin_bytes,
+        )
+
+    def require(self, node: NodeInfo, reserved_bytes: int) -> None:
+        """Raises :class:`OverCommit` if booking this much would exceed what the node has free."""
+        free = self.free(node).scratch_bytes
+        if reserved_bytes > free:
+            raise OverCommit(
+                f"{node.name}: {reserved_bytes} bytes of scratch were to be booked, only {free} are free"
+            )

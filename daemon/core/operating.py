@@ -1,0 +1,184 @@
+"""What operators ask for, one dataset at a time: each becomes facts, or a refusal with a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from . import effects as e
+from . import facts as f
+from . import observations as o
+from .arriving import Arriving
+from .desk import Desk
+from .model import TERMINAL, WITH_ATTEMPT, Dataset, State, dataset_id
+
+
+class Refused(Exception):
+    """The message is the answer to the operator."""
+
+
+class Operating:
+    """Every action can be done twice; the second time it says so.  Costs one dataset."""
+
+    def __init__(self, desk: Desk, arriving: Arriving) -> None:
+        self._desk = desk
+        self._arriving = arriving
+
+    def ask(self, asked: o.OperatorAsked) -> e.Reply:
+        actions: dict[str, Callable[[o.OperatorAsked], str]] = {
+            "hold": self._hold,
+            "release": self._release,
+            "retry": self._retry,
+            "rerun": self._rerun,
+            "cancel": self._cancel,
+            "accept": self._accept,
+            "close_breaker": self._close_breaker,
+        }
+        try:
+            message, ok = actions[asked.action](asked), True
+        except Refused as refusal:
+            message, ok = str(refusal), False
+        return e.Reply(request_id=asked.request_id, ok=ok, message=message)
+
+    def _find(self, asked: o.OperatorAsked) -> Dataset:
+        """The dataset in the working set, recalled from the journal's row if it is not there."""
+        dataset = self._desk.dataset(asked.dataset_id)
+        if dataset is not None:
+            return dataset
+        if asked.record is None:
+            raise Refused(f"no dataset {asked.dataset_id} is known; 'tiltd list' shows those that are")
+        recalled = f.DatasetRecalled(
+            at=self._desk.now, dataset_id=asked.dataset_id, record=asked.record, by=asked.by
+        )
+        self._desk.record(recalled)
+        return self._desk.state.datasets[asked.dataset_id]
+
+    def _hold(self, asked: o.OperatorAsked) -> str:
+        dataset = self._desk.dataset(asked.dataset_id) or asked.record
+        if dataset is None or dataset.state in TERMINAL:
+            raise Refused(
+                f"{asked.dataset_id} is {dataset.state if dataset else 'not known'}: nothing to hold"
+            )
+        dataset = self._find(asked)
+        if dataset.hold("operator") is not None:
+            return f"{dataset.dataset_id} was held already"
+        self._desk.hold(dataset, "operator", asked.reason or "held by an operator", origin=asked.by)
+        if dataset.state in WITH_ATTEMPT:
+            return f"{dataset.dataset_id} is held: its running attempt goes on, nothing new starts"
+        return f"{dataset.dataset_id} is held"
+
+    def _release(self, asked: o.OperatorAsked) -> str:
+        """An operator may lift every hold but those whose cause still stands in the world."""
+        dataset = self._find(asked)
+        causes = [hold.cause for hold in dataset.holds]
+        if not causes:
+            return f"{dataset.dataset_id} is not held"
+        stays = [cause for cause in causes if cause in ("no_pipeline", "partial")]
+        for cause in causes:
+            if cause not in stays:
+                self._desk.lift(self._desk.state.datasets[dataset.dataset_id], cause, by=asked.by)
+        if "partial" in stays:
+            raise Refused(f"{dataset.dataset_id} is partial: 'accept' runs it with the tilts it has")
+        if stays:
+            raise Refused(f"{dataset.dataset_id} stays held: there is no pipeline for it")
+        return f"{dataset.dataset_id} is released ({', '.join(causes)})"
+
+    def _retry(self, asked: o.OperatorAsked) -> str:
+        dataset = self._desk.dataset(asked.dataset_id) or asked.record
+        if dataset is not None and dataset.state is State.READY and dataset.retry_not_before_at:
+            raise Refused(f"{dataset.dataset_id} is waiting to be tried again already")
+        if dataset is None or dataset.state not in (State.FAILED, State.CANCELLED):
+            state = dataset.state if dataset else "not known"
+            raise Refused(f"{asked.dataset_id} is {state}: only failed and cancelled datasets can be retried")
+        dataset = self._find(asked)
+        newest = self._desk.state.current.get((dataset.feed, dataset.series_key), "")
+        newer = self._desk.dataset(newest)
+        if newer is not None and newer.revision > dataset.revision:
+            raise Refused(f"{dataset.dataset_id} was superseded by {newest}, whose input is newer")
+        self._desk.record(f.DatasetRevived(at=self._desk.now, dataset_id=dataset.dataset_id, by=asked.by))
+        return f"{dataset.dataset_id} will be tried again"
+
+    def _rerun(self, asked: o.OperatorAsked) -> str:
+        """The same input with other parameters: a run of its own, whose result stands beside the first."""
+        old = self._desk.dataset(asked.dataset_id) or asked.record
+        if old is None or old.series is None:
+            raise Refused(f"{asked.dataset_id} was never complete: there is nothing to run again")
+        run = max(old.run, asked.latest_run) + 1
+        new_id = dataset_id(old.feed, old.series_key, old.tilt_series_name, old.revision, run)
+        if self._desk.dataset(new_id) is not None:
+            raise Refused(f"{new_id} exists already")
+        self._desk.record(
+            f.DatasetFound(
+                at=self._desk.now,
+                dataset_id=new_id,
+                feed=old.feed,
+                series_key=old.series_key,
+                tilt_series_name=old.tilt_series_name,
+                series_kind=old.kind,
+                revision=old.revision,
+                run=run,
+                labels=old.labels,
+                pipeline=old.pipeline,
+                options={**old.options, **asked.options},
+                by=asked.by,
+            )
+        )
+        self._desk.record(
+            f.DatasetCompleted(
+                at=self._desk.now,
+                dataset_id=new_id,
+                series=old.series,
+                evidence=old.evidence,
+                last_change_at=self._desk.now,
+                partial=old.partial,
+            )
+        )
+        return f"{new_id} will be run"
+
+    def _cancel(self, asked: o.OperatorAsked) -> str:
+        dataset = self._desk.dataset(asked.dataset_id) or asked.record
+        if dataset is None:
+            raise Refused(f"no dataset {asked.dataset_id} is known")
+        if dataset.state in (State.DELIVERED, State.CANCELLED):
+            raise Refused(f"{dataset.dataset_id} is {dataset.state} already")
+        dataset = self._find(asked)
+        attempt = dataset.live_attempt
+        if attempt is not None:
+            if dataset.stop_requested is None:
+                self._desk.record(
+                    f.StopRequested(
+                        at=self._desk.now, dataset_id=dataset.dataset_id, intent="cancel", by=asked.by
+                    )
+                )
+            return f"{dataset.dataset_id} will be cancelled once the end of its job is proved"
+        self._desk.record(
+            f.DatasetCancelled(
+                at=self._desk.now,
+                dataset_id=dataset.dataset_id,
+                reason=asked.reason or "cancelled",
+                by=asked.by,
+                stat_signature=self._arriving.signature_of(dataset),
+            )
+        )
+        return f"{dataset.dataset_id} is cancelled"
+
+    def _accept(self, asked: o.OperatorAsked) -> str:
+        dataset = self._desk.dataset(asked.dataset_id) or asked.record
+        if dataset is None or dataset.state is not State.ARRIVING:
+            state = dataset.state if dataset else "not known"
+            raise Refused(f"{asked.dataset_id} is {state}: only an arriving series can be accepted as it is")
+        dataset = self._find(asked)
+        self._desk.record(f.PartialAccepted(at=self._desk.now, dataset_id=dataset.dataset_id, by=asked.by))
+        self._arriving.judge((dataset.feed, dataset.series_key))
+        now = self._desk.dataset(dataset.dataset_id)
+        if now is not None and now.state is State.ARRIVING:
+            return (
+                f"{dataset.dataset_id} is accepted; it runs once its files can be read without contradiction"
+            )
+        return f"{dataset.dataset_id} is accepted with the tilts it has"
+
+    def _close_breaker(self, asked: o.OperatorAsked) -> str:
+        scope = asked.reason
+        if scope not in self._desk.state.breakers.by_scope:
+            raise Refused(f"no breaker {scope} is open")
+        self._desk.record(f.BreakerClosed(at=self._desk.now, scope=scope, by=asked.by))
+        return f"the breaker of {scope} is closed"

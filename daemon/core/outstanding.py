@@ -1,0 +1,92 @@
+"""The one source of effects: what the recorded state still asks to be done.
+
+Pure, and level-triggered: after a restart the same state asks for the same effects, and each of them can
+be done twice.  ``outstanding(replay(journal)) == outstanding(live)`` is an invariant that the simulations
+check at every step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from . import effects as e
+from .model import TERMINAL, Attempt, Dataset, State
+from .site import FeedInfo
+from .state import CoreState
+
+WORKING_HOLDS = frozenset({"destination", "quality", "operator", "bug"})
+"""Causes that also stop the publishing of a result that is already there."""
+
+
+def outstanding_of(
+    dataset: Dataset, booked: Mapping[str, tuple[str, ...]], feeds: Mapping[str, FeedInfo]
+) -> tuple[e.Effect, ...]:
+    """What one dataset asks for.  ``booked`` gives the nodes where an attempt still holds scratch.
+
+    Costs the dataset's own attempts.
+    """
+    wanted: list[e.Effect] = []
+    match dataset.state:
+        case State.READY:
+            feed = feeds.get(dataset.feed)
+            if feed is not None and feed.imports and not dataset.imported_path and not dataset.holds:
+                wanted.append(e.ImportSeries(dataset_id=dataset.dataset_id))
+        case State.RESERVED | State.QUEUED | State.RUNNING:
+            wanted += _of_live(dataset)
+        case State.COLLECTING:
+            if not any(hold.cause in WORKING_HOLDS for hold in dataset.holds):
+                wanted.append(_for(e.CollectResult, dataset, dataset.attempts[-1]))
+    wanted += _releases(dataset, booked)
+    return tuple(wanted)
+
+
+def _of_live(dataset: Dataset) -> list[e.Effect]:
+    attempt = dataset.live_attempt
+    if attempt is None:
+        return []
+    claimed = attempt.started_at is not None
+    match dataset.stop_requested:
+        case None:
+            return [_for(e.SubmitJob, dataset, attempt)] if dataset.state is State.RESERVED else []
+        case "lost":
+            return [] if attempt.fenced else [_for(e.FenceAttempt, dataset, attempt)]
+        case "replace":
+            return [] if claimed or attempt.revoked else [_for(e.RevokeAttempt, dataset, attempt)]
+    wanted: list[e.Effect] = []
+    if not claimed and not attempt.revoked:
+        wanted.append(_for(e.RevokeAttempt, dataset, attempt))
+    elif attempt.job_id:
+        wanted.append(
+            e.CancelJob(attempt_id=attempt.attempt_id, dataset_id=dataset.dataset_id, job_id=attempt.job_id)
+        )
+    return wanted
+
+
+def _releases(dataset: Dataset, booked: Mapping[str, tuple[str, ...]]) -> list[e.Effect]:
+    """Scratch is given back once its attempt is over, except where a result still waits to be rescued.
+
+    A fenced attempt's node is out of reach: its reservation stays until the node is seen again.
+    """
+    kept = "" if dataset.state in TERMINAL else dataset.rescue
+    return [
+        e.ReleaseScratch(attempt_id=attempt.attempt_id, dataset_id=dataset.dataset_id, node=node)
+        for attempt in dataset.attempts
+        if attempt.ended_at is not None and attempt.attempt_id != kept
+        for node in booked.get(attempt.attempt_id, ())
+    ]
+
+
+def _for(
+    kind: type[e.SubmitJob] | type[e.RevokeAttempt] | type[e.FenceAttempt] | type[e.CollectResult],
+    dataset: Dataset,
+    attempt: Attempt,
+) -> e.Effect:
+    return kind(attempt_id=attempt.attempt_id, dataset_id=dataset.dataset_id)
+
+
+def outstanding(state: CoreState, feeds: Mapping[str, FeedInfo]) -> frozenset[e.Effect]:
+    """What the whole state asks for; for restarts, tests and ``/readyz``.  Costs all live datasets."""
+    wanted: set[e.Effect] = {e.SendNotice(notice_id=notice_id) for notice_id in state.notices}
+    for dataset in state.datasets.values():
+        wanted.update(outstanding_of(dataset, state.ledger.booked, feeds))
+    return frozenset(wanted)

@@ -1,0 +1,94 @@
+"""Which effects are under way: the difference between what is outstanding and what was started.
+
+Memory, not history: after a restart nothing is under way, so everything outstanding is started again.
+"""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from . import effects as e
+from . import observations as o
+from .desk import Desk
+from .model import Record
+from .outstanding import outstanding_of
+
+BACKOFF_SECONDS = (2.0, 5.0, 15.0, 60.0, 120.0, 300.0)
+REPEAT_SECONDS = 60.0
+
+
+class UnderWay(Record):
+    """One started effect.  ``failures`` counts troubled answers in a row; ``again_at`` is when to repeat
+    it, ``None`` while it is being performed."""
+
+    failures: int = 0
+    again_at: float | None = None
+    trouble: str = ""
+
+
+class Performing:
+    """Starts each outstanding effect once, and again after trouble, with growing pauses."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._started: dict[str, dict[e.Effect, UnderWay]] = {}
+
+    def difference(self) -> list[e.Effect]:
+        """Effects to start now, for the datasets touched in this step and the notices that are due.
+
+        Costs the touched datasets and the unsent notices.
+        """
+        desk = self._desk
+        starts: list[e.Effect] = []
+        for dataset_id in desk.touched:
+            dataset = desk.dataset(dataset_id)
+            wanted = outstanding_of(dataset, desk.state.ledger.booked, desk.site.feeds) if dataset else ()
+            starts += self._hold_against(dataset_id, wanted)
+        notices = tuple(e.SendNotice(notice_id=notice_id) for notice_id in desk.state.notices)
+        if notices or "" in self._started:
+            starts += self._hold_against("", notices)
+        return starts
+
+    def _hold_against(self, owner: str, wanted: tuple[e.Effect, ...]) -> list[e.Effect]:
+        known = self._started.get(owner, {})
+        if not wanted:
+            self._started.pop(owner, None)
+            return []
+        kept = {effect: known.get(effect, _NEW) for effect in wanted}
+        starts = []
+        for effect, under_way in kept.items():
+            if under_way is _NEW or (under_way.again_at is not None and under_way.again_at <= self._desk.now):
+                kept[effect] = replace(under_way, again_at=None)
+                starts.append(effect)
+        self._started[owner] = kept
+        return starts
+
+    def answered(self, owner: str, effect: e.Effect, answer: o.Answer) -> None:
+        """An answer came.  If the effect stays outstanding it is repeated: soon after trouble, with a
+        growing pause; else after ``REPEAT_SECONDS`` (a cancel that has not ended the job yet)."""
+        under_way = self._started.get(owner, {}).get(effect)
+        if under_way is None:
+            return
+        failures = under_way.failures + 1 if answer.trouble else 0
+        pause = REPEAT_SECONDS
+        if answer.trouble:
+            pause = BACKOFF_SECONDS[min(failures, len(BACKOFF_SECONDS)) - 1]
+        again_at = self._desk.now + max(pause, answer.retry_seconds)
+        self._started[owner][effect] = UnderWay(failures=failures, again_at=again_at, trouble=answer.trouble)
+        self._desk.wake(again_at, "effect", owner)
+
+    def troubles(self, dataset_id: str) -> list[str]:
+        """What went wrong with the effects of a dataset that are still to be repeated."""
+        return [
+            f"{type(effect).__name__}: {under_way.trouble} (tried {under_way.failures} times)"
+            for effect, under_way in self._started.get(dataset_id, {}).items()
+            if under_way.trouble
+        ]
+
+    @property
+    def under_way(self) -> frozenset[e.Effect]:
+        """Everything started and still outstanding."""
+        return frozenset(effect for effects in self._started.values() for effect in effects)
+
+
+_NEW = UnderWay(again_at=0.0)

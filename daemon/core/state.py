@@ -1,0 +1,229 @@
+"""State: the fold of all facts.  Nothing in it is known otherwise, so ``replay(journal) == state``.
+
+Memory is by live datasets: what is terminal and finished leaves ``datasets``; what predictions need of it
+stays as bounded samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from tiltd.policy import breaker, predict
+
+from . import facts as f
+from .apply import apply
+from .ledger import Ledger
+from .model import Attempt, Dataset, Notice, Record, Reservation
+
+USUAL_SESSIONS_MAX = 256
+USUAL_COUNTS_MAX = 16
+
+
+class Snapshot(Record):
+    """A state at rest, as the journal keeps it; ``sequence`` is the last fact that it contains."""
+
+    sequence: int
+    datasets: tuple[Dataset, ...]
+    reservations: tuple[Reservation, ...]
+    breakers: breaker.Breakers
+    samples: predict.Samples
+    feeds_met: dict[str, str]
+    notices: tuple[Notice, ...]
+    usual_tilts: dict[str, tuple[int, ...]]
+
+
+class CoreState:
+    """The working set and what belongs to the facility rather than to one dataset.
+
+    ``current`` maps (feed, series key) to the newest live dataset of that series.
+    """
+
+    def __init__(self) -> None:
+        self.datasets: dict[str, Dataset] = {}
+        self.current: dict[tuple[str, str], str] = {}
+        self.ledger = Ledger()
+        self.breakers = breaker.Breakers()
+        self.samples = predict.Samples()
+        self.feeds_met: dict[str, str] = {}
+        self.notices: dict[str, Notice] = {}
+        self.usual_tilts: dict[str, tuple[int, ...]] = {}
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, CoreState) and self.snapshot(0) == other.snapshot(0)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    # -- folding -----------------------------------------------------------------------------------
+
+    def apply(self, fact: f.Fact) -> None:
+        """Take one fact in.  Raises ``IllegalTransition``, and is then unchanged.
+
+        Cost does not depend on the number of datasets.
+        """
+        if isinstance(fact, f.DatasetFact):
+            before = self.datasets.get(fact.dataset_id)
+            after = apply(before, fact)
+            self._file(fact.dataset_id, before, after)
+            self._consequences(fact, before, after)
+            return
+        match fact:
+            case f.ScratchReleased():
+                self.ledger.release(fact.attempt_id, fact.node)
+            case f.FeedMet():
+                self.feeds_met[fact.feed] = fact.reason
+            case f.BreakerOpened() | f.BreakerProbed() | f.BreakerClosed():
+                self.breakers = _turn(self.breakers, fact)
+            case f.NoticeDue():
+                self.notices[fact.notice.notice_id] = fact.notice
+            case f.NoticeSent():
+                self.notices.pop(fact.notice_id, None)
+
+    def _file(self, dataset_id: str, before: Dataset | None, after: Dataset | None) -> None:
+        if after is not None:
+            self.datasets[dataset_id] = after
+            if before is None:
+                self._claim_series(after)
+        elif before is not None:
+            del self.datasets[dataset_id]
+            key = (before.feed, before.series_key)
+            if self.current.get(key) == dataset_id:
+                del self.current[key]
+
+    def _claim_series(self, dataset: Dataset) -> None:
+        key = (dataset.feed, dataset.series_key)
+        holder = self.datasets.get(self.current.get(key, ""))
+        newest = (dataset.revision, dataset.run)
+        if holder is None or (holder.revision, holder.run) <= newest:
+            self.current[key] = dataset.dataset_id
+
+    def _consequences(self, fact: f.DatasetFact, before: Dataset | None, after: Dataset | None) -> None:
+        match fact:
+            case f.Placed():
+                self._book(fact.attempt)
+            case f.DatasetAdopted():
+                if fact.record.attempt is not None:
+                    self._book(fact.record.attempt)
+            case f.DatasetRecalled():
+                pass
+            case f.DatasetCompleted() if after is not None:
+                self._remember_count(after)
+            case f.AttemptFailed() if before is not None:
+                scopes = failure_scopes(before, fact.attempt_id)
+                self.breakers = breaker.failed(
+                    self.breakers, scopes, fact.failure.failure_class, before.dataset_id, fact.at
+                )
+            case f.ResultCollected() if after is not None and not fact.adopted:
+                self._learn(after, fact)
+
+    def _book(self, attempt: Attempt) -> None:
+        for node in attempt.placement.nodes:
+            self.ledger.book(
+                Reservation(
+                    attempt_id=attempt.attempt_id,
+                    node=node,
+                    reserved_bytes=attempt.placement.scratch_bytes,
+                    cores=attempt.placement.cores,
+                    memory_bytes=attempt.placement.memory_bytes,
+                    reserved_at=attempt.placed_at,
+                )
+            )
+
+    def _remember_count(self, dataset: Dataset) -> None:
+        """The tilt counts of a session tell what is usual there; the oldest session is forgotten first."""
+        if dataset.series is None or dataset.partial or dataset.run > 1:
+            return
+        key = session_key(dataset)
+        counts = (*self.usual_tilts.pop(key, ()), dataset.series.tilt_count)
+        self.usual_tilts[key] = counts[-USUAL_COUNTS_MAX:]
+        while len(self.usual_tilts) > USUAL_SESSIONS_MAX:
+            del self.usual_tilts[next(iter(self.usual_tilts))]
+
+    def _learn(self, dataset: Dataset, fact: f.ResultCollected) -> None:
+        scopes = failure_scopes(dataset, fact.attempt_id)
+        self.breakers = breaker.succeeded(self.breakers, scopes)
+        attempt = dataset.attempt
+        if attempt is not None and dataset.series is not None and attempt.kind == "run":
+            self.samples = predict.learn(
+                self.samples,
+                pipeline=dataset.pipeline,
+                cores=attempt.placement.cores,
+                threads=attempt.placement.threads,
+                size_bytes=dataset.series.total_bytes,
+                measured=fact.measured,
+            )
+
+    # -- questions ---------------------------------------------------------------------------------
+
+    def usual_tilt_count(self, feed: str, labels: Mapping[str, str]) -> int | None:
+        """The commonest tilt count of the session so far; ``None`` before two series of it."""
+        counts = self.usual_tilts.get(_session_key(feed, labels), ())
+        return max(sorted(set(counts)), key=counts.count) if len(counts) >= 2 else None
+
+    # -- at rest -----------------------------------------------------------------------------------
+
+    def snapshot(self, sequence: int) -> Snapshot:
+        return Snapshot(
+            sequence=sequence,
+            datasets=tuple(self.datasets[key] for key in sorted(self.datasets)),
+            reservations=tuple(self.ledger.reservations()),
+            breakers=self.breakers,
+            samples=self.samples,
+            feeds_met=self.feeds_met,
+            notices=tuple(self.notices[key] for key in sorted(self.notices)),
+            usual_tilts=self.usual_tilts,
+        )
+
+    @classmethod
+    def restore(cls, snapshot: Snapshot) -> CoreState:
+        state = cls()
+        for dataset in snapshot.datasets:
+            state.datasets[dataset.dataset_id] = dataset
+            state._claim_series(dataset)
+        for reservation in snapshot.reservations:
+            state.ledger.book(reservation)
+        state.breakers = snapshot.breakers
+        state.samples = snapshot.samples
+        state.feeds_met = dict(snapshot.feeds_met)
+        state.notices = {notice.notice_id: notice for notice in snapshot.notices}
+        state.usual_tilts = dict(snapshot.usual_tilts)
+        return state
+
+
+def replay(facts: Iterable[f.Fact], state: CoreState | None = None) -> CoreState:
+    """Fold facts into a state (a new one, or the one given)."""
+    state = state or CoreState()
+    for fact in facts:
+        state.apply(fact)
+    return state
+
+
+def session_key(dataset: Dataset) -> str:
+    return _session_key(dataset.feed, dataset.labels)
+
+
+def _session_key(feed: str, labels: Mapping[str, str]) -> str:
+    return "\0".join((feed, labels.get("project", ""), labels.get("session", "")))
+
+
+def failure_scopes(dataset: Dataset, attempt_id: str) -> tuple[str, ...]:
+    """What a failure of this attempt may be the fault of, as breaker scopes."""
+    attempt = next((a for a in dataset.attempts if a.attempt_id == attempt_id), None)
+    nodes = (attempt.nodes or attempt.placement.nodes) if attempt is not None else ()
+    return (
+        *(f"node:{node}" for node in nodes),
+        f"feed:{dataset.feed}",
+        f"pipeline:{dataset.pipeline}",
+        f"destination:{dataset.feed}",
+    )
+
+
+def _turn(breakers: breaker.Breakers, fact: f.Fact) -> breaker.Breakers:
+    match fact:
+        case f.BreakerOpened():
+            return breaker.opened(breakers, fact.scope, fact.failure_class, fact.at)
+        case f.BreakerProbed():
+            return breaker.probed(breakers, fact.scope, fact.dataset_id, fact.at)
+        case f.BreakerClosed():
+            return breaker.closed(breakers, fact.scope)
+        case _:
+            raise AssertionError(fact)
