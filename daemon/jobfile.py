@@ -1,0 +1,159 @@
+"""The job file: one attempt as data, written by the daemon and read by the runner.  Pure.
+
+A job that was queued before an upgrade keeps the runner and the file it had, so every released format stays
+readable here: :func:`decode` is the one place that knows them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from tiltd.daemon.core.model import Attempt, Dataset, ExpectedResult, JobSteps, TiltSeries
+from tiltd.plugins.api import Permanent
+
+FORMAT = 1
+STEP_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
+
+
+def job_document(
+    dataset: Dataset,
+    attempt: Attempt,
+    steps: JobSteps,
+    *,
+    feed_root: str,
+    scratch_path: str,
+    staging: str,
+    dir_mode: str,
+    file_mode: str,
+    group: str,
+    nonce: str,
+    job_name: str = "",
+) -> dict[str, Any]:
+    """The content of ``job.json``.
+
+    ``feed_root`` is the folder, as the node sees it, below which the input's relative paths lie (the import
+    folder, for an imported series); ``scratch_path`` the node's scratch folder; ``staging`` the hidden folder
+    beside the destination; the modes are octal text as in ``"0755"``.
+
+    Raises :class:`Permanent` with one sentence when something in it could not be run as it stands.
+    """
+    check_steps(steps)
+    for what, path in (("feed", feed_root), ("scratch folder", scratch_path), ("staging folder", staging)):
+        if not path.startswith("/") or "\0" in path:
+            raise Permanent(f"The path of the {what}, {path!r}, must be absolute and without NUL.")
+    placement = attempt.placement
+    return {
+        "format": FORMAT,
+        "attempt_id": attempt.attempt_id,
+        "job_name": job_name or attempt.attempt_id,
+        "dataset_id": dataset.dataset_id,
+        "kind": attempt.kind,
+        "nonce": nonce,
+        "cores": placement.cores,
+        "threads": placement.threads,
+        "memory_bytes": placement.memory_bytes,
+        "walltime_seconds": placement.walltime_seconds,
+        "scratch": {"path": scratch_path, "bytes": placement.scratch_bytes, "ballast": True},
+        "input": {"root": feed_root, "files": input_files(dataset.series)},
+        "texts": [{"name": file.name, "text": file.text} for file in steps.files],
+        "steps": [msgspec.to_builtins(step) for step in steps.steps],
+        "output": {
+            "staging": staging,
+            "dir_mode": octal(dir_mode),
+            "file_mode": octal(file_mode),
+            "group": group,
+            "results": [msgspec.to_builtins(result) for result in steps.results],
+        },
+        "rescue": {"path": attempt.rescue_path},
+        "story": msgspec.to_builtins(with_attempt(dataset, attempt)),
+    }
+
+
+def input_files(series: TiltSeries | None) -> list[dict[str, Any]]:
+    if series is None:
+        return []
+    names = series.local_names()
+    return [
+        {
+            "source": file.relative_path,
+            "name": names[file.relative_path],
+            "size_bytes": file.size_bytes,
+            "piece_bytes": file.piece_bytes,
+            "head_sha256": file.head_sha256,
+            "tail_sha256": file.tail_sha256,
+        }
+        for file in series.fingerprint.files
+    ]
+
+
+def with_attempt(dataset: Dataset, attempt: Attempt) -> Dataset:
+    """The dataset's story up to and including this attempt."""
+    others = tuple(other for other in dataset.attempts if other.attempt_id != attempt.attempt_id)
+    return msgspec.structs.replace(dataset, attempts=(*others, attempt))
+
+
+def octal(mode: str) -> str:
+    if not re.fullmatch(r"0?[0-7]{3,4}", mode):
+        raise Permanent(f"The mode {mode!r} of published files must be octal digits such as '0644'.")
+    return mode
+
+
+def check_steps(steps: JobSteps) -> None:
+    """Raises Permanent for what no program or file system could take."""
+    seen: set[str] = set()
+    for step in steps.steps:
+        if not STEP_NAME.fullmatch(step.name) or step.name in seen:
+            raise Permanent(
+                f"The step name {step.name!r} must be unique and of letters, digits, '.', '_' and '-'."
+            )
+        seen.add(step.name)
+        if not step.argv or not step.argv[0]:
+            raise Permanent(f"Step {step.name} names no program to run.")
+        check_no_nul(f"step {step.name}", step.argv)
+        check_no_nul(f"the environment of step {step.name}", (*step.environment, *step.environment.values()))
+        if any(not key or "=" in key for key in step.environment):
+            raise Permanent(f"The environment of step {step.name} has a name that is empty or contains '='.")
+    check_files([file.name for file in steps.files], steps.results)
+
+
+def check_files(texts: list[str], results: Iterable[ExpectedResult]) -> None:
+    names = [*texts, *(result.name for result in results)]
+    check_no_nul("a file name", names)
+    for name in names:
+        if any(part in ("", ".", "..") for part in name.split("/")):
+            raise Permanent(f"The file name {name!r} must be a relative path that stays in the job's folder.")
+
+
+def check_no_nul(what: str, texts: Iterable[str]) -> None:
+    if any("\0" in text for text in texts):
+        raise Permanent(f"There is a NUL character in {what}; the system cannot pass it on.")
+
+
+def encode(document: dict[str, Any]) -> bytes:
+    """ASCII JSON; lone surrogates of hostile names survive as escapes."""
+    return json.dumps(document).encode("ascii")
+
+
+def decode(content: bytes) -> dict[str, Any]:
+    """A job file of any released format as the newest one's fields.  Raises ValueError with a sentence."""
+    try:
+        document = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"The job file is no JSON: {error}.") from error
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        found = document.get("format") if isinstance(document, dict) else None
+        raise ValueError(f"The job file has format {found!r}; this version reads format {FORMAT}.")
+    return document
+
+
+def story(document: dict[str, Any]) -> Dataset:
+    """The dataset as the job file tells it.  Raises ValueError with a sentence."""
+    try:
+        return msgspec.convert(document.get("story"), Dataset)
+    except msgspec.ValidationError as error:
+        raise ValueError(f"The job file's story is no dataset: {error}.") from error

@@ -1,0 +1,348 @@
+"""The spool: one folder an attempt, in which the daemon and the runner meet.  Usually on NFS.
+
+::
+
+    attempts/<attempt_id>/job.json          durable before the job is submitted; then one rename wins:
+                          claimed.<job_id>  by the runner, its first act
+                          revoked           by the daemon: nobody will run this attempt
+                          progress, end     JSON lines, made empty by the daemon, appended to by the runner
+                          fence             by the daemon: the runner must not stage out any more
+    runners/runner-<sha256[:12]>.py         the runner, by content: queued jobs keep theirs over an upgrade
+
+Everything here can be done twice.  What the file system refuses is raised as Temporary with a sentence.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from tiltd.daemon.core.model import Dataset, Progress, Record, RunEnd
+from tiltd.daemon.core.observations import SpoolObserved
+from tiltd.plugins.api import Temporary
+
+from . import jobfile
+
+PIECE_BYTES = 256 << 10
+"""Of a progress or end file only this much of either end is ever read."""
+
+MAX_JOB_BYTES = 64 << 20
+LOOKS_PER_OPEN = 20
+"""Every so many looks a file is opened rather than only stat-ed, which makes an NFS client ask its server."""
+
+
+class AttemptSeen(Record):
+    """What an attempt's folder shows.  ``pid``, ``pid_started`` (clock ticks since boot): the runner's."""
+
+    attempt_id: str
+    prepared: bool = False
+    revoked: bool = False
+    fenced: bool = False
+    claimed_by: str = ""
+    claimed_node: str = ""
+    claimed_at: float | None = None
+    pid: int = 0
+    pid_started: int = 0
+    progress: Progress | None = None
+    end: RunEnd | None = None
+
+    def observed(self, at: float) -> SpoolObserved:
+        return SpoolObserved(
+            at=at,
+            attempt_id=self.attempt_id,
+            claimed_by=self.claimed_by,
+            claimed_node=self.claimed_node,
+            claimed_at=self.claimed_at,
+            progress=self.progress,
+            end=self.end,
+        )
+
+
+class Spool:
+    """The daemon's side of the spool.  Its calls may block on NFS: use a worker thread."""
+
+    def __init__(self, folder: str | Path) -> None:
+        self.root = Path(folder)
+        self._nonces: dict[str, str] = {}
+
+    def folder(self, attempt_id: str) -> Path:
+        if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", attempt_id):
+            raise ValueError(f"{attempt_id!r} is no attempt id")
+        return self.root / "attempts" / attempt_id
+
+    def install_runner(self) -> str:
+        """Copy this version's runner into the spool, by content; returns its path."""
+        content = Path(__file__).with_name("runner.py").read_bytes()
+        path = self.root / "runners" / f"runner-{hashlib.sha256(content).hexdigest()[:12]}.py"
+        with trouble("install the runner", path):
+            if not path.exists() or path.read_bytes() != content:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_durably(path, content, 0o755)
+        return str(path)
+
+    def prepare(self, attempt_id: str, document: dict[str, Any]) -> str:
+        """Make the attempt's folder durable, ready to be claimed; returns its path.
+
+        Once prepared, claimed or revoked it stays as it is, so that doing it twice revives nothing.
+        """
+        folder = self.folder(attempt_id)
+        with trouble("prepare the attempt", folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            if not owner_mark(folder):
+                for name in ("progress", "end"):
+                    (folder / name).touch()
+                write_durably(folder / "job.json", jobfile.encode(document), 0o644)
+                sync_folder(folder.parent)
+        return str(folder)
+
+    def revoke(self, attempt_id: str) -> tuple[bool, str]:
+        """Withdraw it: (True, "") if nobody can run it any more, (False, job id) if a runner was first.
+
+        An attempt that was never prepared is revoked as well: a late preparation then changes nothing.
+        """
+        folder = self.folder(attempt_id)
+        with trouble("revoke the attempt", folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                (folder / "job.json").rename(folder / "revoked")
+            mark = owner_mark(folder)
+            if mark.startswith("claimed."):
+                return False, mark.removeprefix("claimed.")
+            if mark != "revoked":
+                write_durably(folder / "revoked", b"{}", 0o644)
+            sync_folder(folder)
+            return True, ""
+
+    def fence(self, attempt_id: str) -> None:
+        """From now on its runner stages nothing out."""
+        folder = self.folder(attempt_id)
+        with trouble("fence the attempt", folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            if not (folder / "fence").exists():
+                write_durably(folder / "fence", b"", 0o644)
+
+    def read(self, attempt_id: str) -> AttemptSeen:
+        """What is there, tolerant of torn lines and garbage; cost does not grow with the files' length."""
+        folder = self.folder(attempt_id)
+        with trouble("read the attempt", folder):
+            mark = owner_mark(folder)
+            if not mark:
+                return AttemptSeen(attempt_id=attempt_id)
+            job_id = mark.removeprefix("claimed.") if mark.startswith("claimed.") else ""
+            told = list(lines(folder / "progress"))
+            claim = newest_claim(told, job_id)
+            return AttemptSeen(
+                attempt_id=attempt_id,
+                prepared=True,
+                revoked=mark == "revoked",
+                fenced=(folder / "fence").exists(),
+                claimed_by=job_id,
+                claimed_node=text_of(claim, "node"),
+                claimed_at=number_of(claim, "at"),
+                pid=int(number_of(claim, "pid") or 0),
+                pid_started=int(number_of(claim, "pid_started") or 0),
+                progress=newest_progress(told),
+                end=newest_end(lines(folder / "end"), self.nonce(attempt_id, mark)),
+            )
+
+    def attempts(self) -> list[str]:
+        """All attempts that the spool has a folder for."""
+        with trouble("list the spool", self.root):
+            try:
+                return sorted(name for name in os.listdir(self.root / "attempts") if not name.startswith("."))
+            except FileNotFoundError:
+                return []
+
+    def document(self, attempt_id: str) -> dict[str, Any] | None:
+        """The attempt's job file, whoever holds it; ``None`` if there is none that can be read."""
+        folder = self.folder(attempt_id)
+        with trouble("read the job file", folder):
+            mark = owner_mark(folder)
+            if not mark:
+                return None
+            with open(folder / mark, "rb") as file:
+                content = file.read(MAX_JOB_BYTES)
+        try:
+            return jobfile.decode(content)
+        except ValueError:
+            return None
+
+    def story(self, attempt_id: str) -> Dataset | None:
+        """The dataset as the job file tells it: for an attempt that the journal does not know."""
+        document = self.document(attempt_id)
+        if document is None:
+            return None
+        try:
+            return jobfile.story(document)
+        except ValueError:
+            return None
+
+    def remove(self, attempt_id: str) -> None:
+        """Remove its folder, for good; a runner that comes later finds nothing to claim."""
+        folder = self.folder(attempt_id)
+        self._nonces.pop(attempt_id, None)
+        with trouble("remove the attempt", folder), contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(FileNotFoundError):
+                (folder / "job.json").rename(folder / "revoked")
+            shutil.rmtree(folder)
+
+    def nonce(self, attempt_id: str, mark: str) -> str:
+        """The run's nonce from its job file, read once."""
+        if attempt_id not in self._nonces and mark != "revoked":
+            document = self.document(attempt_id) or {}
+            self._nonces[attempt_id] = str(document.get("nonce", ""))
+        return self._nonces.get(attempt_id, "")
+
+
+class SpoolWatch:
+    """Tells which attempts changed since the last look; three ``stat`` calls for each live attempt."""
+
+    def __init__(self, spool: Spool) -> None:
+        self.spool = spool
+        self._signatures: dict[str, tuple[object, ...]] = {}
+        self._looks = 0
+
+    def look(self, attempt_ids: Iterable[str]) -> list[AttemptSeen]:
+        """Those of ``attempt_ids`` that are new to this watch or changed; the others are forgotten."""
+        changed = []
+        self._looks += 1
+        signatures: dict[str, tuple[object, ...]] = {}
+        for number, attempt_id in enumerate(attempt_ids):
+            folder = self.spool.folder(attempt_id)
+            if (self._looks + number) % LOOKS_PER_OPEN == 0:
+                reopen(folder)
+            signature = tuple(stat_of(path) for path in (folder, folder / "progress", folder / "end"))
+            if self._signatures.get(attempt_id) != signature:
+                changed.append(self.spool.read(attempt_id))
+            signatures[attempt_id] = signature
+        self._signatures = signatures
+        return changed
+
+
+def stat_of(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_size, found.st_mtime_ns
+
+
+def reopen(folder: Path) -> None:
+    for path in (folder, folder / "progress", folder / "end"):
+        with contextlib.suppress(OSError):
+            os.close(os.open(path, os.O_RDONLY))
+
+
+def owner_mark(folder: Path) -> str:
+    """``claimed.<job id>``, ``revoked`` or ``job.json``: who holds the attempt; empty if nobody yet."""
+    try:
+        names = os.listdir(folder)
+    except FileNotFoundError:
+        return ""
+    claimed = [name for name in names if name.startswith("claimed.") and len(name) > 8]
+    marks = [*sorted(claimed), *(name for name in ("revoked", "job.json") if name in names)]
+    return marks[0] if marks else ""
+
+
+def lines(path: Path) -> Iterator[dict[str, Any]]:
+    """JSON objects from the first and the last 256 KiB, in order; anything else is passed over."""
+    try:
+        with open(path, "rb") as file:
+            content = file.read(PIECE_BYTES)
+            size = os.fstat(file.fileno()).st_size
+            if size > PIECE_BYTES:
+                file.seek(max(PIECE_BYTES, size - PIECE_BYTES))
+                content += (b"\n" if size > 2 * PIECE_BYTES else b"") + file.read(PIECE_BYTES)
+    except FileNotFoundError:
+        return
+    for line in content.split(b"\n"):
+        with contextlib.suppress(ValueError, RecursionError):
+            record = json.loads(line)
+            if isinstance(record, dict):
+                yield record
+
+
+def newest_claim(told: list[dict[str, Any]], job_id: str) -> dict[str, Any]:
+    claims = (
+        line for line in reversed(told) if line.get("phase") == "claimed" and line.get("job_id") == job_id
+    )
+    return next(claims, {}) if job_id else {}
+
+
+def newest_progress(told: list[dict[str, Any]]) -> Progress | None:
+    for line in reversed(told):
+        with contextlib.suppress(msgspec.ValidationError):
+            return msgspec.convert(line, Progress)
+    return None
+
+
+def newest_end(told: Iterable[dict[str, Any]], nonce: str) -> RunEnd | None:
+    """The success, if there is one; else the last other end of this very run (by its nonce)."""
+    newest: RunEnd | None = None
+    for line in told:
+        with contextlib.suppress(msgspec.ValidationError):
+            end = msgspec.convert(line, RunEnd)
+            if end.nonce == nonce and end.outcome != "lost_claim" and not succeeded(newest):
+                newest = end
+    return newest
+
+
+def succeeded(end: RunEnd | None) -> bool:
+    return end is not None and end.outcome == "success"
+
+
+def text_of(line: dict[str, Any], key: str) -> str:
+    value = line.get(key, "")
+    return value if isinstance(value, str) else ""
+
+
+def number_of(line: dict[str, Any], key: str) -> float | None:
+    value = line.get(key)
+    return value if isinstance(value, int | float) else None
+
+
+def write_durably(path: Path, content: bytes, mode: int) -> None:
+    """Whole or not at all, also after a power cut: a temporary file, fsync, rename, fsync of the folder."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fchmod(file.fileno(), mode)
+            os.fsync(file.fileno())
+        temporary.rename(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+@contextlib.contextmanager
+def trouble(what: str, path: Path) -> Iterator[None]:
+    """Errors of the file system as Temporary, with a sentence that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            advice = "make room there (tiltd prune shows what can go); nothing is submitted meanwhile"
+        else:
+            advice = "see that the spool is mounted and that the daemon may write there"
+        words = error.strerror or type(error).__name__
+        raise Temporary(f"Cannot {what} in the spool {str(path)!r}: {words}; {advice}.") from error
