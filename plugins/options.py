@@ -66,7 +66,8 @@ def _checked(pipeline: str, option: Option, value: Any) -> Value:
             raise Permanent(f"{where} is {value}; it must be {_limits(option)} ({option.meaning})")
     elif option.choices and value not in option.choices:
         raise Permanent(f"{where} is {value!a}; it may be {' or '.join(option.choices)}")
-    return value
+    checked: Value = value
+    return checked
 
 
 _KINDS = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
