@@ -1,0 +1,34 @@
+"""What a path below a feed tells: folder, stem, and the labels of its levels.  All values are raw names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+_FIELD = re.compile(r"\{([A-Za-z_]\w*)\}\Z")
+
+
+def folder_of(path: str) -> str:
+    return path.rpartition("/")[0]
+
+
+def stem_of(series_key: str) -> str:
+    """The last part without its last extension: what the names of all files of a series begin with."""
+    name = series_key.rpartition("/")[2]
+    return name.rpartition(".")[0] or name
+
+
+def labels_of(series_key: str, pattern: str, base: Mapping[str, str], feed: str) -> dict[str, str]:
+    """The feed's labels and those of the levels that ``pattern`` names ("{project}/{session}"; a part that
+    is no ``{name}`` skips a level; a level that is not there gives "").
+
+    ``session`` is always there: the folder that holds the series, or the feed's name at the top.
+    """
+    folders = [part for part in folder_of(series_key).split("/") if part]
+    labels = dict(base)
+    for level, part in enumerate(part for part in pattern.split("/") if part):
+        if field := _FIELD.match(part):
+            labels[field[1]] = folders[level] if level < len(folders) else ""
+    if not labels.get("session"):
+        labels["session"] = folders[-1] if folders else feed
+    return labels

@@ -1,0 +1,213 @@
+"""SerialEM's mdoc, read by key and tolerantly.  Pure: bytes in, sections and problems out.
+
+The format is ``key = value`` lines, ``[T = title]`` lines, then one ``[ZValue = N]`` section an image
+(``[FrameSet = N]`` in the mdoc of one frame stack).  The acquisition notes list what real files do to a
+parser: keys in any order, blanks, empty values, ``NaN``, Latin-1 bytes, carriage returns, a last section
+that is half written.  Nothing here raises, and the cost grows with the length of the text only.
+"""
+
+from __future__ import annotations
+
+import calendar
+import itertools
+import math
+import re
+from collections.abc import Iterable, Mapping
+
+from tiltd.daemon.core.model import Problem, Record
+
+MAX_BYTES = 8 * 1024 * 1024
+"""More than ten times the mdoc of 200 tilts with 40 keys each: what is longer is no mdoc."""
+
+MAX_SECTIONS = 20_000
+MAX_NOISE_LINES = 20
+RECENT_GAPS = 10
+
+_HEADING = re.compile(r"\[\s*([A-Za-z]\w{0,40})\s*=\s*(.*?)\s*\]?$")
+_ENTRY = re.compile(r"([A-Za-z_]\w{0,60})\s*=\s*(.*)$")
+_DATE = re.compile(
+    r"\s*(\d{1,4})[-/. ]([A-Za-z]{3,9}|\d{1,2})[-/. ](\d{1,4})[\sT]+(\d{1,2}):(\d{2}):(\d{2}(?:\.\d+)?)"
+)
+_MONTHS = "jan feb mar apr may jun jul aug sep oct nov dec"
+_AXIS = re.compile(r"tilt axis (?:rotation )?angle\s*[=:]\s*([-+]?\d+(?:\.\d*)?)", re.IGNORECASE)
+
+
+class Section(Record):
+    """One bracketed section: ``[kind = value]`` and the entries below it."""
+
+    kind: str
+    value: str
+    entries: dict[str, str]
+
+    @property
+    def number(self) -> int | None:
+        return int(self.value) if re.fullmatch(r"\d{1,7}", self.value) else None
+
+    def figure(self, key: str) -> float | None:
+        """A finite number, or ``None`` for a missing, empty or ``NaN`` value."""
+        return figure(self.entries.get(key, ""))
+
+
+class Mdoc(Record):
+    """A parsed mdoc.  ``whole`` is false when the last line has no end: it is being written."""
+
+    entries: dict[str, str]
+    titles: tuple[str, ...]
+    sections: tuple[Section, ...]
+    whole: bool
+    problems: tuple[Problem, ...] = ()
+
+    @property
+    def images(self) -> tuple[Section, ...]:
+        return tuple(section for section in self.sections if section.kind == "ZValue")
+
+    @property
+    def is_frame_set(self) -> bool:
+        """The mdoc of one tilt's frames, not of a series."""
+        return not self.images and any(section.kind == "FrameSet" for section in self.sections)
+
+    @property
+    def is_montage(self) -> bool:
+        flag = figure(self.entries.get("Montage", ""))
+        return flag == 1 or any(section.kind == "MontSection" for section in self.sections)
+
+
+def parse(data: bytes) -> Mdoc:
+    """Read an mdoc.  What cannot be read stands in ``problems``; what can is given all the same."""
+    if len(data) > MAX_BYTES:
+        return _nothing("mdoc_too_large", f"more than {MAX_BYTES} bytes: this is no mdoc of a tilt series")
+    entries: dict[str, str] = {}
+    titles: list[str] = []
+    sections: list[Section] = []
+    current, noise = entries, 0
+    for raw in data.decode("latin-1").split("\n"):
+        line = raw.strip()
+        if not line:
+            continue
+        if heading := _HEADING.match(line):
+            kind, value = heading.groups()
+            if kind == "T":
+                titles.append(value)
+                continue
+            current = {}
+            sections.append(Section(kind=kind, value=value, entries=current))
+        elif entry := _ENTRY.match(line):
+            current[entry[1]] = entry[2].strip()
+        else:
+            noise += 1
+        if noise > MAX_NOISE_LINES or len(sections) > MAX_SECTIONS:
+            return _nothing("mdoc_noise", f"{noise} lines are neither 'key = value' nor '[section]'")
+    problems = _numbering([section for section in sections if section.kind == "ZValue"])
+    return Mdoc(
+        entries=entries,
+        titles=tuple(titles),
+        sections=tuple(sections),
+        whole=data.endswith(b"\n"),
+        problems=tuple(problems),
+    )
+
+
+def _nothing(code: str, detail: str) -> Mdoc:
+    return Mdoc(
+        entries={}, titles=(), sections=(), whole=False, problems=(Problem(code=code, detail=detail),)
+    )
+
+
+def _numbering(images: list[Section]) -> list[Problem]:
+    numbers = [section.number for section in images]
+    if None in numbers:
+        return [Problem(code="zvalue_unreadable", detail="a [ZValue] section has no number")]
+    known = sorted(number for number in numbers if number is not None)
+    if len(set(known)) < len(known):
+        twice = next(a for a, b in itertools.pairwise(known) if a == b)
+        return [Problem(code="zvalue_twice", detail=f"[ZValue = {twice}] stands there twice")]
+    missing = next((n for n, number in enumerate(known) if n != number), None)
+    if missing is not None:
+        return [Problem(code="zvalue_gap", detail=f"[ZValue = {missing}] is missing")]
+    return []
+
+
+def figure(text: str) -> float | None:
+    """The first word as a finite number, or ``None``."""
+    words = text.split()
+    try:
+        value = float(words[0]) if words else math.nan
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def seconds_of(date_time: str) -> float | None:
+    """A DateTime as seconds on a scale of its own: for differences only, never for "now".
+
+    Written with one or two blanks, a year of two or four digits, the year first or last, a month as name
+    or number, or empty; ``None`` when it cannot be read.
+    """
+    match = _DATE.match(date_time)
+    if not match:
+        return None
+    first, month_text, last, hour, minute, second = match.groups()
+    year, day = (first, last) if len(first) > 2 else (last, first)
+    month = int(month_text) if month_text.isdigit() else _MONTHS.find(month_text[:3].lower()) // 4 + 1
+    if not 1 <= month <= 12 or not 1 <= int(day) <= 31:
+        return None
+    century = 2000 if len(year) <= 2 else 0
+    midnight = calendar.timegm((century + int(year), month, int(day), 0, 0, 0))
+    return midnight + int(hour) * 3600 + int(minute) * 60 + float(second)
+
+
+def largest_recent_gap_seconds(images: Iterable[Section]) -> float:
+    """The largest of the last ten gaps between images, whatever order the sections stand in; 0 if unknown."""
+    times = sorted(
+        time for section in images if (time := seconds_of(section.entries.get("DateTime", ""))) is not None
+    )
+    gaps = [after - before for before, after in itertools.pairwise(times)]
+    return max(gaps[-RECENT_GAPS:], default=0.0)
+
+
+def first_acquired(images: Iterable[Section]) -> str:
+    """The earliest DateTime as it is written, which with the name tells a series from its restart."""
+    texts = [text for section in images if (text := section.entries.get("DateTime", "").strip())]
+    return min(texts, key=lambda text: (seconds_of(text) is None, seconds_of(text) or 0.0), default="")
+
+
+def tilt_axis_deg(mdoc: Mdoc) -> float | None:
+    """The tilt axis in degrees, within -180..180, or ``None``.
+
+    From the title "Tilt axis angle = ..", else from the images' RotationAngle, which SerialEM writes as the
+    tilt axis + 90 (seen in published mdocs: title -86.7, RotationAngle 3.35).
+    """
+    for title in mdoc.titles:
+        if match := _AXIS.search(title):
+            return float(match[1])
+    rotation = common_figure(mdoc.images, "RotationAngle")
+    return None if rotation is None else (rotation - 90.0 + 180.0) % 360.0 - 180.0
+
+
+def common_figure(images: Iterable[Section], key: str) -> float | None:
+    """The first readable value of a key that is the same for all images, as a voltage is."""
+    return next((value for section in images if (value := section.figure(key)) is not None), None)
+
+
+def global_or_common(mdoc: Mdoc, key: str) -> float | None:
+    """A key of the whole file, else of its images; 0 and less count as not known."""
+    value = figure(mdoc.entries.get(key, "")) or common_figure(mdoc.images, key)
+    return value if value is not None and value > 0 else None
+
+
+def total_dose_e_per_a2(images: Iterable[Section]) -> float | None:
+    """Sum of ExposureDose over all images; ``None`` when it is missing or 0 for any of them."""
+    doses = [section.figure("ExposureDose") for section in images]
+    known = [dose for dose in doses if dose is not None and dose > 0]
+    return sum(known) if known and len(known) == len(doses) else None
+
+
+def last_part(path: str) -> str:
+    """File name of a SubFramePath, which is a path on the camera's computer (mostly Windows)."""
+    return re.split(r"[\\/]", path.strip())[-1]
+
+
+def image_size(entries: Mapping[str, str]) -> tuple[int, int] | None:
+    """``ImageSize = nx ny``."""
+    match = re.match(r"(\d{1,6})\s+(\d{1,6})\s*$", entries.get("ImageSize", ""))
+    return (int(match[1]), int(match[2])) if match else None

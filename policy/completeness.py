@@ -1,0 +1,248 @@
+"""Is this tilt series complete?  Pure: ``judge`` takes all it needs and answers with its evidence.
+
+The rule is that of the acquisition notes.  Complete needs all of: it is a tilt series; header, size and
+mdoc agree to the byte and without a gap; enough tilts; nothing beside it says that the acquisition program
+still works on it; and nothing has changed, by the daemon's own clock, for
+
+    max(quiet_min, min(gap_factor x largest recent gap in the mdoc, gap_max))
+
+seconds, or ``short_series_wait`` if that is longer and the series has fewer tilts than its session's usual
+number (a nitrogen refill takes 45 minutes).  A positive sign of the end shortens the wait to
+``positive_sign``.  What stays short or contradictory for ``stale`` seconds is ``Partial``.
+
+"Size stable for a minute" would be wrong: SerialEM writes a dose-symmetric series again in tilt order after
+its last image, and PACEtomo leaves every stack alone for minutes between two tilts.
+"""
+
+from __future__ import annotations
+
+from tiltd.daemon.core.model import CompletenessPolicy, Evidence, Record, Sighting
+
+__all__ = ["Complete", "Judgement", "NotATiltSeries", "Partial", "Waiting", "judge"]
+
+PROVISIONAL = frozenset({"few_sections", "flat_angles"})
+"""Reasons for being no tilt series that every tilt series gives while it starts."""
+
+_CONTENT: tuple[tuple[str, frozenset[str]], ...] = (
+    (
+        "stack and mdoc are there",
+        frozenset({"stack_missing", "mdoc_missing", "unreadable"}),
+    ),
+    (
+        "header is sane",
+        frozenset(
+            {
+                "header_truncated",
+                "header_empty",
+                "header_garbage",
+                "header_swapped",
+                "mode_unknown",
+                "image_size_mismatch",
+            }
+        ),
+    ),
+    ("size matches the header to the byte", frozenset({"size_short", "size_long"})),
+    (
+        "mdoc is whole and has one section an image",
+        frozenset(
+            {
+                "mdoc_half_written",
+                "mdoc_noise",
+                "mdoc_too_large",
+                "sections_mismatch",
+                "angle_missing",
+                "zvalue_gap",
+                "zvalue_twice",
+                "zvalue_unreadable",
+            }
+        ),
+    ),
+    ("all frames are there", frozenset({"frames_missing", "frames_unnamed", "frames_empty"})),
+)
+
+
+class Complete(Record):
+    """Nothing speaks against it any more."""
+
+    evidence: tuple[Evidence, ...]
+
+
+class Waiting(Record):
+    """Not yet: ``why`` can be counted.  ``until_at`` is when to judge again if nothing changes; ``None``
+    when only a change of its files can help."""
+
+    why: str
+    until_at: float | None
+    evidence: tuple[Evidence, ...]
+
+
+class Partial(Record):
+    """Short or contradictory, and stale for long: the policy's ``partial`` (run, hold, drop) decides.
+
+    Only what is ``runnable`` (readable, and free of contradictions) can be run; the rest can be held or
+    dropped, whatever the policy says.
+    """
+
+    why: str
+    runnable: bool
+    evidence: tuple[Evidence, ...]
+
+
+class NotATiltSeries(Record):
+    """A map, a reference, a few images: never to be run."""
+
+    why: str
+    detail: str
+    evidence: tuple[Evidence, ...]
+
+
+Judgement = Complete | Waiting | Partial | NotATiltSeries
+
+
+def judge(
+    sighting: Sighting,
+    stable_since_at: float,
+    now: float,
+    policy: CompletenessPolicy,
+    usual_tilt_count: int | None = None,
+) -> Judgement:
+    """Judge one series by what was last seen of it.
+
+    ``stable_since_at`` is when its files were last seen to differ from before (``stat_signature`` or
+    fingerprint), by the daemon's clock; ``usual_tilt_count`` is the usual number of its session, ``None`` if
+    unknown.  Costs the same for every series.
+    """
+    stable_seconds = max(0.0, now - stable_since_at)
+    if sighting.not_series is not None and sighting.not_series.code not in PROVISIONAL:
+        return _not_a_series(sighting, ())
+    wait_seconds, wait_reason = _wait(sighting, policy, usual_tilt_count)
+    quiet = Evidence(
+        check="unchanged long enough",
+        holds=stable_seconds >= wait_seconds,
+        detail=f"for {stable_seconds:.0f} s of {wait_seconds:.0f} s ({wait_reason})",
+    )
+    if sighting.not_series is not None:
+        if quiet.holds and not sighting.blockers:
+            return _not_a_series(sighting, (quiet,))
+        against = (_line("is a tilt series", sighting.not_series.detail, holds=False), quiet)
+        return _unless_stale(sighting, against, sighting.not_series.code, stable_since_at, now, policy)
+    checks = _checks(sighting, policy)
+    failing = next((check for check in checks if not check[1].holds), None)
+    evidence = (*(line for _, line in checks), quiet)
+    if failing is not None:
+        return _unless_stale(sighting, evidence, failing[0], stable_since_at, now, policy)
+    if not quiet.holds:
+        return Waiting(why="quiet", until_at=now + wait_seconds - stable_seconds, evidence=evidence)
+    return Complete(evidence=evidence)
+
+
+def _not_a_series(sighting: Sighting, quiet: tuple[Evidence, ...]) -> NotATiltSeries:
+    assert sighting.not_series is not None
+    problem = sighting.not_series
+    evidence = (_line("is a tilt series", problem.detail, holds=False), *quiet)
+    return NotATiltSeries(why=problem.code, detail=problem.detail, evidence=evidence)
+
+
+def _unless_stale(
+    sighting: Sighting,
+    evidence: tuple[Evidence, ...],
+    why: str,
+    stable_since_at: float,
+    now: float,
+    policy: CompletenessPolicy,
+) -> Waiting | Partial | NotATiltSeries:
+    stable_seconds = max(0.0, now - stable_since_at)
+    if why == "not_opened":
+        return Waiting(why=why, until_at=None, evidence=evidence)
+    if stable_seconds < policy.stale_seconds:
+        until_at = now + policy.stale_seconds - stable_seconds
+        return Waiting(why=why, until_at=until_at, evidence=evidence)
+    if sighting.not_series is not None:
+        return NotATiltSeries(why=why, detail=sighting.not_series.detail, evidence=evidence)
+    return Partial(why=why, runnable=sighting.series is not None and not sighting.problems, evidence=evidence)
+
+
+def _wait(sighting: Sighting, policy: CompletenessPolicy, usual_tilt_count: int | None) -> tuple[float, str]:
+    signs = _positive_signs(sighting, policy)
+    gap_seconds = min(policy.gap_factor * sighting.largest_gap_seconds, policy.gap_max_seconds)
+    wait_seconds, reason = policy.quiet_min_seconds, "the policy's least"
+    if gap_seconds > wait_seconds:
+        wait_seconds = gap_seconds
+        reason = f"by the largest recent gap of {sighting.largest_gap_seconds:.0f} s"
+    tilts = _tilt_count(sighting)
+    if usual_tilt_count is not None and tilts < usual_tilt_count:
+        if policy.short_series_wait_seconds > wait_seconds:
+            wait_seconds = policy.short_series_wait_seconds
+        reason = f"{tilts} tilts, {usual_tilt_count} are usual in this session"
+    if signs and policy.positive_sign_seconds < wait_seconds:
+        return policy.positive_sign_seconds, f"shortened by {', '.join(signs)}"
+    return wait_seconds, reason
+
+
+def _positive_signs(sighting: Sighting, policy: CompletenessPolicy) -> tuple[str, ...]:
+    planned = _planned(sighting, policy)
+    reached = planned is not None and _tilt_count(sighting) >= planned
+    signs = sighting.positive_signs
+    if reached and "planned_count" not in signs:
+        signs = (*signs, "planned_count")
+    return signs
+
+
+def _planned(sighting: Sighting, policy: CompletenessPolicy) -> int | None:
+    return sighting.planned_tilt_count or policy.planned_tilts
+
+
+def _tilt_count(sighting: Sighting) -> int:
+    return sighting.series.tilt_count if sighting.series is not None else sighting.section_count
+
+
+def _checks(sighting: Sighting, policy: CompletenessPolicy) -> list[tuple[str, Evidence]]:
+    """Countable code (of the failure) and line of every check but the last, in the order to be fixed."""
+    lines = [("not_series", _line("is a tilt series", f"{_tilt_count(sighting)} tilts"))]
+    if sighting.series is None and not sighting.problems:
+        return [
+            ("not_opened", _line("files were opened", "only stat-ed while they grow", holds=False)),
+            _no_blockers(sighting),
+        ]
+    lines += _content_checks(sighting)
+    lines += [_no_blockers(sighting), _least(sighting, policy)]
+    planned = _planned(sighting, policy)
+    if planned is not None:
+        tilts = _tilt_count(sighting)
+        line = _line("planned number of tilts", f"{tilts} of {planned}", holds=tilts >= planned)
+        lines.append(("fewer_than_planned", line))
+    return lines
+
+
+def _content_checks(sighting: Sighting) -> list[tuple[str, Evidence]]:
+    lines = []
+    left = list(sighting.problems)
+    for check, codes in _CONTENT:
+        against = [problem for problem in left if problem.code in codes]
+        left = [problem for problem in left if problem.code not in codes]
+        if check == "all frames are there" and sighting.kind == "stack":
+            continue
+        if against:
+            detail = "; ".join(problem.detail for problem in against)
+            lines.append((against[0].code, _line(check, detail, holds=False)))
+        elif sighting.series is not None:
+            lines.append(("", _line(check, "yes")))
+    lines += [(problem.code, _line("no contradiction", problem.detail, holds=False)) for problem in left]
+    return lines
+
+
+def _no_blockers(sighting: Sighting) -> tuple[str, Evidence]:
+    names = ", ".join(sighting.blockers)
+    detail = f"beside it: {names}" if names else "no .openTS, -unsorted or -half1 beside it"
+    code = sighting.blockers[0] if sighting.blockers else ""
+    return code, _line("acquisition is not at work on it", detail, holds=not names)
+
+
+def _least(sighting: Sighting, policy: CompletenessPolicy) -> tuple[str, Evidence]:
+    tilts = _tilt_count(sighting)
+    line = _line("enough tilts", f"{tilts}, at least {policy.min_tilts}", holds=tilts >= policy.min_tilts)
+    return "too_few_tilts", line
+
+
+def _line(check: str, detail: str, *, holds: bool = True) -> Evidence:
+    return Evidence(check=check, holds=holds, detail=detail)
