@@ -14,6 +14,8 @@ import pytest
 from docs.pages import pages
 from tiltd.daemon.config import known_keys
 from tiltd.daemon.core.model import HoldCause, State
+from tiltd.plugins import command, wbp
+from tiltd.plugins.options import Option
 
 
 def operators_text(project: Path) -> str:
@@ -55,6 +57,14 @@ def test_every_setting_is_explained(project: Path) -> None:
         if key not in sections and f"| `{key}` |" not in sections.get(section, "")
     ]
     assert missing == []
+
+
+@pytest.mark.parametrize(("pipeline", "options"), [("wbp", wbp.OPTIONS), ("command", command.OPTIONS)])
+def test_every_option_of_a_pipeline_is_explained(
+    project: Path, pipeline: str, options: tuple[Option, ...]
+) -> None:
+    body = dict(by_heading(pages(project)["docs/pipelines.md"]))[f"`{pipeline}`"]
+    assert [option.name for option in options if f"| `{option.name}` |" not in body] == []
 
 
 def by_heading(text: str) -> list[tuple[str, str]]:
