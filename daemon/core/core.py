@@ -30,10 +30,18 @@ from .state import CoreState
 from .transitions import IllegalTransition
 
 
+class Row(Record):
+    """A dataset as it is after a step; not ``live`` once it left the working set."""
+
+    record: Dataset
+    live: bool
+
+
 class Step(Record):
-    """What one observation led to.  ``effects`` may be started once ``facts`` are durable."""
+    """What one observation led to.  ``effects`` may be started once ``facts`` and ``rows`` are durable."""
 
     facts: tuple[f.Fact, ...]
+    rows: tuple[Row, ...]
     effects: tuple[e.Effect, ...]
 
 
@@ -103,9 +111,7 @@ class Core:
         """Take one observation in.  Never raises for what the world shows; a bug of ours stops the dataset
         it is about (held, cause ``bug``) and stands in ``bugs``, and everything else goes on."""
         desk = self.desk
-        desk.now = observation.at
-        desk.facts = []
-        desk.touched = {}
+        desk.begin(observation.at)
         replies: list[e.Effect] = []
         try:
             if isinstance(observation, o.OperatorAsked):
@@ -117,20 +123,25 @@ class Core:
             self._bug(bug)
         self._finalize()
         effects = self.performing.difference()
-        return Step(facts=tuple(desk.facts), effects=(*effects, *replies))
+        return self._step((*effects, *replies))
 
     def recover(self, at: float) -> Step:
         """After a restart: everything outstanding is asked for again."""
         desk = self.desk
-        desk.now = at
-        desk.facts = []
+        desk.begin(at)
         desk.touched = dict.fromkeys(self.state.datasets)
         self.placing.recount()
         self.placing.reload()
         self.following.recount()
         self.placing.run()
         self._finalize()
-        return Step(facts=tuple(desk.facts), effects=tuple(self.performing.difference()))
+        return self._step(tuple(self.performing.difference()))
+
+    def _step(self, effects: tuple[e.Effect, ...]) -> Step:
+        desk = self.desk
+        live = self.state.datasets
+        rows = tuple(Row(record=record, live=key in live) for key, record in desk.records.items())
+        return Step(facts=tuple(desk.facts), rows=rows, effects=effects)
 
     def _bug(self, bug: IllegalTransition) -> None:
         self.bugs.append(str(bug))

@@ -20,6 +20,7 @@ WakeKey = tuple[str, ...]
 class Desk:
     """Shared by the rooms; only ``record`` changes the state, and only by a fact.
 
+    ``records`` holds the last record of every dataset that this step changed, those that left included.
     ``now`` is the time of the observation being handled: there is no other clock in the core.
     """
 
@@ -33,6 +34,7 @@ class Desk:
         self.now = 0.0
         self.facts: list[f.Fact] = []
         self.touched: dict[str, None] = {}
+        self.records: dict[str, Dataset] = {}
         self.refusals: Counter[str] = Counter()
         self.listeners: list[Changed] = []
         self._wakes: list[tuple[float, WakeKey]] = []
@@ -48,8 +50,18 @@ class Desk:
         self.facts.append(fact)
         self.touched[fact.dataset_id] = None
         after = self.state.datasets.get(fact.dataset_id)
+        last = after or before
+        if last is not None:
+            self.records[fact.dataset_id] = last
         for changed in self.listeners:
             changed(before, after)
+
+    def begin(self, now: float) -> None:
+        """A new step: nothing recorded yet."""
+        self.now = now
+        self.facts = []
+        self.touched = {}
+        self.records = {}
 
     def dataset(self, dataset_id: str) -> Dataset | None:
         return self.state.datasets.get(dataset_id)

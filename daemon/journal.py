@@ -1,0 +1,311 @@
+"""The journal: facts, the datasets' rows and the ``seen`` table, in one SQLite transaction.
+
+One thread writes (WAL, ``synchronous=FULL``: what is recorded survives a power cut).  Facts are history and
+are only ever added; the other tables are made from them and are what is read:
+
+* ``datasets``: one row per dataset, its last record; ``live`` while it is in the working set,
+* ``seen``: one row per series of a feed, what became of it and the signature of its files; by it the
+  watcher knows finished stacks without remembering them,
+* ``snapshot``: the working set at some fact, so that a start reads only what came after.
+
+Names are stored as bytes, because they need not be UTF-8.  Cost: an append writes its own facts and rows;
+a start reads the snapshot and at most ``SNAPSHOT_EVERY`` facts (or twice the live datasets).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import json
+import sqlite3
+import uuid
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from .core import facts as f
+from .core.core import Row, Step
+from .core.model import Dataset
+from .core.state import CoreState, Snapshot
+from .upcasters import SNAPSHOT, SNAPSHOT_VERSION, upcast
+
+SNAPSHOT_EVERY = 2000
+SCHEMA_VERSION = 1
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS facts (
+    seq INTEGER PRIMARY KEY, at REAL NOT NULL, dataset_id TEXT NOT NULL,
+    kind TEXT NOT NULL, version INTEGER NOT NULL, body TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS facts_of ON facts (dataset_id, seq);
+CREATE TABLE IF NOT EXISTS datasets (
+    dataset_id TEXT PRIMARY KEY, feed TEXT NOT NULL, series_key BLOB NOT NULL, name BLOB NOT NULL,
+    project BLOB NOT NULL, session BLOB NOT NULL, state TEXT NOT NULL, live INTEGER NOT NULL,
+    found_at REAL NOT NULL, changed_at REAL NOT NULL, body TEXT NOT NULL) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS datasets_by_name ON datasets (name);
+CREATE INDEX IF NOT EXISTS datasets_by_change ON datasets (changed_at);
+CREATE INDEX IF NOT EXISTS datasets_of_series ON datasets (feed, series_key);
+CREATE TABLE IF NOT EXISTS seen (
+    feed TEXT NOT NULL, series_key BLOB NOT NULL, dataset_id TEXT NOT NULL, revision INTEGER NOT NULL,
+    digest TEXT NOT NULL, stat_signature TEXT NOT NULL, reason TEXT NOT NULL, detail BLOB NOT NULL,
+    PRIMARY KEY (feed, series_key)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS snapshot (
+    one INTEGER PRIMARY KEY CHECK (one = 1), seq INTEGER NOT NULL, version INTEGER NOT NULL,
+    body TEXT NOT NULL);
+"""
+
+
+class JournalError(Exception):
+    """The journal cannot be opened or read; the message names the file and says what to do."""
+
+
+def as_bytes(name: str) -> bytes:
+    """A name from a file system, exactly (the other way: ``as_name``)."""
+    return name.encode("utf-8", "surrogateescape")
+
+
+def as_name(stored: bytes) -> str:
+    return stored.decode("utf-8", "surrogateescape")
+
+
+def encode(record: object) -> str:
+    """ASCII JSON; lone surrogates survive, which is why it is the standard library's."""
+    return json.dumps(msgspec.to_builtins(record), separators=(",", ":"))
+
+
+def decode_fact(kind: str, version: int, body: str) -> f.Fact:
+    document = upcast(kind, version, json.loads(body))
+    return msgspec.convert({**document, "kind": kind}, f.FACTS[kind])
+
+
+def decode_dataset(body: str) -> Dataset:
+    return msgspec.convert(json.loads(body), Dataset)
+
+
+def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
+    """A connection for one thread at a time.  Raises :class:`JournalError` with a sentence."""
+    mode = "ro" if read_only else "rwc"
+    try:
+        connection = sqlite3.connect(
+            f"{path.absolute().as_uri()}?mode={mode}", uri=True, check_same_thread=False, timeout=10.0
+        )
+        connection.execute("PRAGMA busy_timeout=10000")
+        if not read_only:
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=FULL")
+            connection.execute("PRAGMA cache_size=-4000")
+    except sqlite3.Error as error:
+        raise JournalError(
+            f"the journal {path} cannot be opened ({error}); check that its folder exists, is writable, has "
+            "free space and is not on a network file system"
+        ) from error
+    return connection
+
+
+class Journal:
+    """The writer.  Made by ``open``; every method that touches the disk runs in its one thread."""
+
+    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+        self.path = path
+        self._connection = connection
+        self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="journal")
+        self.journal_id = ""
+        self.sequence = 0
+        self._snapshot_at = 0
+
+    @classmethod
+    def open(cls, path: Path) -> Journal:
+        """Open or create.  Raises :class:`JournalError`."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        journal = cls(path, connect(path))
+        try:
+            journal._connection.executescript(SCHEMA)
+            journal.journal_id = journal._meta("journal_id", uuid.uuid4().hex[:12])
+            schema = int(journal._meta("schema", str(SCHEMA_VERSION)))
+            row = journal._connection.execute("SELECT max(seq) FROM facts").fetchone()
+        except sqlite3.Error as error:
+            raise JournalError(
+                f"the journal {path} cannot be read ({error}); restore it from a backup, or move it away to "
+                "start with an empty one: running jobs are adopted, finished series are held for release"
+            ) from error
+        if schema > SCHEMA_VERSION:
+            raise JournalError(f"the journal {path} was written by a later tiltd (schema {schema})")
+        journal.sequence = row[0] or 0
+        return journal
+
+    def _meta(self, key: str, default: str) -> str:
+        with self._connection:
+            self._connection.execute("INSERT OR IGNORE INTO meta VALUES (?, ?)", (key, default))
+        row = self._connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        return str(row[0])
+
+    # -- reading at the start ----------------------------------------------------------------------------
+
+    def load(self) -> CoreState:
+        """The state as recorded: the snapshot and the facts after it.  Raises :class:`JournalError`."""
+        row = self._connection.execute("SELECT seq, version, body FROM snapshot").fetchone()
+        state, after = CoreState(), 0
+        if row is not None:
+            after = row[0]
+            document = upcast(SNAPSHOT, row[1], json.loads(row[2]))
+            state = CoreState.restore(msgspec.convert(document, Snapshot))
+        self._snapshot_at = after
+        for _, fact in self.facts_after(after):
+            state.apply(fact)
+        return state
+
+    def facts_after(self, sequence: int) -> Iterable[tuple[int, f.Fact]]:
+        rows = self._connection.execute(
+            "SELECT seq, kind, version, body FROM facts WHERE seq > ? ORDER BY seq", (sequence,)
+        )
+        for seq, kind, version, body in rows:
+            yield seq, decode_fact(kind, version, body)
+
+    # -- writing -----------------------------------------------------------------------------------------
+
+    async def append(self, steps: Sequence[Step]) -> None:
+        """Make the facts and rows of these steps durable, in one transaction.
+
+        Raises ``sqlite3.Error`` (disk full, I/O error); nothing was written then, and it can be repeated.
+        """
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(self._thread, self.append_now, steps)
+
+    def append_now(self, steps: Sequence[Step]) -> None:
+        facts = [fact for step in steps for fact in step.facts]
+        rows = {row.record.dataset_id: row for step in steps for row in step.rows}
+        if not facts:
+            return
+        with self._connection:
+            self._connection.executemany(
+                "INSERT INTO facts VALUES (?, ?, ?, ?, ?, ?)",
+                [self._fact_row(self.sequence + n, fact) for n, fact in enumerate(facts, 1)],
+            )
+            self._connection.executemany(
+                "INSERT OR REPLACE INTO datasets VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                [_dataset_row(row) for row in rows.values()],
+            )
+            for fact in facts:
+                self._see(fact)
+        self.sequence += len(facts)
+
+    @staticmethod
+    def _fact_row(sequence: int, fact: f.Fact) -> tuple[Any, ...]:
+        kind = type(fact).__name__
+        dataset_id = fact.dataset_id if isinstance(fact, f.DatasetFact) else ""
+        return sequence, fact.at, dataset_id, kind, f.VERSIONS[kind], encode(fact)
+
+    def _see(self, fact: f.Fact) -> None:
+        """Keep the ``seen`` table: what became of each series of a feed."""
+        execute = self._connection.execute
+        match fact:
+            case f.DatasetFound() if fact.run == 1:
+                execute(
+                    "INSERT OR REPLACE INTO seen VALUES (?, ?, ?, ?, '', ?, '', ?)",
+                    (
+                        fact.feed,
+                        as_bytes(fact.series_key),
+                        fact.dataset_id,
+                        fact.revision,
+                        fact.stat_signature,
+                        b"",
+                    ),
+                )
+            case f.DatasetCompleted() if fact.stat_signature:
+                execute(
+                    "UPDATE seen SET digest = ?, stat_signature = ? WHERE dataset_id = ? AND "
+                    "(feed, series_key) IN (SELECT feed, series_key FROM datasets WHERE dataset_id = ?)",
+                    (
+                        fact.series.fingerprint.digest,
+                        fact.stat_signature,
+                        fact.dataset_id,
+                        fact.dataset_id,
+                    ),
+                )
+            case f.DatasetCancelled() if fact.stat_signature:
+                execute(
+                    "UPDATE seen SET stat_signature = ? WHERE dataset_id = ? AND "
+                    "(feed, series_key) IN (SELECT feed, series_key FROM datasets WHERE dataset_id = ?)",
+                    (fact.stat_signature, fact.dataset_id, fact.dataset_id),
+                )
+            case f.InputUnchanged():
+                execute(
+                    "UPDATE seen SET stat_signature = ? WHERE feed = ? AND series_key = ?",
+                    (fact.stat_signature, fact.feed, as_bytes(fact.series_key)),
+                )
+            case f.SeriesIgnored():
+                execute(
+                    "INSERT INTO seen VALUES (?, ?, '', 0, '', ?, ?, ?) "
+                    "ON CONFLICT DO UPDATE SET stat_signature = excluded.stat_signature, "
+                    "reason = excluded.reason, detail = excluded.detail",
+                    (
+                        fact.feed,
+                        as_bytes(fact.series_key),
+                        fact.stat_signature,
+                        fact.reason,
+                        as_bytes(fact.detail),
+                    ),
+                )
+
+    # -- snapshots and pruning -----------------------------------------------------------------------------
+
+    def snapshot_due(self, live: int) -> bool:
+        return self.sequence - self._snapshot_at >= max(SNAPSHOT_EVERY, 2 * live)
+
+    async def save(self, state: CoreState) -> None:
+        """Write a snapshot of a state that the journal holds completely.  Raises ``sqlite3.Error``."""
+        snapshot = state.snapshot(self.sequence)
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(self._thread, self._save, snapshot)
+
+    def _save(self, snapshot: Snapshot) -> None:
+        with self._connection:
+            self._connection.execute(
+                "INSERT OR REPLACE INTO snapshot VALUES (1, ?, ?, ?)",
+                (snapshot.sequence, SNAPSHOT_VERSION, encode(snapshot)),
+            )
+        self._snapshot_at = snapshot.sequence
+
+    async def prune(self, dataset_ids: Sequence[str]) -> int:
+        """Forget the facts of these finished datasets; their rows and ``seen`` entries stay.
+
+        Returns how many facts went.  Live datasets, and facts that a start still needs, are left alone.
+        """
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, self._prune, tuple(dataset_ids))
+
+    def _prune(self, dataset_ids: tuple[str, ...]) -> int:
+        gone = 0
+        with self._connection:
+            for dataset_id in dataset_ids:
+                gone += self._connection.execute(
+                    "DELETE FROM facts WHERE dataset_id = ? AND seq <= ? AND dataset_id IN "
+                    "(SELECT dataset_id FROM datasets WHERE live = 0)",
+                    (dataset_id, self._snapshot_at),
+                ).rowcount
+        return gone
+
+    async def close(self, state: CoreState | None = None) -> None:
+        """Wait for what is being written, keep a last snapshot, and close."""
+        if state is not None and self.sequence > self._snapshot_at:
+            await self.save(state)
+        self._thread.shutdown(wait=True)
+        self._connection.close()
+
+
+def _dataset_row(row: Row) -> tuple[Any, ...]:
+    record = row.record
+    return (
+        record.dataset_id,
+        record.feed,
+        as_bytes(record.series_key),
+        as_bytes(record.tilt_series_name),
+        as_bytes(record.project),
+        as_bytes(record.session),
+        record.state,
+        int(row.live),
+        record.found_at,
+        record.state_since_at,
+        encode(record),
+    )
