@@ -1,0 +1,324 @@
+"""Staged result -> verified -> published by one rename, with its manifest; never over anything.
+
+Every step can be done again after a crash at any point and comes to the same end: what is written goes
+into the hidden staging folder, and only the rename, which refuses an existing name, makes it public.
+Nothing is copied.  All of it blocks: call it in a worker thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import grp
+import json
+import os
+import shutil
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from tiltd.daemon import manifest as manifests
+from tiltd.daemon.core.model import Attempt, Dataset, ExpectedResult, RunEnd, Verdict
+from tiltd.daemon.core.observations import CollectAnswered
+from tiltd.daemon.manifest import Published
+from tiltd.daemon.text import shown
+from tiltd.daemon.verify import CHECKSUMS, Damaged, Missing, Staged, verify
+
+RENAME_NOREPLACE = 1
+SIGHT_SECONDS = 90.0
+"""NFS may show a folder that another host filled up to 60 s late (30 to 60 s of cached attributes)."""
+_NO_RENAMEAT2 = {errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EPERM}
+_PERMANENT = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EXDEV, errno.ENOTDIR, errno.ENAMETOOLONG}
+
+
+class Publishing(Protocol):
+    """The ``[publish]`` table: modes as numbers, ``group`` a name or a number or "", ``verify`` "full" or
+    "sizes"."""
+
+    @property
+    def dir_mode(self) -> int: ...
+    @property
+    def file_mode(self) -> int: ...
+    @property
+    def group(self) -> str: ...
+    @property
+    def verify(self) -> str: ...
+
+
+class Refused(Exception):
+    """A setting or the destination stands in the way until a person changes it."""
+
+
+class Occupied(Exception):
+    """The final name is taken by something that is not ours."""
+
+
+def staging_folder(final: str, attempt_id: str) -> str:
+    """Where the runner stages: hidden, beside the final folder, so that publishing is a rename."""
+    return os.path.join(os.path.dirname(final), f".tiltd-{attempt_id}")
+
+
+def collect(
+    dataset: Dataset,
+    attempt: Attempt,
+    final: str,
+    nonce: str,
+    expected: Sequence[ExpectedResult],
+    publish: Publishing,
+    verdict: Verdict,
+    at: float,
+    staging: str = "",
+) -> CollectAnswered:
+    """Verify and publish one attempt's staged result; the answer says what became of it.  Never raises
+    for what the world does.
+
+    ``attempt`` is the one that staged (a rescue too; then what ran is looked up in ``dataset``); ``nonce``
+    its job file's; ``expected`` its pipeline's promises.  A verdict of ``failed`` or ``bad`` publishes
+    nothing: the staged result of the first is removed, of the second it stays for a person to look at.
+    What is missing within 90 s of the runner's end is trouble to be tried again, later it is ``damaged``.
+    """
+    staging = staging or staging_folder(final, attempt.attempt_id)
+    ran, end = _what_ran(dataset, attempt)
+    try:
+        if mine := _published_already(dataset, final):
+            discard(staging, attempt.attempt_id)
+            _tidy(final)
+            fields = _fields_of(mine) | {"mine_already": True}
+        elif verdict.verdict in ("failed", "bad"):
+            if verdict.verdict == "failed":
+                discard(staging, attempt.attempt_id)
+            fields = {"verdict": verdict.verdict, "quality": verdict.quality, "failure": verdict.failure}
+        elif end is None:
+            raise Damaged(f"attempt {attempt.attempt_id} has no end that tells of a result")
+        else:
+            staged = verify(staging, nonce, expected, full=publish.verify == "full")
+            record = manifests.manifest(dataset, ran, end, verdict, staged.files, staged.inputs, at)
+            _prepare(staging, staged, record, publish)
+            _publish(staging, final, publish)
+            fields = {
+                "result_path": final,
+                "result_bytes": staged.total_bytes,
+                "verdict": verdict.verdict,
+                "quality": verdict.quality,
+            }
+    except (Damaged, Occupied, Refused, OSError) as error:
+        recent = attempt.end is not None and abs(at - attempt.end.ended_at) < SIGHT_SECONDS
+        fields = _trouble(error, staging, final, recent)
+    measured = end.measured if end else None
+    return CollectAnswered(at=at, attempt_id=attempt.attempt_id, measured=measured, **fields)
+
+
+def _trouble(error: Exception, staging: str, final: str, recent: bool) -> dict[str, Any]:
+    """What an error says of the result.  ``recent``: what is missing may only not be seen here yet."""
+    if isinstance(error, FileNotFoundError) and error.filename == staging and _is_absent(staging):
+        error = Missing(f"{shown(staging)} is gone: there is no staged result")
+    if isinstance(error, Missing) and recent:
+        return {"trouble": f"{error} (yet)", "retry_seconds": 15.0}
+    if isinstance(error, Damaged):
+        return {"trouble": str(error), "damaged": True}
+    if isinstance(error, Occupied):
+        return {"trouble": str(error), "permanent": True, "occupied": True}
+    if isinstance(error, FileExistsError):  # since we looked; the next look tells whose it is
+        return {"trouble": f"{shown(final)} appeared while the result was being published"}
+    if isinstance(error, OSError):
+        return {"trouble": _sentence(final, error), "permanent": error.errno in _PERMANENT}
+    return {"trouble": str(error), "permanent": True}
+
+
+def _publish(staging: str, final: str, publish: Publishing) -> None:
+    parent = os.path.dirname(final)
+    make_folders(parent, publish)
+    rename_exclusively(staging, final)
+    _sync_folder(parent)
+    _tidy(final)
+
+
+def look_for_result(final: str, digest: str) -> Published | None:
+    """The published result of this very input (its fingerprint's digest) at the final place, if one is
+    there whole.  Raises OSError when the destination cannot be read: then nothing is known."""
+    found = manifests.read(final)
+    return found if found and found.input_digest == digest and not manifests.lacking(found) else None
+
+
+def free_bytes(path: str) -> int | None:
+    """Free bytes of the file system that ``path`` is or will be on; ``None`` when that cannot be read."""
+    while True:
+        try:
+            found = os.statvfs(path)
+            return found.f_bavail * found.f_frsize
+        except (FileNotFoundError, NotADirectoryError):
+            if path in ("", "/"):
+                return None
+            path = os.path.dirname(path.rstrip("/"))
+        except OSError:
+            return None
+
+
+def discard(staging: str, attempt_id: str) -> bool:
+    """Remove an attempt's staging folder; true if nothing of it is left.  Only a real folder that bears
+    this attempt's name is ever removed."""
+    if os.path.basename(staging) != f".tiltd-{attempt_id}":
+        raise ValueError(f"{staging!r} is not the staging folder of {attempt_id!r}")
+    with contextlib.suppress(OSError):
+        if stat.S_ISDIR(os.lstat(staging).st_mode):
+            shutil.rmtree(staging, ignore_errors=True)
+    return not os.path.lexists(staging)
+
+
+def make_folders(path: str, publish: Publishing) -> None:
+    """Make what is missing of a path, with mode and group as configured whatever the umask; what is there
+    already is left as it is.  Raises OSError and Refused."""
+    missing = []
+    while not os.path.lexists(path):
+        missing.append(path)
+        path = os.path.dirname(path)
+    for folder in reversed(missing):
+        with contextlib.suppress(FileExistsError):  # another result of the same session made it meanwhile
+            Path(folder).mkdir()
+            _open_to_readers(folder, publish, is_folder=True)
+            _sync_folder(os.path.dirname(folder))
+
+
+def rename_exclusively(source: str, target: str) -> None:
+    """Rename, refusing a name that exists.  Raises FileExistsError and OSError.
+
+    Where the file system has no such rename (NFS, FUSE), a look and a plain rename must do: a folder can
+    replace nothing but an empty folder that somebody made in between.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    at_cwd = -100
+    if hasattr(libc, "renameat2"):
+        if libc.renameat2(at_cwd, os.fsencode(source), at_cwd, os.fsencode(target), RENAME_NOREPLACE) == 0:
+            return
+        number = ctypes.get_errno()
+        if number not in _NO_RENAMEAT2:
+            raise OSError(number, os.strerror(number), source, None, target)
+    if os.path.lexists(target):
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target)
+    Path(source).rename(target)
+
+
+def _what_ran(dataset: Dataset, attempt: Attempt) -> tuple[Attempt, RunEnd | None]:
+    """The attempt that computed the result, and its runner's last word (for a rescue: the rescued one)."""
+    if attempt.kind == "rescue":
+        for other in dataset.attempts:
+            if other.attempt_id == attempt.rescues_attempt_id and other.end is not None:
+                return other, other.end
+    return attempt, attempt.end
+
+
+def _published_already(dataset: Dataset, final: str) -> Published | None:
+    """Our own result at the final place, ``None`` where nothing is.  Raises Occupied."""
+    if not os.path.lexists(final):
+        return None
+    found = manifests.read(final)
+    if found is None:
+        raise Occupied(
+            f"{shown(final)} exists and has no {manifests.NAME} of tiltd; it is left alone: "
+            "move it away, then release the dataset"
+        )
+    if not manifests.is_of(found, dataset):
+        raise Occupied(
+            f"{shown(final)} holds the result of {shown(found.dataset_id)}; it is left alone: "
+            "move it away or change the feed's destination, then release the dataset"
+        )
+    if name := manifests.lacking(found):
+        raise Occupied(
+            f"{shown(final)} holds an earlier result of this series that has lost or changed "
+            f"{shown(name)}; it is left alone: move it away, then release the dataset"
+        )
+    return found
+
+
+def _fields_of(mine: Published) -> dict[str, Any]:
+    return {
+        "result_path": mine.path,
+        "result_bytes": mine.result_bytes,
+        "verdict": mine.verdict,
+        "quality": mine.quality,
+    }
+
+
+def _prepare(staging: str, staged: Staged, record: dict[str, Any], publish: Publishing) -> None:
+    """Modes and group of everything, and the manifest, all on disk before the rename."""
+    record = record | {"unlisted": list(staged.unlisted)}
+    for name in (*(file.name for file in staged.files), *staged.unlisted):
+        _open_to_readers(os.path.join(staging, name), publish, is_folder=False)
+    path = os.path.join(staging, manifests.NAME)
+    with open(path + ".new", "w", encoding="ascii") as file:
+        json.dump(record, file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+    _open_to_readers(path + ".new", publish, is_folder=False)
+    Path(path + ".new").rename(path)
+    for folder in sorted(staged.folders, reverse=True):
+        _open_to_readers(os.path.join(staging, folder), publish, is_folder=True)
+        _sync_folder(os.path.join(staging, folder))
+
+
+def _open_to_readers(path: str, publish: Publishing, is_folder: bool) -> None:
+    """Set group and mode.  Raises Refused where the group cannot be given."""
+    group = _group_number(publish.group)
+    status = os.lstat(path)
+    if group not in (-1, status.st_gid):
+        try:
+            os.chown(path, -1, group)  # before the mode: it clears set-group-id
+        except PermissionError:
+            raise Refused(
+                f"[publish] group: this user may not give files to the group {publish.group!r}; "
+                "make it a member of the group"
+            ) from None
+    inherited = status.st_mode & stat.S_ISGID if is_folder else 0
+    mode = (publish.dir_mode if is_folder else publish.file_mode) | inherited
+    if stat.S_IMODE(os.lstat(path).st_mode) != mode:
+        Path(path).chmod(mode)
+    if not is_folder:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+
+def _group_number(group: str) -> int:
+    if not group:
+        return -1
+    if group.isascii() and group.isdigit():
+        return int(group)
+    try:
+        return grp.getgrnam(group).gr_gid
+    except KeyError:
+        raise Refused(
+            f"[publish] group: {group!r} is not known on this machine; create it or change the setting"
+        ) from None
+
+
+def _tidy(final: str) -> None:
+    """The runner's checksum list has done its work: the manifest tells the same."""
+    with contextlib.suppress(OSError):
+        Path(final, CHECKSUMS).unlink()
+
+
+def _is_absent(staging: str) -> bool:
+    """Whether the folder that should hold it can be listed and does not: only then absence is known."""
+    try:
+        return os.path.basename(staging) not in os.listdir(os.path.dirname(staging))
+    except OSError:
+        return False
+
+
+def _sentence(final: str, error: OSError) -> str:
+    what = shown(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else shown(final)
+    return (
+        f"cannot publish {shown(final)}: {what}: {error.strerror or error}; free space or mend access there"
+    )
+
+
+def _sync_folder(path: str) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -1,0 +1,593 @@
+"""Collecting: what is verified, what is published, what is left alone, and every crash in between."""
+
+from __future__ import annotations
+
+import errno
+import grp
+import hashlib
+import json
+import os
+import stat
+import struct
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from tiltd.daemon import collect as collecting
+from tiltd.daemon.collect import collect, discard, free_bytes, look_for_result, make_folders, staging_folder
+from tiltd.daemon.config import PublishSettings
+from tiltd.daemon.core.model import (
+    Attempt,
+    Dataset,
+    ExpectedResult,
+    Failure,
+    FilePrint,
+    Fingerprint,
+    Measured,
+    Placement,
+    ResourceRequest,
+    RunEnd,
+    State,
+    TiltSeries,
+    Verdict,
+)
+from tiltd.daemon.core.observations import CollectAnswered
+from tiltd.daemon.sweep import release
+
+HOSTILE = "x\n$(rm -rf ~) '\"\udce9"
+NONCE = "f00d"
+PROMISES = (
+    ExpectedResult(name="tomogram.mrc", image_size=(4, 3, 2), mode=1),
+    ExpectedResult(name="central.png", min_bytes=3),
+)
+
+
+def mrc(nx: int = 4, ny: int = 3, nz: int = 2, mode: int = 1) -> bytes:
+    header = bytearray(1024)
+    struct.pack_into("<4i", header, 0, nx, ny, nz, mode)
+    struct.pack_into("<3i", header, 28, nx, ny, nz)
+    header[208:212] = b"MAP "
+    header[212:216] = b"\x44\x44\x00\x00"
+    return bytes(header) + bytes(nx * ny * nz * 2)
+
+
+def series(content: str = "stack") -> TiltSeries:
+    sha = hashlib.sha256(content.encode()).hexdigest()
+    prints = (FilePrint(relative_path=f"{HOSTILE}.st", size_bytes=5, piece_bytes=65536, head_sha256=sha),)
+    return TiltSeries(
+        tilt_series_name=HOSTILE,
+        kind="stack",
+        fingerprint=Fingerprint(files=prints),
+        stack_path=f"{HOSTILE}.st",
+        tilt_angles_deg=(-3.0, 0.0, 3.0),
+    )
+
+
+def attempt(number: int = 1, **more: Any) -> Attempt:
+    end = RunEnd(
+        job_id="local-7", nonce=NONCE, outcome="success", ended_at=1000.0, node="n1", exit_status=0,
+        figures={"residual_px": 0.2}, measured=Measured(run_seconds=12.5, peak_memory_bytes=7),
+    )  # fmt: skip
+    placement = Placement(
+        nodes=("n1",), cores=4, threads=4, memory_bytes=1, scratch_bytes=1, walltime_seconds=60.0, queue="",
+        rule="default", policy_version="p1",
+    )  # fmt: skip
+    fields: dict[str, Any] = {"kind": "run", "end": end, "nodes": ("n1",), "job_id": "local-7"} | more
+    return Attempt(
+        attempt_id=f"TS-1.1.1.a{number}",
+        number=number,
+        placement=placement,
+        request=ResourceRequest(),
+        placed_at=900.0,
+        started_at=950.0,
+        **fields,
+    )
+
+
+def dataset(*attempts: Attempt, **more: Any) -> Dataset:
+    fields: dict[str, Any] = {
+        "dataset_id": "TS-1.1.1",
+        "series": series(),
+        "pipeline": "wbp",
+        "options": {"binning": 2},
+    }
+    return Dataset(
+        feed="krios1",
+        series_key=f"{HOSTILE}.st",
+        tilt_series_name=HOSTILE,
+        kind="stack",
+        revision=1,
+        run=1,
+        found_at=1.0,
+        state=State.COLLECTING,
+        state_since_at=2.0,
+        labels={"project": "p", "microscope": "krios1"},
+        attempts=attempts or (attempt(),),
+        **(fields | more),
+    )
+
+
+class Bench:
+    def __init__(self, folder: Path) -> None:
+        self.final = folder / "tomograms" / "p" / "TS-1"
+        self.publish = PublishSettings()
+        self.verdict = Verdict(verdict="good", quality={"residual_px": 0.2})
+
+    @property
+    def staging(self) -> Path:
+        return Path(staging_folder(str(self.final), "TS-1.1.1.a1"))
+
+    def stage(self, **files: bytes) -> None:
+        """As the runner does, under umask 0077."""
+        content = {"tomogram.mrc": mrc(), "central.png": b"png", "logs/wbp.log": b"fine\n"} | files
+        old = os.umask(0o077)
+        try:
+            self.final.parent.mkdir(parents=True, exist_ok=True)
+            self.staging.mkdir()
+            (self.staging / "logs").mkdir()
+            for name, data in content.items():
+                (self.staging / name).write_bytes(data)
+            sums = [
+                {"name": name, "size_bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+                for name, data in content.items()
+            ]
+            inputs = [{"name": "stack.st", "size_bytes": 5, "sha256": "ab"}]
+            text = json.dumps({"files": sums, "nonce": NONCE, "inputs": inputs})
+            (self.staging / ".checksums.json").write_text(text)
+        finally:
+            os.umask(old)
+
+    def collect(self, of: Dataset | None = None, **more: Any) -> CollectAnswered:
+        of = of or dataset()
+        last = of.attempts[-1]
+        fields: dict[str, Any] = {"nonce": NONCE, "expected": PROMISES, "verdict": self.verdict, "at": 5000.0}
+        return collect(of, last, str(self.final), publish=self.publish, **(fields | more))
+
+    def manifest(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((self.final / "manifest.json").read_text())
+        return found
+
+    def tree(self) -> dict[str, str]:
+        """Everything below the destination: mode and content."""
+        top = self.final.parent.parent
+        return {
+            str(path.relative_to(top)): f"{stat.S_IMODE(path.lstat().st_mode):o} "
+            + (hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "")
+            for path in sorted(top.rglob("*"))
+        }
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
+
+
+def test_a_result_is_published_whole(bench: Bench) -> None:
+    bench.stage()
+    inode = (bench.staging / "tomogram.mrc").stat().st_ino
+    answer = bench.collect()
+    assert (answer.trouble, answer.result_path, answer.verdict) == ("", str(bench.final), "good")
+    assert answer.result_bytes == 1024 + 48 + 3 + 5 and answer.quality == {"residual_px": 0.2}
+    assert answer.measured == Measured(run_seconds=12.5, peak_memory_bytes=7)
+    assert not bench.staging.exists() and not (bench.final / ".checksums.json").exists()
+    assert (bench.final / "tomogram.mrc").stat().st_ino == inode, "a second copy was made"
+
+
+def test_the_manifest_tells_everything_and_hostile_names_in_full(bench: Bench) -> None:
+    bench.stage()
+    bench.collect()
+    told = bench.manifest()
+    assert (
+        told["tilt_series_name"] == HOSTILE and told["input"]["files"][0]["relative_path"] == f"{HOSTILE}.st"
+    )
+    assert told["input"]["digest"] == series().fingerprint.digest
+    assert told["input"]["checksums"][0]["sha256"] == "ab"
+    assert (told["dataset_id"], told["feed"], told["revision"], told["run"]) == ("TS-1.1.1", "krios1", 1, 1)
+    assert told["policy"] == {"version": "p1", "rule": "default"} and told["options"] == {"binning": 2}
+    assert told["attempt"]["nodes"] == ["n1"] and told["attempt"]["placement"]["cores"] == 4
+    assert told["attempt"]["exit_status"] == 0 and told["attempt"]["measured"]["run_seconds"] == 12.5
+    assert told["labels"]["project"] == "p" and set(told["versions"]) == {"tiltd", "python"}
+    assert told["verdict"] == "good" and {file["name"] for file in told["files"]} == {
+        "tomogram.mrc",
+        "central.png",
+        "logs/wbp.log",
+    }
+    # The name appears nowhere else: not in a path of the result, not in a sentence.
+    assert all("rm -rf" not in name for name in bench.tree())
+
+
+def test_scientists_can_read_it_whatever_the_umask(bench: Bench) -> None:
+    bench.stage()
+    old = os.umask(0o077)
+    try:
+        bench.publish = PublishSettings(dir_mode="0750", file_mode="0640")  # type: ignore[arg-type]
+        assert bench.collect().trouble == ""
+    finally:
+        os.umask(old)
+    for path in [bench.final, *bench.final.rglob("*")]:
+        assert stat.S_IMODE(path.stat().st_mode) == (0o750 if path.is_dir() else 0o640), path
+
+
+def test_a_group_is_given_and_an_unknown_one_told(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.stage()
+    bench.publish = PublishSettings(group="no-such-group")
+    answer = bench.collect()
+    assert answer.permanent and "no-such-group" in answer.trouble and bench.staging.exists()
+    given: list[tuple[str, int]] = []
+    monkeypatch.setattr(os, "chown", lambda path, user, group: given.append((path, group)))
+    other = next(entry for entry in grp.getgrall() if entry.gr_gid != os.getgid())
+    bench.publish = PublishSettings(group=other.gr_name)
+    assert bench.collect().trouble == ""
+    assert {group for _, group in given} == {other.gr_gid} and len(given) == 6  # 3 files, 2 folders, manifest
+
+    def refuse(*_: Any) -> None:
+        raise PermissionError(errno.EPERM, "no")
+
+    monkeypatch.setattr(os, "chown", refuse)
+    bench.final.rename(bench.final.with_name("away"))
+    bench.stage()
+    assert "member of the group" in bench.collect().trouble
+
+
+@pytest.mark.parametrize("verify", ["full", "sizes"])
+@pytest.mark.parametrize(
+    ("harm", "says", "seen_by_sizes"),
+    [
+        (lambda s: (s / "central.png").write_bytes(b"pnG"), "SHA-256", False),
+        (lambda s: (s / "tomogram.mrc").write_bytes(mrc()[:-1]), "bytes", True),
+        (lambda s: (s / "tomogram.mrc").write_bytes(mrc() + b"x"), "bytes", True),
+        (lambda s: (s / "central.png").unlink(), "missing", True),
+        (lambda s: (s / "more").symlink_to("/etc/passwd"), "link", True),
+        (lambda s: os.mkfifo(s / "pipe"), "special", True),
+        (lambda s: (s / ".checksums.json").unlink(), "did not finish", True),
+        (lambda s: (s / ".checksums.json").write_text("{"), "checksums", True),
+        (lambda s: (s / ".checksums.json").write_text("[" * 100_000), "checksums", True),
+        (
+            lambda s: (s / ".checksums.json").write_text('{"files": [], "nonce": "other"}'),
+            "another run",
+            True,
+        ),
+        (
+            lambda s: (s / ".checksums.json").write_text(
+                json.dumps({"files": [{"name": "../x", "size_bytes": 0, "sha256": ""}], "nonce": NONCE})
+            ),
+            "checksums",
+            True,
+        ),
+    ],
+)
+def test_what_was_damaged_is_not_published(
+    bench: Bench, harm: Callable[[Path], Any], says: str, seen_by_sizes: bool, verify: str
+) -> None:
+    bench.publish = PublishSettings(verify=verify)  # type: ignore[arg-type]
+    bench.stage()
+    harm(bench.staging)
+    answer = bench.collect()
+    if verify == "full" or seen_by_sizes:
+        assert answer.damaged and says in answer.trouble and not bench.final.exists()
+    else:
+        assert not answer.trouble
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (mrc(nz=3), "4 x 3 x 3"),
+        (mrc(mode=2), "mode 2"),
+        (b"\x00" * 2000, "no MRC file"),
+        (mrc()[:1030], "cut short"),
+        (b"short", "no MRC file"),
+    ],
+)
+def test_a_header_that_breaks_the_promise_is_damage(bench: Bench, content: bytes, says: str) -> None:
+    bench.stage(**{"tomogram.mrc": content})
+    answer = bench.collect()
+    assert answer.damaged and says in answer.trouble and not bench.final.exists()
+
+
+def test_promised_files_must_be_there_and_large_enough(bench: Bench) -> None:
+    bench.stage(**{"central.png": b"p"})
+    assert "at least 3" in bench.collect().trouble
+    assert "volume.mrc" in bench.collect(expected=(ExpectedResult(name="volume.mrc"),)).trouble
+
+
+def test_files_that_nobody_vouches_for_are_named_in_the_manifest(bench: Bench) -> None:
+    bench.stage()
+    (bench.staging / "Thumbs.db").write_bytes(b"?")
+    assert bench.collect().trouble == ""
+    assert bench.manifest()["unlisted"] == ["Thumbs.db"]
+
+
+def test_what_is_missing_just_after_the_end_may_only_be_late(bench: Bench) -> None:
+    bench.final.parent.mkdir(parents=True)
+    early = bench.collect(at=1030.0)
+    assert early.trouble and not early.damaged and not early.permanent and early.retry_seconds > 0
+    late = bench.collect(at=1200.0)
+    assert late.damaged and "gone" in late.trouble
+
+
+def test_a_destination_out_of_reach_proves_nothing(bench: Bench) -> None:
+    answer = bench.collect()  # the destination's very parent is not there: not mounted, perhaps
+    assert answer.trouble and not answer.damaged and not answer.permanent
+
+
+def test_another_series_result_is_left_alone(bench: Bench) -> None:
+    bench.stage()
+    bench.collect()
+    before = bench.tree()
+    bench.stage()
+    other = dataset(series=series("other input"))  # the same id over another input: the journal was lost
+    answer = bench.collect(other)
+    assert answer.occupied and answer.permanent and "TS-1.1.1" in answer.trouble and bench.staging.exists()
+    discard(str(bench.staging), "TS-1.1.1.a1")
+    assert bench.tree() == before
+
+
+@pytest.mark.parametrize("kind", ["folder", "empty folder", "file", "dangling link", "garbage manifest"])
+def test_what_has_no_manifest_of_ours_is_left_alone(bench: Bench, kind: str) -> None:
+    bench.stage()
+    if kind == "file":
+        bench.final.write_text("mine")
+    elif kind == "dangling link":
+        bench.final.symlink_to("nowhere")
+    else:
+        bench.final.mkdir()
+        if kind != "empty folder":
+            name = "manifest.json" if kind == "garbage manifest" else "notes.txt"
+            (bench.final / name).write_text('{"dataset_id": 3}')
+    before = bench.tree()
+    answer = bench.collect()
+    assert answer.occupied and "left alone" in answer.trouble
+    assert bench.tree() == before
+
+
+def test_the_same_result_published_already_is_success(bench: Bench) -> None:
+    bench.stage()
+    bench.collect()
+    before = bench.tree()
+    bench.stage()  # staged once more by an attempt that came too late
+    answer = bench.collect()
+    assert answer.mine_already and answer.trouble == "" and answer.result_path == str(bench.final)
+    assert answer.result_bytes == 1080 and answer.verdict == "good"
+    assert bench.tree() == before and not bench.staging.exists()
+    # A lost journal gives a new id; the same input, pipeline and options are still the same result.
+    assert bench.collect(dataset(dataset_id="TS-9.1.1")).mine_already
+    assert bench.collect(dataset(dataset_id="TS-9.1.1", options={"binning": 4})).occupied
+
+
+def test_a_published_result_that_lost_a_file_is_not_taken_for_success(bench: Bench) -> None:
+    bench.stage()
+    bench.collect()
+    (bench.final / "tomogram.mrc").unlink()
+    bench.stage()
+    answer = bench.collect()
+    assert answer.occupied and "tomogram.mrc" in answer.trouble and bench.staging.exists()
+
+
+def test_look_for_result(bench: Bench) -> None:
+    digest = series().fingerprint.digest
+    assert look_for_result(str(bench.final), digest) is None
+    bench.stage()
+    bench.collect()
+    found = look_for_result(str(bench.final), digest)
+    assert found is not None and (found.path, found.result_bytes) == (str(bench.final), 1080)
+    assert look_for_result(str(bench.final), "other") is None
+    (bench.final / "central.png").write_bytes(b"")
+    assert look_for_result(str(bench.final), digest) is None
+
+
+@pytest.mark.parametrize(("verdict", "stays"), [("failed", False), ("bad", True)])
+def test_a_verdict_against_it_publishes_nothing(bench: Bench, verdict: Any, stays: bool) -> None:
+    bench.stage()
+    failure = Failure(failure_class="program", reason="r", detail="d")
+    answer = bench.collect(verdict=Verdict(verdict=verdict, failure=failure))
+    assert (answer.verdict, answer.failure, answer.result_path) == (verdict, failure, "")
+    assert bench.staging.exists() == stays and not bench.final.exists()
+
+
+def test_a_rescue_publishes_with_the_story_of_the_run(bench: Bench) -> None:
+    stranded = msgspec.structs.replace(attempt(0), attempt_id="TS-1.1.1.a0")
+    end = RunEnd(job_id="j", nonce=NONCE, outcome="success", ended_at=1.0, node="n1", measured=Measured())
+    rescue = attempt(kind="rescue", rescues_attempt_id="TS-1.1.1.a0", end=end)
+    bench.stage()
+    answer = bench.collect(dataset(stranded, rescue))
+    assert answer.measured is not None and answer.measured.run_seconds == 12.5
+    assert bench.manifest()["attempt"]["attempt_id"] == "TS-1.1.1.a0"
+
+
+# -- crashes -----------------------------------------------------------------------------------------------
+
+
+class Crash(BaseException):
+    """The daemon dies here."""
+
+
+def _crashing(monkeypatch: pytest.MonkeyPatch, step: int) -> Callable[[], int]:
+    """Count the calls that touch the disk; die before call number ``step`` (0: never)."""
+    count = 0
+
+    def wrap(owner: Any, name: str) -> None:
+        real = getattr(owner, name)
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            nonlocal count
+            count += 1
+            if count == step:
+                raise Crash
+            return real(*args, **kwargs)
+
+        monkeypatch.setattr(owner, name, call)
+
+    for name in ("fsync", "chmod", "rename", "unlink", "scandir", "rmdir", "mkdir"):
+        wrap(os, name)
+    wrap(json, "dump")
+    wrap(collecting, "rename_exclusively")
+    wrap(collecting, "_tidy")
+    return lambda: count
+
+
+def test_a_crash_at_any_step_and_a_repeat_come_to_the_same_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = Bench(tmp_path / "whole")
+    whole.stage()
+    with monkeypatch.context() as patch:
+        counted = _crashing(patch, 0)
+        whole.collect()
+        steps = counted()
+    assert steps >= 20
+    ends = set()
+    for step in range(1, steps + 1):
+        bench = Bench(tmp_path / str(step))
+        bench.stage()
+        with monkeypatch.context() as patch:
+            _crashing(patch, step)
+            with pytest.raises(Crash):
+                bench.collect()
+        published = bench.final.exists()
+        if published:
+            assert look_for_result(str(bench.final), series().fingerprint.digest), "half a result was public"
+        answer = bench.collect()
+        assert answer.trouble == "" and answer.mine_already == published, step
+        assert (answer.result_bytes, answer.verdict, answer.quality) == (1080, "good", {"residual_px": 0.2})
+        assert bench.tree() == whole.tree(), step
+        ends.add(published)
+    assert ends == {True, False}
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.EROFS])
+def test_a_full_or_broken_destination_is_told_and_tried_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    bench.stage()
+    with monkeypatch.context() as patch:
+
+        def fail(*_: Any) -> None:
+            raise OSError(number, os.strerror(number))
+
+        patch.setattr(os, "fsync", fail)
+        answer = bench.collect()
+    assert os.strerror(number) in answer.trouble and str(bench.final) in answer.trouble
+    assert not answer.damaged and answer.permanent == (number == errno.EROFS) and not bench.final.exists()
+    assert bench.collect().trouble == ""
+
+
+# -- the rename --------------------------------------------------------------------------------------------
+
+
+class NoRenameat2:
+    """A C library, or a file system, without RENAME_NOREPLACE."""
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        pass
+
+    def renameat2(self, *_: Any) -> int:
+        return -1
+
+
+@pytest.fixture(params=["kernel", "fallback"])
+def rename(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    if request.param == "fallback":
+        monkeypatch.setattr(collecting.ctypes, "CDLL", NoRenameat2)
+        monkeypatch.setattr(collecting.ctypes, "get_errno", lambda: errno.EINVAL)
+    yield request.param
+
+
+def test_the_rename_never_replaces(tmp_path: Path, rename: str) -> None:
+    source = tmp_path / "source\udce9"
+    source.mkdir()
+    for name in ("folder", "empty", "file", "link"):
+        target = tmp_path / name
+        if name == "file":
+            target.write_text("x")
+        elif name == "link":
+            target.symlink_to("nowhere")
+        else:
+            target.mkdir()
+            if name == "folder":
+                (target / "x").touch()
+        with pytest.raises(FileExistsError):
+            collecting.rename_exclusively(str(source), str(target))
+    collecting.rename_exclusively(str(source), str(tmp_path / "new"))
+    assert (tmp_path / "new").is_dir() and not source.exists()
+
+
+def test_a_name_taken_meanwhile_is_looked_at_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.stage()
+    real = collecting.rename_exclusively
+
+    def late(source: str, target: str) -> None:
+        Path(target).mkdir()
+        real(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(collecting, "rename_exclusively", late)
+        answer = bench.collect()
+    assert answer.trouble and not answer.permanent and not answer.occupied
+    assert bench.collect().occupied
+
+
+# -- folders and space -------------------------------------------------------------------------------------
+
+
+def test_folders_above_are_made_readable(tmp_path: Path) -> None:
+    old = os.umask(0o077)
+    try:
+        make_folders(str(tmp_path / "a" / "b"), PublishSettings(dir_mode="0755"))  # type: ignore[arg-type]
+    finally:
+        os.umask(old)
+    assert [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("a", "a/b")] == [0o755, 0o755]
+
+
+def test_free_bytes_of_what_is_not_there_yet(tmp_path: Path) -> None:
+    free = free_bytes(str(tmp_path / "p" / "q" / "r"))
+    assert free is not None and free > 0
+    (tmp_path / "file").touch()
+    assert free_bytes(str(tmp_path / "file" / "x")) is not None
+
+
+def test_only_the_attempts_own_staging_folder_is_discarded(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="not the staging folder"):
+        discard(str(tmp_path), "a1")
+    other = tmp_path / "other"
+    other.mkdir()
+    (tmp_path / ".tiltd-a1").symlink_to(other)
+    assert not discard(str(tmp_path / ".tiltd-a1"), "a1") and other.exists()
+    assert discard(str(tmp_path / ".tiltd-a2"), "a2")
+
+
+# -- scratch of dead attempts --------------------------------------------------------------------------------
+
+
+def test_scratch_of_a_dead_attempt_is_removed(tmp_path: Path) -> None:
+    left = tmp_path / "TS.1.1.a1"
+    (left / "input" / "closed").mkdir(parents=True)
+    (left / "input" / "closed" / "file").touch()
+    (left / "input" / "away").symlink_to(tmp_path)
+    (left / "input" / "closed").chmod(0)
+    (tmp_path / "TS.1.1.a1.old").mkdir()
+    (tmp_path / "TS.1.1.a11").mkdir()
+    assert "alive" in release(str(tmp_path), "TS.1.1.a1", alive=True) and left.exists()
+    assert release(str(tmp_path), "TS.1.1.a1", alive=False) == ""
+    assert [path.name for path in tmp_path.iterdir()] == ["TS.1.1.a11"]
+    assert release(str(tmp_path), "TS.1.1.a1", alive=False) == ""
+    assert release(str(tmp_path / "nowhere"), "TS.1.1.a1", alive=False) == ""
+
+
+def test_stranded_results_links_and_strange_ids_stay(tmp_path: Path) -> None:
+    left = tmp_path / "a1"
+    left.mkdir()
+    (left / "lease.json").write_text('{"stranded": true}')
+    assert "rescue" in release(str(tmp_path), "a1", alive=False) and left.exists()
+    for lease in ("{", "[]", '{"stranded": false}'):
+        (left / "lease.json").write_text(lease)
+        assert release(str(tmp_path), "a1", alive=False) == "" and not left.exists()
+        left.mkdir()
+    (tmp_path / "a2").symlink_to(left)
+    assert "link" in release(str(tmp_path), "a2", alive=False) and left.exists()
+    for strange in ("..", ".", "", "../x", "a/b", "-\n"):
+        assert "no id" in release(str(tmp_path), strange, alive=False)
+    assert left.exists()
