@@ -33,7 +33,7 @@ class Optics:
     voltage_kv: float = 300.0
     dose_e_per_a2: float = 3.0
     max_shift_px: float = 4.0
-    noise_counts: float = 40.0
+    noise_counts: float = 15.0
 
 
 @dataclass(frozen=True)
