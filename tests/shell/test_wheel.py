@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from docs.pages import tracked as tracked_files
+
 
 def run(*argv: str | Path, cwd: Path) -> str:
     """Its output; the test ends here with all that it said if it failed."""
@@ -24,8 +26,7 @@ def run(*argv: str | Path, cwd: Path) -> str:
 
 def copy_of_what_is_tracked(project: Path, target: Path) -> list[str]:
     """Files of the checkout without what was built or left in it, and their names."""
-    names = run("git", "ls-files", "-z", cwd=project).split("\0")
-    names = [name for name in names if name and (project / name).exists()]
+    names = tracked_files(project)
     for name in names:
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(project / name, target / name, follow_symlinks=False)
