@@ -166,9 +166,9 @@ class WbpPipeline:
             raise Permanent(f"pipeline wbp cannot read MRC mode {series.mode}; it reads {MODES}")
         if series.tilt_count < 3:
             raise Permanent(f"pipeline wbp needs at least 3 tilt angles; this series has {series.tilt_count}")
-        steepest = max(abs(angle) for angle in series.tilt_angles_deg)
-        if not steepest <= budget.LIMIT_TILT_DEG:
-            raise Permanent(f"a tilt of {steepest} degrees cannot be back-projected; at most 85 can")
+        for angle in series.tilt_angles_deg:
+            if not abs(angle) <= budget.LIMIT_TILT_DEG:
+                raise Permanent(f"a tilt of {angle} degrees cannot be back-projected; at most 85 can")
         if values["tilt_axis_deg"] is None:
             values["tilt_axis_deg"] = series.tilt_axis_deg
         if values["tilt_axis_deg"] is None:

@@ -18,7 +18,7 @@ ALIGN_SIDE_PX = 512
 BAND_BYTES = 16_000_000
 """Working arrays of the phases that go through a section by bands of rows."""
 
-BASE_BYTES = 70_000_000
+BASE_BYTES = 60_000_000
 """A Python process with numpy and mrcfile (35 to 60 MB measured); each worker counts as one."""
 
 ROWS_PER_SLAB = 16
@@ -181,13 +181,13 @@ def scratch_bytes(size: Sizes, input_bytes: int) -> int:
 def seconds(size: Sizes, workers: int, align: bool) -> float:
     """Expected run time without staging, from CPU seconds measured on one core of 2026's 2-core machines.
 
-    Per raw pixel 8 ns (read, hot pixels, bin), per binned pixel 200 ns (turn) and per voxel and view
-    1.2 ns (filter and sum), all shared by the workers; alignment 60 ms a view of 512 x 512, not shared.
+    Per raw pixel 8 ns (read, hot pixels, bin), per binned pixel 90 ns (turn) and per voxel and view
+    0.7 ns (filter and sum), all shared by the workers; alignment 60 ms a view of 512 x 512, not shared.
     """
     raw_pixels = size.views * size.raw_nx * size.raw_ny
     pixels = size.views * size.nx * size.ny
     updates = size.views * size.out_nx * size.out_ny * size.out_nz
-    shared = raw_pixels * 8e-9 + pixels * 200e-9 + updates * 1.2e-9
+    shared = raw_pixels * 8e-9 + pixels * 90e-9 + updates * 0.7e-9
     factor = align_binning(size)
     alone = 230e-9 * pixels / factor**2 if align else 0.0
     return 2.0 + shared / workers + alone

@@ -24,6 +24,7 @@ HEADER_BYTES = 1024
 _DTYPES = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2"}
 _IMOD_STAMP = 1146047817
 _HOT_SIGMAS = 8.0
+_HOT_COMPANY = 2
 _SAMPLE_STEP = 8
 
 
@@ -165,6 +166,7 @@ def cool(image: Image, median: float, deviation: float) -> int:
         [image[np.clip(rows + dy, 0, height - 1), np.clip(columns + dx, 0, width - 1)] for dy, dx in around]
     )
     local = np.median(neighbours, axis=0)
-    hot = np.abs(image[rows, columns] - local) > deviation
+    company = (np.abs(neighbours - median) > deviation).sum(axis=0)
+    hot = (np.abs(image[rows, columns] - local) > deviation) & (company <= _HOT_COMPANY)
     image[rows[hot], columns[hot]] = local[hot]
     return int(hot.sum())

@@ -129,10 +129,11 @@ def write_series(series: Series, folder: Path, pixel_angstrom: float = 2.0) -> t
 
 @dataclass(frozen=True)
 class Residual:
-    """What an alignment left over (rms, pixels), after the part that only moves the specimen."""
+    """Shifts before and after an alignment (rms; mean), less the part that only moves the specimen."""
 
     before_px: float
     after_px: float
+    mean_px: float
     moved: tuple[float, float, float]
 
 
@@ -148,7 +149,8 @@ def score_shifts(series: Series, found: Array) -> Residual:
     dy = float(wrong[:, 1].mean())
     left = np.hypot(wrong[:, 0] - basis @ np.array([dx, dz]), wrong[:, 1] - dy)
     before = float(np.sqrt(np.square(series.shifts).sum(axis=1).mean()))
-    return Residual(before, float(np.sqrt(np.square(left).mean())), (float(dx), dy, float(dz)))
+    after = float(np.sqrt(np.square(left).mean()))
+    return Residual(before, after, float(left.mean()), (float(dx), dy, float(dz)))
 
 
 def correlation(volume: npt.NDArray[np.float32], truth: npt.NDArray[np.float32]) -> float:
