@@ -73,7 +73,7 @@ def _result_faults(folder: Path, series: Expected, tilt_count: int, pixel_angstr
         path = folder / entry["name"]
         if not path.is_file() or sha256(path) != entry["sha256"]:
             yield f"{path} is not what the manifest says"
-    volumes = [path for path in (folder / name for name in files) if path.suffix in (".mrc", ".rec")]
+    volumes = [path for path in (folder / name for name in files) if path.suffix == ".mrc" and path.is_file()]
     if not volumes:
         yield "there is no volume"
     for volume in volumes:

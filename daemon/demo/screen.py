@@ -111,9 +111,12 @@ def row(series: Expected, seen: Seen, microscope: Microscope, folder: str) -> di
 
 
 def _quality(record: Mapping[str, Any]) -> str:
-    figures = record.get("quality") or {}
-    shortest = [f"{name} {value:.2f}" for name, value in sorted(figures.items())[:1]]
-    return ", ".join([str(record.get("verdict") or ""), *shortest]).strip(", ")
+    """The pipeline's verdict, and how far the views still disagree."""
+    verdict, residual = (
+        str(record.get("verdict") or ""),
+        (record.get("quality") or {}).get("residual_mean_px"),
+    )
+    return verdict if residual is None else f"{verdict}, {residual:.2f} px"
 
 
 def _cell(value: Any) -> str:

@@ -23,7 +23,7 @@ _TOLD = frozenset({"open", "mdoc", "rename", "remove", "truncate", "close", "mar
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``tiltd feed``."""
     parser.description = (
-        "A synthetic microscope: writes tilt series into FOLDER the way SerialEM, PACEtomo and "
+        "A synthetic microscope: writes tilt series into FOLDER the way SerialEM, PACEtomo and\n"
         "Tomography 5 do.  Try it on a folder that a [[feed]] of your tiltd.toml names."
     )
     parser.add_argument("folder", metavar="FOLDER", type=Path, help="where to write; made if need be")
