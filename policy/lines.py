@@ -73,8 +73,8 @@ class _Scan:
         names = self._names()
         for index, name in enumerate(names):
             path = (*path, name)
+            self._note(path, start)
             if is_list and index == len(names) - 1:
-                self._note(path, start)
                 self._tables[path] = self._tables.get(path, -1) + 1
             if path in self._tables:
                 path = (*path, self._tables[path])

@@ -51,11 +51,11 @@ _RECORDS: dict[str, type[Record]] = {
 
 
 class _Values:
-    """What was set so far: (section, field) -> value, and dotted key -> (file, line)."""
+    """What was set so far: (section, field) -> value, and dotted key -> (number of the file, line, file)."""
 
     def __init__(self) -> None:
         self.fields: dict[tuple[str, str], Any] = {}
-        self.origins: dict[str, tuple[str, int]] = {}
+        self.origins: dict[str, tuple[int, int, str]] = {}
 
 
 def load(texts: Sequence[tuple[str, str]]) -> Policy | list[PolicyError]:
@@ -66,14 +66,14 @@ def load(texts: Sequence[tuple[str, str]]) -> Policy | list[PolicyError]:
     Cost grows with the texts' length; the shipped file takes a few milliseconds.
     """
     values, errors = _Values(), []
-    for file, text in texts:
-        errors += _read(file, text, values)
+    for number, (file, text) in enumerate(texts):
+        errors += _read(number, file, text, values)
     policy = _build(values)
     errors = errors or _contradictions(policy, values)
     return sorted(errors, key=lambda error: (error.file, error.line, error.key)) if errors else policy
 
 
-def _read(file: str, text: str, values: _Values) -> list[PolicyError]:
+def _read(number: int, file: str, text: str, values: _Values) -> list[PolicyError]:
     """Lay one file over the values; gives its faults instead if it has any."""
     try:
         table = tomli.loads(text)
@@ -91,7 +91,7 @@ def _read(file: str, text: str, values: _Values) -> list[PolicyError]:
             faults.append(PolicyError(file=file, line=line, key=key_text(path), message=message))
         return faults
     for name in read.model_fields_set:
-        _lay(values, name, getattr(read, name), lambda path: (file, line_of(lines, path)[1]), (name,))
+        _lay(values, name, getattr(read, name), lambda path: (number, line_of(lines, path)[1], file), (name,))
     return []
 
 
@@ -99,7 +99,7 @@ def _lay(
     values: _Values,
     section: str,
     read: Section,
-    origin: Callable[[tuple[str, ...]], tuple[str, int]],
+    origin: Callable[[tuple[str, ...]], tuple[int, int, str]],
     path: tuple[str, ...],
 ) -> None:
     for field in read.model_fields_set:
@@ -122,7 +122,7 @@ def _build(values: _Values) -> Policy:
     sections.setdefault("placement", {})["weights"] = PlacementPolicy().weights | weights
     records: dict[str, Any] = {name: kind(**sections.get(name, {})) for name, kind in _RECORDS.items()}
     policy = Policy(version="", **records, **sections.get("jobs", {}))
-    origins = {key: f"{printable(file)}:{line}" for key, (file, line) in sorted(values.origins.items())}
+    origins = {key: f"{printable(file)}:{line}" for key, (_, line, file) in sorted(values.origins.items())}
     return replace(policy, version=_version(policy), origins=origins)
 
 
@@ -136,8 +136,8 @@ def _contradictions(policy: Policy, values: _Values) -> list[PolicyError]:
     found: list[PolicyError] = []
     for key, other, message in _rules(policy):
         told = [name for name in (key, other) if name in values.origins]
-        name = max(told, key=lambda name: list(values.origins).index(name), default=key)
-        file, line = values.origins.get(name, (DEFAULT_NAME, 1))
+        name = max(told, key=values.origins.__getitem__, default=key)
+        _, line, file = values.origins.get(name, (0, 1, DEFAULT_NAME))
         found.append(PolicyError(file=file, line=line, key=name, message=message))
     return found
 

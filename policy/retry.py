@@ -51,10 +51,9 @@ def after(
     attempts ended unspent (they only lengthen the wait).  Cost does not depend on anything.
     """
     rule = policy.retry
-    if failure.failure_class in rule.give_up:
-        return GiveUp(
-            reason=_sentence(f"failures of class {failure.failure_class} are not tried again", failure)
-        )
+    if failure.spent and failure.failure_class in rule.give_up:
+        why = f"failures of class {failure.failure_class} are not tried again"
+        return GiveUp(reason=_sentence(why, failure))
     if failure.spent and attempts_spent >= rule.attempts_max:
         tries = "1 attempt" if attempts_spent == 1 else f"{attempts_spent} attempts"
         return GiveUp(reason=_sentence(f"{tries} failed, the policy allows {rule.attempts_max}", failure))
