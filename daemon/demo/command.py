@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
+import signal
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from tiltd.daemon.text import shown
 
@@ -67,6 +68,7 @@ def main(args: argparse.Namespace) -> int:
         print(f"The demo cannot make its folder: {shown(str(error))}", file=sys.stderr)
         return 2
     story = Demo(site, args)
+    signal.signal(signal.SIGTERM, _terminated)
     try:
         checks = story.run()
     except (DaemonFailed, NotReachable, OSError) as error:
@@ -88,6 +90,11 @@ def scratch_bytes_for_one(size_px: int, tilt_count: int) -> int:
     pixels = size_px * size_px * tilt_count
     job_bytes = 6 * pixels + size_px**3 + 4_000_000
     return int(1.6 * job_bytes)
+
+
+def _terminated(number: int, frame: object) -> NoReturn:
+    """A demo that is ended takes its daemon along, as with Ctrl-C."""
+    raise KeyboardInterrupt
 
 
 class Demo:
