@@ -168,6 +168,13 @@ def blocked_nodes(breakers: Breakers, now: float, policy: BreakerPolicy) -> froz
     )
 
 
+def is_known_cause(breakers: Breakers, scopes: Iterable[str], failure_class: str) -> bool:
+    """Is a breaker open in one of the scopes for this very class?  Then the failure is the place's and not
+    the series': it should spend no attempt."""
+    found = (breakers.by_scope.get(scope) for scope in scopes)
+    return any(b is not None and b.opened_at is not None and b.failure_class == failure_class for b in found)
+
+
 def open_scopes(breakers: Breakers) -> tuple[str, ...]:
     return tuple(sorted(scope for scope in breakers.by_scope if is_open(breakers, scope)))
 

@@ -134,6 +134,13 @@ def test_a_success_closes() -> None:
     assert b.probed(b.Breakers(), "pipeline:wbp", series(1), 1.0) == b.Breakers()
 
 
+def test_a_failure_of_the_class_that_opened_it_is_the_places() -> None:
+    assert b.is_known_cause(opened(), SCOPES, "program")
+    assert not b.is_known_cause(opened(), SCOPES, "node")
+    assert not b.is_known_cause(opened(), ("pipeline:imod",), "program")
+    assert not b.is_known_cause(fail(b.Breakers(), 1, "program"), SCOPES, "program")
+
+
 def test_blocked_nodes() -> None:
     state = b.opened(b.opened(b.Breakers(), "node:a:b", "node", 0.0), "feed:x", "input", 0.0)
     assert b.blocked_nodes(state, 10.0, POLICY) == {"a:b"}
