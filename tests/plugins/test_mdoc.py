@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from plugins.series_files import ANGLES, mdoc, section
 from tiltd.plugins import mdoc as mdocs
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from plugins.series_files import header, stack
 from tiltd.daemon.core.model import Problem
 from tiltd.plugins.mrc import MODE_BYTES, MrcHeader, read_header

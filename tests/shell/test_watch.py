@@ -1,0 +1,457 @@
+"""Watching a feed: what is told, when, and what never happens."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from plugins.series_files import mdoc, stack, write_series
+from shell.watching import Feed
+from tiltd.daemon.core.model import CompletenessPolicy
+from tiltd.daemon.feed_names import labels_of
+from tiltd.policy.completeness import Complete, Waiting, judge
+
+KEY = "s1/g1_ts_001.mrc"
+
+
+def test_a_new_series_is_told_at_once_and_opened_once_quiet(tmp_path: Path) -> None:
+    feed = Feed(tmp_path)
+    assert not feed.look().sightings
+    write_series(tmp_path / "s1")
+    (first,) = feed.look().sightings
+    assert first.series_key == KEY and first.series is None
+    (second,) = feed.look().sightings
+    assert second.series is not None and second.stat_signature == first.stat_signature
+    for _ in range(5):
+        assert not feed.look().sightings
+
+
+def test_a_growing_stack_is_only_stated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    feed = Feed(tmp_path)
+    path = write_series(tmp_path / "s1", angles=(0.0, 3.0))
+    feed.look()
+    opens: list[object] = []
+    real = os.open
+    monkeypatch.setattr(os, "open", lambda *args, **more: opens.append(args) or real(*args, **more))
+    for nz in range(3, 30):
+        path.write_bytes(stack(nz))
+        opens.clear()  # what the test itself opened
+        (grown,) = feed.look(5).sightings
+        assert grown.series is None and not opens
+
+
+def test_growth_is_seen_though_the_folder_does_not_move(tmp_path: Path) -> None:
+    feed = Feed(tmp_path)
+    path = write_series(tmp_path / "s1")
+    feed.look()
+    feed.look()
+    feed.look(60)
+    times = os.stat(tmp_path / "s1")  # noqa: PTH116
+    with path.open("ab") as out:
+        out.write(bytes(96))
+    os.utime(tmp_path / "s1", ns=(times.st_atime_ns, times.st_mtime_ns))
+    (grown,) = feed.look().sightings
+    assert grown.size_bytes > path.stat().st_size - 1 and grown.series is None
+
+
+def test_pace_in_step_with_pauses_is_left_alone_while_it_grows(tmp_path: Path) -> None:
+    """N targets shot at one angle before the stage tilts: each stack pauses for minutes between tilts."""
+    feed = Feed(tmp_path)
+    names = [f"p_ts_{n:03d}.mrc" for n in range(1, 7)]
+    opened = 0
+    policy = CompletenessPolicy()
+    stable: dict[str, float] = {}
+    for tilt in range(1, 9):
+        for name in names:
+            write_series(tmp_path / "s1", name, angles=tuple(3.0 * n for n in range(tilt)))
+            for sighting in feed.look(30).sightings:
+                if sighting.series is None:
+                    stable[sighting.series_key] = feed.now
+                elif tilt > 2:
+                    opened += 1
+                verdict = judge(sighting, stable[sighting.series_key], feed.now, policy)
+                assert not isinstance(verdict, Complete)
+    assert opened == 0, "from the third tilt on its rhythm is known"
+    last = {}
+    for _ in range(60):
+        last |= {sighting.series_key: sighting for sighting in feed.look(15).sightings}
+    assert len(last) == 6
+    for key, sighting in last.items():
+        assert isinstance(judge(sighting, stable[key], feed.now, policy), Complete)
+
+
+def test_dose_symmetric_sorting_never_yields_the_file_that_is_replaced(tmp_path: Path) -> None:
+    """A rule "size stable for 60 s" would take the unsorted stack."""
+    feed = Feed(tmp_path)
+    policy = CompletenessPolicy()
+    shot = (0.0, 3.0, -3.0, -6.0, 6.0)
+    path = write_series(tmp_path / "s1", angles=shot)
+    Path(f"{path}.openTS").touch()
+    since, last = 0.0, None
+    for second in range(0, 400, 10):
+        if second == 100:
+            Path(f"{path}.openTS").unlink()
+            path.rename(f"{path}-unsorted")
+            Path(f"{path}.mdoc").rename(f"{path}-unsorted.mdoc")
+        if 120 <= second < 170:
+            nz = (second - 110) // 10
+            path.write_bytes(stack(nz))
+            Path(f"{path}.mdoc").write_bytes(mdoc(sorted(shot)[:nz]))
+        if second == 250:
+            Path(f"{path}-unsorted").unlink()
+            Path(f"{path}-unsorted.mdoc").unlink()
+        observed = feed.look(10)
+        assert not observed.gone
+        for sighting in observed.sightings:
+            if last is None or sighting.stat_signature != last.stat_signature:
+                since = feed.now
+            last = sighting
+        assert last is not None
+        verdict = judge(last, since, feed.now, policy)
+        if isinstance(verdict, Complete):
+            assert second >= 280, "30 s after the unsorted pair went, for openTS was seen and gone"
+            assert last.series is not None and last.series.tilt_angles_deg == tuple(sorted(shot))
+            return
+        assert isinstance(verdict, Waiting)
+    pytest.fail("never complete")
+
+
+def test_a_restarted_series_is_a_change(tmp_path: Path) -> None:
+    feed = Feed(tmp_path)
+    path = write_series(tmp_path / "s1")
+    feed.look()
+    (whole,) = feed.look().sightings
+    Path(f"{path}.mdoc").rename(f"{path}.mdoc~")
+    path.write_bytes(stack(1))
+    Path(f"{path}.mdoc").write_bytes(mdoc((0.0,)))
+    (truncated,) = feed.look().sightings
+    assert truncated.series is None and truncated.stat_signature != whole.stat_signature
+
+
+def test_open_ts_gone_is_a_sign_only_if_it_was_seen(tmp_path: Path) -> None:
+    feed = Feed(tmp_path)
+    path = write_series(tmp_path / "s1")
+    Path(f"{path}.openTS").touch()
+    assert feed.look().sightings[0].blockers == ("openTS",)
+    Path(f"{path}.openTS").unlink()
+    (found,) = feed.look().sightings
+    assert found.positive_signs == ("openTS_gone",) and not found.blockers
+    write_series(tmp_path / "s1", "other_ts_1.mrc")
+    assert feed.look().sightings[0].positive_signs == ()
+
+
+def test_baseline_opens_nothing_and_names_everything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(20):
+        write_series(tmp_path / f"s{number}")
+    monkeypatch.setattr(os, "open", lambda *args, **more: pytest.fail("opened"))
+    feed = Feed(tmp_path, options={"first": True, "first_reason": "new"})
+    observed = feed.look()
+    assert observed.first and observed.first_reason == "new" and len(observed.sightings) == 20
+    for sighting in observed.sightings:
+        assert sighting.series is None
+        feed.finish(sighting)
+    for _ in range(5):
+        later = feed.look()
+        assert not later.first and not later.sightings and not later.gone
+    assert not feed.watch.series
+
+
+def test_a_series_released_from_the_baseline_is_opened(tmp_path: Path) -> None:
+    write_series(tmp_path / "s1")
+    feed = Feed(tmp_path, options={"first": True})
+    feed.finish(feed.look().sightings[0])
+    feed.look()
+    feed.live[KEY] = "d1"
+    found = [sighting for _ in range(3) for sighting in feed.look().sightings]
+    assert found[-1].series is not None and found[-1].known_dataset_id == "d1"
+
+
+def test_the_first_look_waits_for_a_feed_that_is_down(tmp_path: Path) -> None:
+    feed = Feed(tmp_path / "later", options={"first": True})
+    observed = feed.look()
+    assert not observed.up and not observed.first and "later" in observed.detail
+    write_series(tmp_path / "later" / "s1")
+    observed = feed.look()
+    assert observed.up and observed.first and len(observed.sightings) == 1
+
+
+def test_a_baseline_of_an_empty_mount_point_is_taken_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    feed = Feed(tmp_path, options={"first": True})
+    assert feed.look().first
+    write_series(tmp_path / "s1")
+    feed.watch._baseline_device = -1  # as if another file system had been mounted since
+    observed = feed.look()
+    assert observed.first and len(observed.sightings) == 1 and "mounted" in observed.first_reason
+
+
+def test_after_a_restart_the_finished_is_not_told_and_the_live_is(tmp_path: Path) -> None:
+    feed = Feed(tmp_path)
+    for name in ("s1", "s2"):
+        write_series(tmp_path / name)
+    feed.look()
+    for sighting in feed.look().sightings:
+        if sighting.series_key.startswith("s1"):
+            feed.finish(sighting)
+    feed.restart()
+    told = [sighting for _ in range(3) for sighting in feed.look().sightings]
+    assert {sighting.series_key for sighting in told} == {"s2/g1_ts_001.mrc"}
+    assert told[-1].series is not None
+
+
+def test_a_finished_stack_changed_in_place_is_found_at_the_sweep(tmp_path: Path) -> None:
+    feed = Feed(tmp_path, options={"sweep_seconds": 600.0})
+    path = write_series(tmp_path / "s1")
+    feed.look()
+    feed.finish(feed.look().sightings[0])
+    feed.restart()
+    feed.look()
+    feed.look(60)
+    assert not feed.watch.series
+    before = feed.seen.rows[KEY].digest
+    path.write_bytes(stack(5, fill=9))
+    assert not feed.look(60).sightings, "the folder did not move"
+    told = [sighting for _ in range(8) for sighting in feed.look(150).sightings]
+    assert len(told) == 1, "told once, after it was opened"
+    assert told[0].series is not None and told[0].series.fingerprint.digest != before
+    assert (told[0].known_dataset_id, told[0].known_revision, told[0].known_digest) == ("d1", 1, before)
+
+
+def test_a_live_series_that_vanishes_is_gone_once(tmp_path: Path) -> None:
+    feed = Feed(tmp_path)
+    path = write_series(tmp_path / "s1")
+    write_series(tmp_path / "s1", "keep_ts_1.mrc")
+    feed.look()
+    feed.look()
+    path.unlink()
+    Path(f"{path}.mdoc").unlink()
+    gone = [key for _ in range(4) for key in feed.look().gone]
+    assert gone == [KEY]
+    write_series(tmp_path / "s1")
+    assert [s.series_key for s in feed.look().sightings] == [KEY]
+
+
+def test_a_folder_that_vanishes_takes_its_series(tmp_path: Path) -> None:
+    feed = Feed(tmp_path)
+    write_series(tmp_path / "s1")
+    write_series(tmp_path / "s2")
+    feed.look()
+    shutil.rmtree(tmp_path / "s1")
+    assert feed.look().gone == (KEY,)
+    feed.restart()
+    assert feed.look().gone == (KEY,), "known from the watchlist alone"
+
+
+@pytest.mark.parametrize("way", ["missing", "empty", "file", "unreadable"])
+def test_a_feed_that_goes_away_takes_nothing_with_it(
+    tmp_path: Path, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "feed"
+    feed = Feed(root)
+    write_series(root / "s1")
+    feed.look()
+    feed.look()
+    away = tmp_path / "away"
+    if way == "unreadable":
+        real = os.scandir
+        monkeypatch.setattr(os, "scandir", _refusing(real, str(root)))
+    else:
+        root.rename(away)
+    if way == "empty":
+        root.mkdir()
+    elif way == "file":
+        root.write_text("x")
+    for _ in range(3):
+        observed = feed.look()
+        assert not observed.up and not observed.gone and not observed.sightings and observed.detail
+    monkeypatch.undo()
+    if way == "empty":
+        root.rmdir()
+    elif way == "file":
+        root.unlink()
+    if way != "unreadable":
+        away.rename(root)
+    write_series(root / "s2")
+    observed = feed.look()
+    assert observed.up and not observed.gone
+    assert [s.series_key for s in observed.sightings] == ["s2/g1_ts_001.mrc"]
+
+
+def _refusing(real: object, below: str) -> object:
+    def scandir(path: str) -> object:
+        if str(path).startswith(below):
+            raise PermissionError(13, "Permission denied", path)
+        return real(path)  # type: ignore[operator]
+
+    return scandir
+
+
+def test_a_folder_without_permission_is_not_gone_and_others_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    feed = Feed(tmp_path)
+    write_series(tmp_path / "s1")
+    write_series(tmp_path / "s2")
+    feed.look()
+    feed.look()
+    monkeypatch.setattr(os, "scandir", _refusing(os.scandir, str(tmp_path / "s1")))
+    write_series(tmp_path / "s1", "new_ts_9.mrc")
+    write_series(tmp_path / "s2", "new_ts_9.mrc")
+    for _ in range(2):
+        observed = feed.look()
+        assert observed.up and not observed.gone and "s1" in observed.detail
+    assert [code for code, _ in feed.watch.troubles] == ["folder_unreadable"]
+    monkeypatch.undo()
+    assert [s.series_key for s in feed.look().sightings if s.series is None] == ["s1/new_ts_9.mrc"]
+    assert not feed.watch.troubles
+
+
+def test_a_fifo_named_like_a_stack_does_not_hang_us(tmp_path: Path) -> None:
+    feed = Feed(tmp_path)
+    write_series(tmp_path / "s1")
+    os.mkfifo(tmp_path / "s1" / "x.mrc")
+    (tmp_path / "s1" / "x.mrc.mdoc").write_bytes(mdoc())
+    told = {s.series_key: s for _ in range(3) for s in feed.look().sightings}
+    assert told[KEY].series is not None
+    assert {problem.code for problem in told["s1/x.mrc"].problems} == {"stack_missing"}
+
+
+def test_a_stack_swapped_for_a_fifo_after_the_scan_does_not_hang_us(tmp_path: Path) -> None:
+    path = write_series(tmp_path)
+    look = Feed(tmp_path).watch.detector
+    assert look is not None
+    from tiltd.daemon.feed_look import FeedLook
+
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(OSError, match="regular"):
+        FeedLook(str(tmp_path)).head(path.name, 1024)
+
+
+@pytest.mark.parametrize("bad", ["../x", "/etc/passwd", "a/../../x", "a//b"])
+def test_reading_stays_below_the_feed(tmp_path: Path, bad: str) -> None:
+    from tiltd.daemon.feed_look import FeedLook
+
+    with pytest.raises(OSError, match="below the feed"):
+        FeedLook(str(tmp_path)).head(bad, 10)
+
+
+def test_a_file_that_cannot_be_read_is_a_problem_and_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    feed = Feed(tmp_path)
+    write_series(tmp_path / "s1")
+    feed.look()
+    real = os.open
+
+    def refusing(path: str, flags: int, *more: object) -> int:
+        if str(path).endswith(".mdoc"):
+            raise PermissionError(13, "Permission denied")
+        return real(path, flags)
+
+    monkeypatch.setattr(os, "open", refusing)
+    (found,) = feed.look().sightings
+    assert {problem.code for problem in found.problems} == {"unreadable"} and found.series is None
+    monkeypatch.undo()
+    assert not feed.look(30).sightings
+    assert feed.look(40).sightings[0].series is not None
+
+
+def test_ten_megabytes_of_noise_hold_up_nobody(tmp_path: Path) -> None:
+    feed = Feed(tmp_path)
+    path = write_series(tmp_path / "s1", "noise_ts_1.mrc")
+    Path(f"{path}.mdoc").write_bytes(os.urandom(10_000_000))
+    write_series(tmp_path / "s1")
+    told = {s.series_key: s for _ in range(4) for s in feed.look().sightings}
+    assert told[KEY].series is not None
+    assert "mdoc_too_large" in {p.code for p in told["s1/noise_ts_1.mrc"].problems}
+
+
+@pytest.mark.parametrize(
+    "name", [b"a b\n'\"\t$(reboot)_ts_1.mrc", b"-rf_ts_1.mrc", b"\xff\xfe_ts_1.mrc", "µ€_ts_1.st".encode()]
+)
+def test_hostile_names_are_watched_like_others(tmp_path: Path, name: bytes) -> None:
+    feed = Feed(tmp_path, options={"pattern": "{project}/{session}", "labels": {"microscope": "k"}})
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xfep\n/;s'"))
+    write_series(folder, name)
+    feed.look()
+    (found,) = feed.look().sightings
+    assert found.series is not None
+    assert found.labels == {"microscope": "k", "project": os.fsdecode(b"\xfep\n"), "session": ";s'"}
+
+
+def test_many_openings_are_spread_by_bytes(tmp_path: Path) -> None:
+    feed = Feed(tmp_path, options={"read_bytes_per_second": 500.0})
+    for number in range(30):
+        write_series(tmp_path / "s1", f"n_ts_{number}.mrc")
+    feed.look()
+    counts = [len(feed.look(10).sightings) for _ in range(20)]
+    assert sum(counts) == 30 and 1 <= max(counts) <= 5
+    assert feed.watch.next_look_seconds(15) > 1 and counts[-1] == 0
+
+
+def test_a_clock_that_jumps_neither_loses_nor_invents_anything(tmp_path: Path) -> None:
+    feed = Feed(tmp_path)
+    write_series(tmp_path / "s1")
+    feed.look()
+    assert not feed.look(-1e6).gone
+    told = [s for _ in range(4) for s in feed.look().sightings]
+    assert [s.series is not None for s in told] == [True]
+    write_series(tmp_path / "s1", "b_ts_2.mrc")
+    told = [s for _ in range(4) for s in feed.look(1e6).sightings]
+    assert [s.series_key for s in told] == ["s1/b_ts_2.mrc"] * 2
+    assert told[-1].series is not None
+
+
+def test_a_detector_with_a_bug_costs_its_folder_only(tmp_path: Path) -> None:
+    feed = Feed(tmp_path)
+    real = feed.watch.detector.read
+
+    def read(entries, opened, look):  # type: ignore[no-untyped-def]
+        if any("bad" in entry.relative_path for entry in entries):
+            raise KeyError("oops")
+        return real(entries, opened, look)
+
+    feed.watch.detector.read = read  # type: ignore[method-assign]
+    write_series(tmp_path / "bad")
+    write_series(tmp_path / "s1")
+    observed = feed.look()
+    assert [s.series_key for s in observed.sightings] == [KEY] and "KeyError" in observed.detail
+    assert not feed.look(live={"bad/g1_ts_001.mrc": "d"} | feed.live).gone
+
+
+def test_names_that_are_no_series_are_told_once(tmp_path: Path) -> None:
+    feed = Feed(tmp_path)
+    write_series(tmp_path / "s1", "g_tgt_001.mrc")
+    (found,) = feed.look().sightings
+    assert found.not_series is not None
+    assert not any(feed.look().sightings for _ in range(4)) and not feed.watch.series
+
+
+def test_what_is_long_done_is_forgotten(tmp_path: Path) -> None:
+    feed = Feed(tmp_path)
+    write_series(tmp_path / "s1")
+    feed.look()
+    feed.finish(feed.look().sightings[0])
+    feed.look(4000)
+    feed.look()
+    assert not feed.watch.series
+    assert all(folder.files is None for folder in feed.watch.scan.folders.values())
+
+
+@pytest.mark.parametrize(
+    ("key", "pattern", "expected"),
+    [
+        ("p/s/x.mrc", "{project}/{session}", {"project": "p", "session": "s"}),
+        ("p/x.mrc", "{project}/{session}", {"project": "p", "session": "p"}),
+        ("x.mrc", "{project}/{session}", {"project": "", "session": "feed"}),
+        ("raw/p/s/deep/x.mrc", "raw/{project}/{session}", {"project": "p", "session": "s"}),
+        ("a/b/x.mrc", "", {"session": "b"}),
+    ],
+)
+def test_labels_come_from_the_levels(key: str, pattern: str, expected: dict[str, str]) -> None:
+    assert labels_of(key, pattern, {}, "feed") == expected
