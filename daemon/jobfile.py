@@ -151,6 +151,12 @@ def decode(content: bytes) -> dict[str, Any]:
     return document
 
 
+def expected_results(document: dict[str, Any]) -> tuple[ExpectedResult, ...]:
+    """What the pipeline promised when this job file was made; empty for a file that tells nothing."""
+    output = document.get("output") or {}
+    return msgspec.convert(output.get("results") or (), tuple[ExpectedResult, ...])
+
+
 def story(document: dict[str, Any]) -> Dataset:
     """The dataset as the job file tells it.  Raises ValueError with a sentence."""
     try:

@@ -8,6 +8,7 @@ placeable is placed, and the difference in outstanding effects goes out::
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -17,10 +18,10 @@ from . import effects as e
 from . import facts as f
 from . import observations as o
 from .answers import Answers
-from .arriving import Arriving
+from .arriving import Arrival, Arriving
 from .desk import Desk
 from .following import Following
-from .model import TERMINAL, Dataset, NodeInfo, Policy, Record, State
+from .model import TERMINAL, Dataset, NodeInfo, Policy, Record, State, Unplaceable
 from .operating import Operating
 from .outstanding import outstanding
 from .performing import Performing
@@ -98,6 +99,24 @@ class Core:
     @property
     def next_wake_at(self) -> float | None:
         return self.desk.next_wake_at
+
+    @property
+    def arrivals(self) -> dict[tuple[str, str], Arrival]:
+        return self.arriving.arrivals
+
+    @property
+    def refusals(self) -> Counter[str]:
+        """Reasons for which something was not placed, counted since the start."""
+        return self.desk.refusals
+
+    def blocked_by(self, dataset_id: str) -> Unplaceable | None:
+        return self.placing.blocked_by(dataset_id)
+
+    def why(self, dataset_id: str, now: float) -> list[str]:
+        """Why it is where it is, in words; see ``explain.py``."""
+        from .explain import why  # here, because it explains the core and so imports it
+
+        return why(self, dataset_id, now)
 
     def watchlist(self, feed: str) -> dict[str, str]:
         return self.arriving.watchlist(feed)

@@ -1,0 +1,335 @@
+"""Wiring: settings, plugins, core, and the named root tasks in one list; start, reload, stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import getpass
+import re
+import signal
+import uuid
+from collections.abc import Coroutine, Sequence
+from importlib import resources
+from time import perf_counter
+from typing import Any
+
+import structlog
+from msgspec.structs import replace
+
+from tiltd.plugins.api import Context, Detector, Notifier, Pipeline, PluginError, ResourceManager
+from tiltd.policy.policy import load as load_policy
+
+from . import registry
+from .clock import Clock
+from .config import FeedSettings, Settings
+from .core import effects as e
+from .core import observations as o
+from .core.core import Core, Step
+from .core.model import Policy
+from .core.site import FeedInfo, Site
+from .journal import Journal, JournalError
+from .loop import Loop
+from .metrics import Metrics
+from .owning import StartError, journal_is_behind, own, write_mark
+from .perform import Perform
+from .poll import Poll, watch_destinations, watch_spool
+from .reader import JournalReader
+from .spool import Spool
+from .watch import FeedWatch
+from .watcher import Watcher
+from .web import Servers
+
+DRAIN_SECONDS = 10.0
+MARK_SECONDS = 60.0
+LAG_SECONDS = 1.0
+ASK_TIMEOUT_SECONDS = 30.0
+
+
+def run(settings: Settings) -> int:
+    """Run until SIGTERM or SIGINT.  Returns the exit status; jobs go on without the daemon."""
+    try:
+        asyncio.run(App(settings).run())
+    except (StartError, JournalError, registry.RegistryError, PluginError, OSError) as error:
+        structlog.get_logger("tiltd").error(f"tiltd cannot start: {error}")
+        return 1
+    return 0
+
+
+class App:
+    """One daemon.  What it is made of stands in ``__init__``, what it does all the time in ``_tasks``."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.log = structlog.get_logger("tiltd")
+        self.clock = Clock()
+        self._lock = own(settings.state_dir)
+        self.journal = Journal.open(settings.journal)
+        self.reader = JournalReader(settings.journal)
+        self.spool = Spool(settings.spool_dir)
+        self.metrics = Metrics(self.clock.now, lambda: self.reader.size_bytes)
+        context = Context(
+            state_folder=str(settings.state_dir),
+            spool_folder=str(settings.spool_dir),
+            journal_id=self.journal.journal_id,
+            owner=getpass.getuser(),
+        )
+        policy = read_policy(settings)
+        self.policy_refused: list[str] = []
+        self.pipelines: dict[str, Pipeline] = plugins(
+            "pipeline", {f.pipeline for f in settings.feeds}, settings, context
+        )
+        self.detectors: dict[str, Detector] = plugins(
+            "detector", {f.detector for f in settings.feeds}, settings, context
+        )
+        self.notifiers: dict[str, Notifier] = plugins("notifier", {"log"}, settings, context)
+        self.manager: ResourceManager = registry.make(
+            "resource_manager", settings.resource_manager, settings.table(settings.resource_manager), context
+        )
+        self.core = Core(site_of(settings), policy, self.pipelines, self.journal.load())
+        self.behind = journal_is_behind(settings.spool_dir, self.journal)
+        self._asked: dict[str, asyncio.Future[tuple[bool, str]]] = {}
+        self._stop = asyncio.Event()
+        self.loop = Loop(
+            self.core,
+            self.journal,
+            self._start_effect,
+            self.clock,
+            self._recorded,
+            self.metrics.appended,
+        )
+        self.poll = Poll(self.manager, self.loop.put, self.clock)
+        self.perform = Perform(
+            self.core,
+            settings,
+            self.manager,
+            self.pipelines,
+            self.notifiers,
+            self.spool,
+            self.clock,
+            self.loop.put,
+            self._replied,
+        )
+        self.servers = Servers(self)
+        self._wakes = {feed.name: asyncio.Event() for feed in settings.feeds}
+
+    # -- the life of the daemon ------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Everything in one task group: if one root task ends, all stop."""
+        running = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            running.add_signal_handler(number, self._stop.set)
+        running.add_signal_handler(signal.SIGHUP, self.reload)
+        self.metrics.attach(self.core, lambda: self.ready()[0])
+        await self.loop.put(o.PolicyLoaded(at=self.clock.now(), policy=self.core.policy, reason="start"))
+        await self._adopt_orphans()
+        await self.servers.start()
+        self.log.info("tiltd is up", feeds=len(self.settings.feeds), live=len(self.core.state.datasets))
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(work, name=name) for name, work in self._tasks().items()]
+                await self._stop.wait()
+                for task in tasks:
+                    task.cancel()
+        finally:
+            await self._close()
+
+    def _tasks(self) -> dict[str, Coroutine[Any, Any, None]]:
+        """The root tasks, by name."""
+        settings = self.settings
+        tasks: dict[str, Coroutine[Any, Any, None]] = {
+            "loop": self.loop.run(),
+            "jobs": self.poll.jobs(settings.poll.jobs_seconds, lambda: bool(self.core.following.live())),
+            "nodes": self.poll.nodes(settings.poll.nodes_seconds),
+            "spool": watch_spool(
+                self.spool, self.core.following.live, self.loop.put, self.clock, settings.poll.spool_seconds
+            ),
+            "destinations": watch_destinations(
+                {feed.name: fixed_part(feed.destination) for feed in settings.feeds},
+                self.loop.put,
+                self.clock,
+            ),
+            "mark": self._mark(),
+            "lag": self._lag(),
+        }
+        for feed in settings.feeds:
+            tasks[f"feed {feed.name}"] = self._watch(feed)
+        return tasks
+
+    async def _watch(self, feed: FeedSettings) -> None:
+        met = feed.name in self.core.state.feeds_met
+        reason = "new feed" if not met else "the journal is older than its mark in the spool"
+        watch = FeedWatch(
+            feed.name,
+            str(feed.path),
+            self.detectors[feed.detector],
+            self.reader,
+            first=not met or self.behind,
+            first_reason=reason,
+            labels=feed.labels,
+            pattern=feed.pattern,
+            open_after_seconds=min(10.0, 2 * feed.scan_seconds),
+        )
+        watcher = Watcher(watch, scan_seconds=feed.scan_seconds, inotify=feed.inotify)
+        await watcher.run(
+            self.loop.put,
+            lambda: self.core.watchlist(feed.name),
+            self.clock.now,
+            self._wakes[feed.name],
+        )
+
+    async def _close(self) -> None:
+        """Jobs are left running; what was under way is done again at the next start."""
+        await self.servers.stop()
+        await self.perform.drain(DRAIN_SECONDS)
+        with contextlib.suppress(Exception):
+            await self.journal.close(self.core.state if not self.loop.stuck else None)
+        write_mark(self.settings.spool_dir, self.journal)
+        self.reader.close()
+        self._lock.close()
+        self.log.info("tiltd has stopped; running jobs go on")
+
+    # -- the loop's companions -------------------------------------------------------------------------------
+
+    def _start_effect(self, effect: e.Effect) -> None:
+        self.perform.start(effect)
+
+    def _recorded(self, observation: o.Observation | None, step: Step) -> None:
+        """After the append: metrics, and what the facts make worth looking at sooner."""
+        if observation is not None:
+            self.metrics.saw(observation)
+        self.metrics.observe(step.facts, self.core)
+        if isinstance(observation, o.ReleaseAnswered) and not observation.trouble:
+            self.poll.look_at_nodes()
+        if isinstance(observation, o.OperatorAsked):
+            for wake in self._wakes.values():
+                wake.set()
+        for bug in self.core.bugs:
+            self.log.error("a bug of tiltd stopped a dataset", detail=bug)
+        self.core.bugs.clear()
+
+    def _replied(self, reply: e.Reply) -> None:
+        waiting = self._asked.pop(reply.request_id, None)
+        if waiting is not None and not waiting.done():
+            waiting.set_result((reply.ok, reply.message))
+
+    async def ask(self, observation: o.OperatorAsked) -> tuple[bool, str]:
+        """An operator's wish, through the inbox like everything else; answered once it is durable."""
+        request_id = observation.request_id or uuid.uuid4().hex
+        waiting: asyncio.Future[tuple[bool, str]] = asyncio.get_running_loop().create_future()
+        self._asked[request_id] = waiting
+        await self.loop.put(_with_request(observation, request_id))
+        try:
+            async with asyncio.timeout(ASK_TIMEOUT_SECONDS):
+                return await waiting
+        except TimeoutError:
+            self._asked.pop(request_id, None)
+            return (
+                False,
+                self.loop.stuck or "tiltd did not come to it in time; look again before repeating it",
+            )
+
+    async def prune_journal(self, dataset_ids: Sequence[str]) -> int:
+        """Forget the facts of finished datasets; they stay known.  Returns how many facts went."""
+        return await self.journal.prune(dataset_ids)
+
+    def ready(self) -> tuple[bool, list[str]]:
+        """For ``/readyz``: can everything that should happen happen?"""
+        troubles = [self.loop.stuck] if self.loop.stuck else []
+        if self.core.server_up is False:
+            troubles.append(f"the resource manager does not answer: {self.core.server_trouble}")
+        elif self.core.server_up is None:
+            troubles.append("the resource manager has not answered yet")
+        for feed, (up, detail) in self.core.arriving.feeds_up.items():
+            troubles += [] if up else [f"feed {feed}: {detail}"]
+        return not troubles, troubles
+
+    # -- policy ----------------------------------------------------------------------------------------------
+
+    def reload(self) -> None:
+        """SIGHUP: a policy that is refused changes nothing, and says why."""
+        try:
+            policy = read_policy(self.settings)
+        except StartError as error:
+            self.policy_refused = str(error).splitlines()
+            self.metrics.policy_refused()
+            self.log.error("the policy was refused, the one in force stays", faults=self.policy_refused)
+            return
+        self.policy_refused = []
+        self.loop.inbox.put_nowait(o.PolicyLoaded(at=self.clock.now(), policy=policy, reason="reload"))
+        self.log.info("the policy was read again", version=policy.version)
+
+    # -- crash recovery --------------------------------------------------------------------------------------
+
+    async def _adopt_orphans(self) -> None:
+        """Attempts in the spool that the journal does not know: taken over by their own job files."""
+        for attempt_id in await asyncio.to_thread(self.spool.attempts):
+            dataset_id = attempt_id.rpartition(".a")[0]
+            known = self.core.state.datasets.get(dataset_id) or await asyncio.to_thread(
+                self.reader.dataset, dataset_id
+            )
+            if known is not None and any(a.attempt_id == attempt_id for a in known.attempts):
+                continue
+            seen = await asyncio.to_thread(self.spool.read, attempt_id)
+            record = await asyncio.to_thread(self.spool.story, attempt_id)
+            if record is None or seen.revoked or not seen.prepared:
+                continue
+            await self.loop.put(
+                o.SpoolOrphan(
+                    at=self.clock.now(), attempt_id=attempt_id, record=record, job_id=seen.claimed_by
+                )
+            )
+
+    async def _mark(self) -> None:
+        while True:
+            await asyncio.sleep(MARK_SECONDS)
+            await asyncio.to_thread(write_mark, self.settings.spool_dir, self.journal)
+
+    async def _lag(self) -> None:
+        """How late the event loop comes to what it should do."""
+        while True:
+            due = perf_counter() + LAG_SECONDS
+            await asyncio.sleep(LAG_SECONDS)
+            self.metrics.measure("tiltd_event_loop_lag_seconds", perf_counter() - due)
+
+
+def _with_request(observation: o.OperatorAsked, request_id: str) -> o.OperatorAsked:
+    return replace(observation, request_id=request_id)
+
+
+def plugins(kind: registry.Kind, names: set[str], settings: Settings, context: Context) -> dict[str, Any]:
+    """The plugins of a kind that the settings name."""
+    return {name: registry.make(kind, name, settings.table(name), context) for name in sorted(names)}
+
+
+def site_of(settings: Settings) -> Site:
+    feeds = {
+        feed.name: FeedInfo(
+            name=feed.name,
+            pipeline=feed.pipeline,
+            destination=feed.destination,
+            imports=feed.import_dir is not None,
+            options=dict(feed.options),
+        )
+        for feed in settings.feeds
+    }
+    return Site(feeds=feeds)
+
+
+def read_policy(settings: Settings) -> Policy:
+    """The shipped policy with the site's own over it.  Raises StartError with every fault, a line each."""
+    texts = [("default.toml", resources.files("tiltd.policy").joinpath("default.toml").read_text("utf-8"))]
+    if settings.policy_file is not None:
+        try:
+            texts.append((settings.policy_file.name, settings.policy_file.read_text("utf-8")))
+        except (OSError, UnicodeDecodeError) as error:
+            raise StartError(f"the policy {settings.policy_file} cannot be read: {error}") from None
+    policy = load_policy(texts)
+    if isinstance(policy, Policy):
+        return policy
+    raise StartError("\n".join(str(fault) for fault in policy))
+
+
+def fixed_part(destination: str) -> str:
+    """The folder of a destination template above its first placeholder."""
+    return re.split(r"\{", destination)[0].rpartition("/")[0] or "/"

@@ -1,0 +1,124 @@
+"""Why a dataset is where it is, in words: what ``tiltd why`` prints.  Reads only."""
+
+from __future__ import annotations
+
+from tiltd.policy.completeness import Complete, NotATiltSeries, Partial, Waiting
+
+from .arriving import Arrival
+from .core import Core
+from .model import Dataset, Evidence, Hold, State
+
+
+def why(core: Core, dataset_id: str, now: float) -> list[str]:
+    """The lines for one live dataset; empty if it is not in the working set."""
+    dataset = core.state.datasets.get(dataset_id)
+    if dataset is None:
+        return []
+    lines = [f"It is {dataset.state} since {_ago(now - dataset.state_since_at)}."]
+    lines += [_hold(hold) for hold in dataset.holds]
+    match dataset.state:
+        case State.ARRIVING:
+            lines += _arriving(core.arrivals.get((dataset.feed, dataset.series_key)), now)
+        case State.READY:
+            lines += _ready(core, dataset, now)
+        case State.RESERVED | State.QUEUED | State.RUNNING:
+            lines += _live(core, dataset, now)
+        case _:
+            pass
+    if dataset.failure is not None:
+        failure = dataset.failure
+        lines.append(f"Its last attempt failed ({failure.failure_class}, {failure.reason}): {failure.detail}")
+        lines += [f"What to do: {failure.remedy}"] if failure.remedy else []
+    if dataset.cancel_reason and dataset.state is State.CANCELLED:
+        lines.append(f"Cancelled: {dataset.cancel_reason}.")
+    lines += core.performing.troubles(dataset_id)
+    if dataset.state is not State.ARRIVING and dataset.evidence:
+        lines.append("It was taken as complete because:")
+        lines += [_line(evidence) for evidence in dataset.evidence]
+    return lines
+
+
+def explain_arrival(arrival: Arrival, now: float) -> list[str]:
+    """The lines for a series that is on its way and has no dataset (yet)."""
+    return _arriving(arrival, now)
+
+
+def _arriving(arrival: Arrival | None, now: float) -> list[str]:
+    if arrival is None:
+        return ["Its files were not looked at yet since tiltd started."]
+    if arrival.gone_since_at is not None:
+        return [f"Its files are gone from the feed since {_ago(now - arrival.gone_since_at)}."]
+    judgement = arrival.judgement
+    match judgement:
+        case None:
+            return ["It was not judged yet."]
+        case Waiting():
+            until = "a change of its files"
+            if judgement.until_at is not None:
+                until = f"{_ago(judgement.until_at - now)} without a change"
+            lines = [f"It waits ({judgement.why}) for {until}."]
+        case Partial():
+            lines = [f"It is partial: {judgement.why}."]
+        case NotATiltSeries():
+            lines = [f"It is no tilt series ({judgement.why}): {judgement.detail}"]
+        case Complete():
+            lines = ["It is complete."]
+    return lines + [_line(evidence) for evidence in judgement.evidence]
+
+
+def _ready(core: Core, dataset: Dataset, now: float) -> list[str]:
+    if dataset.retry_not_before_at > now:
+        return [f"It will be tried again in {_ago(dataset.retry_not_before_at - now)}."]
+    feed = core.desk.site.feeds.get(dataset.feed)
+    if feed is None:
+        return [f"Its feed {dataset.feed} is not configured any more."]
+    if feed.imports and not dataset.imported_path:
+        return ["It is being copied to storage that nodes see."]
+    blocked = core.blocked_by(dataset.dataset_id)
+    if blocked is None:
+        return []
+    counted = ", ".join(f"{reason} {count}" for reason, count in sorted(blocked.rejected.items()))
+    lines = [f"It waits for a place: {blocked.detail or counted}."]
+    if blocked.best_effort_node:
+        lines.append(f"The node that comes closest is {blocked.best_effort_node}.")
+    return lines
+
+
+def _live(core: Core, dataset: Dataset, now: float) -> list[str]:
+    attempt = dataset.attempts[-1]
+    placement = attempt.placement
+    lines = [
+        f"Attempt {attempt.number} ({attempt.kind}) on {', '.join(attempt.nodes or placement.nodes)} with "
+        f"{placement.cores} cores, {placement.threads} threads; job {attempt.job_id or 'not accepted yet'}."
+    ]
+    if dataset.stop_requested:
+        lines.append(f"It is to stop ({dataset.stop_requested}, by {dataset.stop_by}).")
+    seen = core.following.seen.get(attempt.attempt_id)
+    if seen is not None and seen.progress is not None:
+        progress = seen.progress
+        done = f", {progress.done:g} of {progress.total:g}" if progress.total else ""
+        lines.append(
+            f"Its runner was in {progress.phase} {progress.step}{done} {_ago(now - progress.at)} ago."
+        )
+    if seen is not None and seen.job is not None and seen.job.comment:
+        lines.append(f"The resource manager says: {seen.job.comment}")
+    if core.server_up is False:
+        lines.append(f"The resource manager does not answer: {core.server_trouble}")
+    return lines
+
+
+def _hold(hold: Hold) -> str:
+    return f"It is held ({hold.cause}, by {hold.origin}): {hold.detail}."
+
+
+def _line(evidence: Evidence) -> str:
+    return f"  {'+' if evidence.holds else '-'} {evidence.check}: {evidence.detail}"
+
+
+def _ago(seconds: float) -> str:
+    seconds = max(0.0, seconds)
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"

@@ -1,0 +1,116 @@
+"""THE loop: observations come in, facts are recorded, effects go out."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Sequence
+from time import perf_counter
+from typing import Protocol
+
+import structlog
+
+from .core.core import Core, Step
+from .core.effects import Effect
+from .core.observations import Observation, TimeReached
+from .core.state import CoreState
+
+BATCH_MAX = 64
+"""Observations that wait together share one commit, up to so many."""
+APPEND_RETRY_SECONDS = (0.5, 1.0, 2.0, 5.0, 10.0)
+
+
+class Clock(Protocol):
+    def now(self) -> float: ...
+
+
+class Record(Protocol):
+    """Where steps are made durable: the journal."""
+
+    async def append(self, steps: Sequence[Step]) -> None: ...
+    def snapshot_due(self, live: int) -> bool: ...
+    async def save(self, state: CoreState) -> None: ...
+
+
+class Loop:
+    """One task; it alone touches the core.
+
+    ``stuck`` is the sentence for ``/readyz`` while the journal cannot be written: then nothing is performed
+    and nothing is answered, and the append is tried again until it succeeds.
+    """
+
+    def __init__(
+        self,
+        core: Core,
+        journal: Record,
+        start: Callable[[Effect], None],
+        clock: Clock,
+        recorded: Callable[[Observation | None, Step], None] = lambda observation, step: None,
+        appended: Callable[[float], None] = lambda seconds: None,
+    ) -> None:
+        self.core = core
+        self.inbox: asyncio.Queue[Observation] = asyncio.Queue()
+        self.stuck = ""
+        self._journal = journal
+        self._start = start
+        self._clock = clock
+        self._recorded = recorded
+        self._appended = appended
+        self._log = structlog.get_logger("tiltd.loop")
+
+    async def put(self, observation: Observation) -> None:
+        await self.inbox.put(observation)
+
+    async def run(self) -> None:
+        """Until cancelled.  Everything outstanding is started first."""
+        await self._take([(None, self.core.recover(self._clock.now()))])
+        while True:
+            batch = await self._next()
+            await self._take([(observation, self.core.handle(observation)) for observation in batch])
+            if self._journal.snapshot_due(len(self.core.state.datasets)):
+                await self._save()
+
+    async def _next(self) -> list[Observation]:
+        """At least one observation: one that waits, or the time that the core asked to be woken at."""
+        batch: list[Observation] = []
+        wake_at = self.core.next_wake_at
+        timeout = None if wake_at is None else max(0.0, wake_at - self._clock.now())
+        try:
+            async with asyncio.timeout(timeout):
+                batch.append(await self.inbox.get())
+        except TimeoutError:
+            batch.append(TimeReached(at=self._clock.now()))
+        while not self.inbox.empty() and len(batch) < BATCH_MAX:
+            batch.append(self.inbox.get_nowait())
+        return batch
+
+    async def _take(self, steps: Sequence[tuple[Observation | None, Step]]) -> None:
+        await self._append([step for _, step in steps if step.facts])
+        for observation, step in steps:
+            self._recorded(observation, step)
+            for effect in step.effects:
+                self._start(effect)
+
+    async def _append(self, steps: Sequence[Step]) -> None:
+        """Durable before anything is done.  State is ahead of the disk until this returns."""
+        tries = 0
+        while steps:
+            try:
+                began = perf_counter()
+                await self._journal.append(steps)
+                self._appended(perf_counter() - began)
+                break
+            except sqlite3.Error as error:
+                self.stuck = f"the journal cannot be written ({error}); free space on its disk or mend it"
+                self._log.error(self.stuck, tries=tries)
+                await asyncio.sleep(APPEND_RETRY_SECONDS[min(tries, len(APPEND_RETRY_SECONDS) - 1)])
+                tries += 1
+        if self.stuck:
+            self._log.info("the journal can be written again")
+            self.stuck = ""
+
+    async def _save(self) -> None:
+        try:
+            await self._journal.save(self.core.state)
+        except sqlite3.Error as error:
+            self._log.error(f"no snapshot could be written ({error}); the facts are safe, a start is slower")

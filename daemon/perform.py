@@ -1,0 +1,370 @@
+"""Effect -> plugin or file system -> exactly one observation in answer.  Time-outs; never raises.
+
+Each effect runs as a task of its own; a gate per kind bounds how many run at once.  What blocks runs in a
+worker thread.  Every effect can be done twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeVar
+
+import structlog
+
+from tiltd.plugins.api import Notifier, Permanent, Pipeline, PluginError, ResourceManager, Temporary, Unsure
+
+from . import collect, importing, jobfile, manifest, sweep
+from .alive import is_running
+from .config import Settings
+from .core import effects as e
+from .core import observations as o
+from .core.core import Core
+from .core.destination import result_folder, staging_folder
+from .core.model import (
+    Attempt,
+    Dataset,
+    ExpectedResult,
+    Failure,
+    JobSpec,
+    JobSteps,
+    Outcome,
+    RunEnd,
+    State,
+    Verdict,
+)
+from .loop import Clock
+from .spool import Spool
+
+T = TypeVar("T")
+
+GATES = {
+    e.SubmitJob: 8,
+    e.RevokeAttempt: 8,
+    e.FenceAttempt: 8,
+    e.CancelJob: 8,
+    e.CollectResult: 2,
+    e.ImportSeries: 1,
+    e.ReleaseScratch: 4,
+    e.SendNotice: 4,
+}
+TIMEOUT_SECONDS = {
+    e.SubmitJob: 120.0,
+    e.RevokeAttempt: 120.0,
+    e.FenceAttempt: 120.0,
+    e.CancelJob: 120.0,
+    e.CollectResult: 3600.0,
+    e.ImportSeries: 6 * 3600.0,
+    e.ReleaseScratch: 600.0,
+    e.SendNotice: 120.0,
+}
+STILL_CLEANING = "its runner is still cleaning up"
+
+
+class Perform:
+    """The hands of the daemon.  ``put`` takes the answers; ``replied`` those to operators."""
+
+    def __init__(
+        self,
+        core: Core,
+        settings: Settings,
+        manager: ResourceManager,
+        pipelines: Mapping[str, Pipeline],
+        notifiers: Mapping[str, Notifier],
+        spool: Spool,
+        clock: Clock,
+        put: Callable[[o.Observation], Awaitable[None]],
+        replied: Callable[[e.Reply], None],
+    ) -> None:
+        self._core = core
+        self._settings = settings
+        self._manager = manager
+        self._pipelines = pipelines
+        self._notifiers = notifiers
+        self._spool = spool
+        self._clock = clock
+        self._put = put
+        self._replied = replied
+        self._gates = {kind: asyncio.Semaphore(limit) for kind, limit in GATES.items()}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._stopping = False
+        self._log = structlog.get_logger("tiltd.perform")
+        self._handlers: dict[type[e.Effect], Callable[[Any], Awaitable[o.Answer]]] = {
+            e.SubmitJob: self._submit,
+            e.RevokeAttempt: self._revoke,
+            e.FenceAttempt: self._fence,
+            e.CancelJob: self._cancel,
+            e.CollectResult: self._collect,
+            e.ImportSeries: self._import,
+            e.ReleaseScratch: self._release,
+            e.SendNotice: self._notify,
+        }
+
+    def start(self, effect: e.Effect) -> None:
+        """Begin; the answer comes into the inbox, exactly once."""
+        if isinstance(effect, e.Reply):
+            self._replied(effect)
+            return
+        task = asyncio.create_task(self._perform(effect))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def drain(self, seconds: float) -> None:
+        """Let what is under way end, then cancel it: all of it can be done again."""
+        self._stopping = True
+        if self._tasks:
+            _, left = await asyncio.wait(self._tasks, timeout=seconds)
+            for task in left:
+                task.cancel()
+            await asyncio.gather(*left, return_exceptions=True)
+
+    async def _perform(self, effect: e.Effect) -> None:
+        async with self._gates[type(effect)]:
+            try:
+                async with asyncio.timeout(TIMEOUT_SECONDS[type(effect)]):
+                    answer = await self._handlers[type(effect)](effect)
+            except (PluginError, TimeoutError, OSError) as error:
+                answer = self._troubled(effect, error)
+            except Exception as error:
+                # A bug, ours or a plugin's, must not take the daemon down, nor go unseen.
+                self._log.exception("an effect failed by a bug", effect=str(effect))
+                answer = self._troubled(effect, Temporary(f"a bug in tiltd or a plugin: {error!r}"))
+        if answer.trouble:
+            self._log.warning(answer.trouble, effect=type(effect).__name__, **_about(effect))
+        await self._put(answer)
+
+    def _troubled(self, effect: e.Effect, error: Exception) -> o.Answer:
+        """The answer of the effect's own kind that says what went wrong."""
+        sentence = str(error) or f"{type(effect).__name__} took too long"
+        permanent = isinstance(error, Permanent)
+        retry_seconds = error.delay_seconds if isinstance(error, Temporary) else 0.0
+        common: dict[str, Any] = {
+            "at": self._clock.now(),
+            "trouble": sentence,
+            "permanent": permanent,
+            "retry_seconds": retry_seconds,
+        }
+        match effect:
+            case e.SubmitJob():
+                unknown = isinstance(error, Unsure | TimeoutError)
+                return o.SubmitAnswered(attempt_id=effect.attempt_id, unknown=unknown, **common)
+            case e.RevokeAttempt():
+                return o.RevokeAnswered(attempt_id=effect.attempt_id, **common)
+            case e.FenceAttempt():
+                return o.FenceAnswered(attempt_id=effect.attempt_id, **common)
+            case e.CancelJob():
+                return o.CancelAnswered(attempt_id=effect.attempt_id, **common)
+            case e.CollectResult():
+                return o.CollectAnswered(attempt_id=effect.attempt_id, **common)
+            case e.ImportSeries():
+                return o.ImportAnswered(dataset_id=effect.dataset_id, **common)
+            case e.ReleaseScratch():
+                return o.ReleaseAnswered(attempt_id=effect.attempt_id, node=effect.node, **common)
+            case e.SendNotice():
+                return o.NoticeAnswered(notice_id=effect.notice_id, **common)
+        raise AssertionError(effect)
+
+    async def _threaded(self, work: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        return await asyncio.to_thread(functools.partial(work, *args, **kwargs))
+
+    def _find(self, effect: e.SubmitJob | e.CollectResult) -> tuple[Dataset, Attempt]:
+        dataset = self._core.state.datasets.get(effect.dataset_id)
+        attempt = dataset.attempt if dataset is not None else None
+        if dataset is None or attempt is None or attempt.attempt_id != effect.attempt_id:
+            raise Temporary(f"{effect.attempt_id} is no longer the newest attempt of its dataset")
+        return dataset, attempt
+
+    def _final(self, dataset: Dataset) -> str:
+        """The published folder.  A feed that is gone from the settings keeps its datasets waiting."""
+        try:
+            return result_folder(self._settings.feed(dataset.feed).destination, dataset)
+        except KeyError:
+            raise Temporary(
+                f"the feed {dataset.feed} is no longer in tiltd.toml; put it back to have this go on", 300.0
+            ) from None
+
+    # -- submitting ---------------------------------------------------------------------------------------
+
+    async def _submit(self, effect: e.SubmitJob) -> o.Answer:
+        dataset, attempt = self._find(effect)
+        assert dataset.series is not None
+        final = self._final(dataset)
+        found = await self._threaded(collect.look_for_result, final, dataset.series.fingerprint.digest)
+        if found is not None and manifest.is_of(found, dataset):
+            return o.SubmitAnswered(
+                at=self._clock.now(),
+                attempt_id=attempt.attempt_id,
+                result_path=found.path,
+                result_bytes=found.result_bytes,
+            )
+        spec = await self._threaded(self._prepare, dataset, attempt, final)
+        job_id = await self._manager.submit(spec)
+        return o.SubmitAnswered(at=self._clock.now(), attempt_id=attempt.attempt_id, job_id=job_id)
+
+    def _prepare(self, dataset: Dataset, attempt: Attempt, final: str) -> JobSpec:
+        """Make the intent durable: the runner and the job file in the spool, before anything is asked."""
+        feed, placement = self._settings.feed(dataset.feed), attempt.placement
+        node = self._core.nodes.get(placement.nodes[0])
+        if node is None:
+            raise Temporary(f"the node {placement.nodes[0]} is not known at the moment")
+        document = jobfile.job_document(
+            dataset,
+            attempt,
+            self._steps(dataset, attempt),
+            feed_root=dataset.imported_path or str(feed.path_on_nodes),
+            scratch_path=node.scratch_path,
+            staging=staging_folder(final, attempt.attempt_id),
+            dir_mode=f"{self._settings.publish.dir_mode:04o}",
+            file_mode=f"{self._settings.publish.file_mode:04o}",
+            group=self._settings.publish.group,
+            nonce=f"{attempt.attempt_id}@{attempt.placed_at:.6f}",
+        )
+        if dataset.imported_path:
+            for file in document["input"]["files"]:
+                file["source"] = file["name"]
+        runner_path = self._spool.install_runner()
+        folder = self._spool.prepare(attempt.attempt_id, document)
+        return JobSpec(
+            attempt_id=attempt.attempt_id,
+            job_name=attempt.attempt_id,
+            runner_path=runner_path,
+            attempt_folder=folder,
+            nodes=placement.nodes,
+            cores=placement.cores,
+            threads=placement.threads,
+            memory_bytes=placement.memory_bytes,
+            scratch_bytes=placement.scratch_bytes,
+            walltime_seconds=placement.walltime_seconds,
+            queue=placement.queue,
+        )
+
+    def _steps(self, dataset: Dataset, attempt: Attempt) -> JobSteps:
+        """What is to be run; a rescue runs nothing, and is held to what the rescued run promised."""
+        assert dataset.series is not None
+        if attempt.kind == "rescue":
+            return JobSteps(steps=(), results=self._expected(attempt.rescues_attempt_id))
+        return self._pipelines[dataset.pipeline].steps(dataset.series, dataset.options, attempt.placement)
+
+    def _expected(self, attempt_id: str) -> tuple[ExpectedResult, ...]:
+        document = self._spool.document(attempt_id) or {}
+        return jobfile.expected_results(document)
+
+    async def _revoke(self, effect: e.RevokeAttempt) -> o.Answer:
+        revoked, claimed_by = await self._threaded(self._spool.revoke, effect.attempt_id)
+        return o.RevokeAnswered(
+            at=self._clock.now(), attempt_id=effect.attempt_id, revoked=revoked, claimed_by=claimed_by
+        )
+
+    async def _fence(self, effect: e.FenceAttempt) -> o.Answer:
+        await self._threaded(self._spool.fence, effect.attempt_id)
+        return o.FenceAnswered(at=self._clock.now(), attempt_id=effect.attempt_id)
+
+    async def _cancel(self, effect: e.CancelJob) -> o.Answer:
+        await self._manager.cancel(effect.job_id)
+        return o.CancelAnswered(at=self._clock.now(), attempt_id=effect.attempt_id)
+
+    # -- results --------------------------------------------------------------------------------------------
+
+    async def _collect(self, effect: e.CollectResult) -> o.Answer:
+        dataset, attempt = self._find(effect)
+        final = self._final(dataset)
+        verdict = self._judge(dataset, attempt)
+        document = await self._threaded(self._spool.document, attempt.attempt_id) or {}
+        return await self._threaded(
+            collect.collect,
+            dataset,
+            attempt,
+            final,
+            str(document.get("nonce", "")),
+            jobfile.expected_results(document),
+            self._settings.publish,
+            verdict,
+            self._clock.now(),
+            str(document.get("output", {}).get("staging", "")),
+        )
+
+    def _judge(self, dataset: Dataset, attempt: Attempt) -> Verdict:
+        """The pipeline's word on a run that succeeded; a person's word beats a bad one."""
+        end = self._end_of_run(dataset, attempt)
+        pipeline = self._pipelines.get(dataset.pipeline)
+        if pipeline is None or end is None:
+            failure = Failure(
+                failure_class="config",
+                reason="no_pipeline",
+                detail=f"the pipeline {dataset.pipeline} is not installed, its result cannot be judged",
+            )
+            return Verdict(verdict="failed", failure=failure)
+        verdict = pipeline.judge(Outcome(end=end))
+        if verdict.verdict == "bad" and dataset.accepted_quality:
+            return Verdict(verdict="doubtful", quality=verdict.quality, problems=verdict.problems)
+        return verdict
+
+    @staticmethod
+    def _end_of_run(dataset: Dataset, attempt: Attempt) -> RunEnd | None:
+        """For a rescue: the end of the run that computed the result, taken as the success it was."""
+        for other in dataset.attempts:
+            if other.attempt_id == attempt.rescues_attempt_id:
+                return other.end
+        return attempt.end
+
+    async def _import(self, effect: e.ImportSeries) -> o.Answer:
+        dataset = self._core.state.datasets.get(effect.dataset_id)
+        if dataset is None or dataset.series is None:
+            raise Temporary(f"{effect.dataset_id} is not waiting to be imported any more")
+        feed = self._settings.feed(dataset.feed)
+        assert feed.import_dir is not None
+        return await self._threaded(
+            importing.import_series,
+            dataset.dataset_id,
+            dataset.series,
+            str(feed.path),
+            str(feed.import_dir),
+            importing.TokenBucket(feed.import_bytes_per_second),
+            self._clock.now(),
+            lambda: self._stopping,
+        )
+
+    # -- scratch --------------------------------------------------------------------------------------------
+
+    async def _release(self, effect: e.ReleaseScratch) -> o.Answer:
+        """The runner and its janitor clean; this makes sure, and removes what a failed attempt staged."""
+        trouble = await self._threaded(self._clean, effect)
+        return o.ReleaseAnswered(
+            at=self._clock.now(), attempt_id=effect.attempt_id, node=effect.node, trouble=trouble
+        )
+
+    def _clean(self, effect: e.ReleaseScratch) -> str:
+        dataset = self._core.state.datasets.get(effect.dataset_id)
+        seen = self._spool.read(effect.attempt_id)
+        alive = bool(seen.pid) and is_running(seen.pid, seen.pid_started)
+        if alive:
+            return STILL_CLEANING
+        if not self._is_collected(dataset, effect.attempt_id):
+            document = self._spool.document(effect.attempt_id) or {}
+            staging = str(document.get("output", {}).get("staging", ""))
+            if staging:
+                collect.discard(staging, effect.attempt_id)
+        node = self._core.nodes.get(effect.node)
+        if self._settings.resource_manager != "local" or node is None:
+            return ""
+        return sweep.release(node.scratch_path, effect.attempt_id, alive)
+
+    @staticmethod
+    def _is_collected(dataset: Dataset | None, attempt_id: str) -> bool:
+        """Is this the attempt whose staged result is being verified, or waits for a person?"""
+        attempt = dataset.attempt if dataset is not None and dataset.state is State.COLLECTING else None
+        return attempt is not None and attempt.attempt_id == attempt_id
+
+    async def _notify(self, effect: e.SendNotice) -> o.Answer:
+        notice = self._core.state.notices.get(effect.notice_id)
+        if notice is not None:
+            for notifier in self._notifiers.values():
+                await notifier.notify(notice)
+        return o.NoticeAnswered(at=self._clock.now(), notice_id=effect.notice_id)
+
+
+def _about(effect: e.Effect) -> dict[str, str]:
+    return {
+        name: str(getattr(effect, name)) for name in ("attempt_id", "dataset_id") if hasattr(effect, name)
+    }
