@@ -738,7 +738,7 @@ class Run:
         self.sessions = {}  # type: Dict[int, int]
         self.phase, self.step = "claimed", ""
         self.told_at = self.tended_at = self.fence_seen_at = 0.0
-        self.scratch_bytes = 0
+        self.scratch_bytes = self.used_bytes = 0
         self.largest_rss = 0
         self.inputs = []  # type: List[Json]
         self.figures = {}  # type: Dict[str, float]
@@ -911,14 +911,21 @@ class Run:
         })  # fmt: skip
 
     def tend_scratch(self) -> None:
-        """Measure the folder, give ballast back ahead of its growth (an eighth of all, at most 2 GiB)."""
+        """Measure the folder and give ballast back ahead of its growth: an eighth of all, at most 2 GiB.
+
+        If others took what was given back, more is given, but no more than the job's own pace asks for.
+        """
         used = sum(
             found.st_blocks * 512
             for name in ("input", "output", "tmp", "logs")
             for _, found in files_below(self.path(name))
         )
-        lead = min(self.ballast.reserved_bytes // 8, 2 << 30)
-        self.ballast.shrink(self.ballast.reserved_bytes - used - lead)
+        reserved, system = self.ballast.reserved_bytes, os.statvfs(self.scratch)
+        lead = min(reserved // 8, 2 << 30)
+        ahead = min(lead, max(lead // 4, 4 * (used - self.used_bytes)))
+        missing = max(0, ahead - system.f_bavail * system.f_frsize)
+        self.ballast.shrink(min(reserved - used - lead, self.ballast.size - missing))
+        self.used_bytes = used
         self.scratch_bytes = used + self.ballast.size
         self.measured["peak_scratch_bytes"] = max(self.measured["peak_scratch_bytes"], used)
 
