@@ -273,6 +273,49 @@ def test_a_daemon_that_does_not_start_is_told_with_its_log(
     assert "exit code 9" in err and "no such luck" in err
 
 
+def stub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoil: str) -> None:
+    """Lets the demo start :mod:`stub_daemon` where it would start tiltd."""
+    program = tmp_path / "python"
+    script = Path(__file__).with_name("stub_daemon.py")
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{script}" "{spoil}" "$@"\n')
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+
+
+QUICK = ("--size", "32", "--tilts", "9", "--interval", "0")
+
+
+def test_the_story_from_ready_to_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stub(tmp_path, monkeypatch, spoil="")
+    assert command.main(parsed("--folder", str(tmp_path / "demo"), *QUICK)) == 0
+    out = capsys.readouterr().out
+    assert "All came out as expected" in out and "NO " not in out
+    assert "held: partial" in out and "3 of 9 tilts" in out and "montage: a map" in out
+    assert "tomograms/demo/grid1/TS_01" in out and "accept TS_03" in out
+
+
+@pytest.mark.parametrize("spoil", ["tomogram", "exit"])
+def test_one_broken_promise_is_exit_1(
+    spoil: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stub(tmp_path, monkeypatch, spoil=spoil)
+    assert command.main(parsed("--folder", str(tmp_path / "demo"), *QUICK, "--json")) == 1
+    report = json.loads(capsys.readouterr().out)
+    wrong = [check["promise"] for check in report["checks"] if not check["kept"]]
+    assert not report["ok"] and len(wrong) == (4 if spoil == "tomogram" else 1)
+
+
+def test_what_never_settles_ends_at_the_limit(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stub(tmp_path, monkeypatch, spoil="ignored")
+    assert command.main(parsed("--folder", str(tmp_path / "demo"), *QUICK, "--limit", "2")) == 1
+    out = capsys.readouterr().out
+    assert "NO  GRID_LMM" in out and "never seen" in out
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(
     importlib.util.find_spec("tiltd.daemon.app") is None, reason="the daemon is not there yet"
