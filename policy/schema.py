@@ -112,9 +112,8 @@ class Resources(Section):
 class Limits(Section):
     """Caps on tiltd's own work; 0 means none."""
 
-    running_max: Limit = key("running_max", "attempts running at once", "40", "attempts")
-    queued_max: Limit = key(
-        "queued_max", "attempts waiting in the resource manager at once", "20", "attempts"
+    running_max: Limit = key(
+        "running_max", "attempts at once, those in the resource manager's queue included", "40", "attempts"
     )
     per_project_max: Limit = key("per_project_max", "attempts of one project at once", "10", "attempts")
 
