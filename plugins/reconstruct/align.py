@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from .resample import Floats, stretch
+from .resample import Floats, move, stretch
 from .stack import Image
 
 Floats64 = npt.NDArray[np.float64]
@@ -42,7 +42,7 @@ def order_outwards(angles_deg: Floats64) -> list[int]:
 def align(images: list[Image], angles_deg: Floats64, progress: Callable[[int, int], None]) -> Alignment:
     """Align views whose tilt axis is upright.  All images have one shape.
 
-    Cost: four transforms and up to six stretched images a view.  ``progress(done, total)`` is called for
+    Cost: five transforms and five stretched images a view.  ``progress(done, total)`` is called for
     every view of both rounds.
     """
     count = len(images)
@@ -79,10 +79,10 @@ def _refine(
 
 
 def _around(angles_deg: Floats64, view: int) -> list[int]:
-    """Up to two neighbours on either side by angle."""
+    """The next view on either side by angle."""
     ranked = [int(other) for other in np.argsort(angles_deg, kind="stable")]
     place = ranked.index(view)
-    return ranked[max(0, place - 2) : place] + ranked[place + 1 : place + 3]
+    return ranked[max(0, place - 1) : place] + ranked[place + 1 : place + 2]
 
 
 @dataclass(frozen=True)
@@ -118,9 +118,10 @@ class _Correlator:
         reference = np.conj(np.fft.rfft2(total * window)) * self.band
         shift, correlation = start, 0.0
         for _ in range(rounds):
-            moved = stretch(self.images[view], 1.0, (shift[0], shift[1])) * window
+            whole = np.rint(shift)
+            moved = move(self.images[view], (int(whole[0]), int(whole[1]))) * window
             step, correlation = _peak(np.fft.rfft2(moved) * self.band, reference, self.shape)
-            shift = shift + step
+            shift = whole + step
         return Found(shift, correlation)
 
     def _window(self, scale: float) -> Floats:

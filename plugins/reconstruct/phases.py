@@ -16,7 +16,7 @@ import numpy as np
 from . import volume
 from .backproject import Plan, back_project, make_plan
 from .budget import Sizes, align_binning
-from .resample import bin_image, turn
+from .resample import bin_image, linear, turn
 from .stack import Image, StackHeader, prepare_section
 
 
@@ -67,10 +67,13 @@ def prepare(task: tuple[Job, int]) -> int:
 
 
 def small_upright(job: Job, view: int) -> Image:
-    """The section for the alignment: its longer side at most 512 pixels, the tilt axis upright."""
+    """The section for the alignment: its longer side at most 512 pixels, the tilt axis upright.
+
+    Linear interpolation is enough for the low frequencies that are correlated.
+    """
     small = bin_image(_load(job, view), align_binning(job.size))
     shape = small.shape if job.size.out_nx == job.size.nx else small.shape[::-1]
-    return turn(small, (shape[0], shape[1]), job.tilt_axis_deg, (0.0, 0.0))
+    return turn(small, (shape[0], shape[1]), job.tilt_axis_deg, (0.0, 0.0), linear)
 
 
 @dataclass(frozen=True)

@@ -163,10 +163,15 @@ def cool(image: Image, median: float, deviation: float) -> int:
     around = [(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if dy or dx]
     height, width = image.shape
     neighbours = np.stack(
-        [image[np.clip(rows + dy, 0, height - 1), np.clip(columns + dx, 0, width - 1)] for dy, dx in around]
+        [image[_mirrored(rows + dy, height), _mirrored(columns + dx, width)] for dy, dx in around]
     )
     local = np.median(neighbours, axis=0)
     company = (np.abs(neighbours - median) > deviation).sum(axis=0)
     hot = (np.abs(image[rows, columns] - local) > deviation) & (company <= _HOT_COMPANY)
     image[rows[hot], columns[hot]] = local[hot]
     return int(hot.sum())
+
+
+def _mirrored(index: npt.NDArray[np.intp], length: int) -> npt.NDArray[np.intp]:
+    """Indices one step outside are taken from inside, so that no pixel is its own neighbour."""
+    return np.where(index < 0, 1, np.where(index >= length, length - 2, index))
