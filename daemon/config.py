@@ -19,7 +19,7 @@ from pydantic import BeforeValidator, ConfigDict, Field
 
 from tiltd.daemon.config_checks import cross_checks
 from tiltd.daemon.config_faults import Fault, sentences, syntax_sentence
-from tiltd.policy.units import parse_bytes
+from tiltd.daemon.core.units import parse_bytes
 
 MAX_FILE_BYTES = 1_000_000
 
@@ -230,15 +230,20 @@ def _judged(raw: Mapping[str, Any], path: Path) -> tuple[list[Fault], Settings |
     return faults + cross_checks(raw), settings
 
 
-def known_keys() -> dict[str, list[str]]:
-    """The keys of each section, by its dotted name ("" is the top level)."""
-    sections: dict[str, type[_Section]] = {"": Settings, "feed": FeedSettings}
+def section_models() -> dict[str, type[pydantic.BaseModel]]:
+    """The model of each section, by its name in the file ("" is the top level)."""
+    sections: dict[str, type[pydantic.BaseModel]] = {"": Settings, "feed": FeedSettings}
     for name, field in Settings.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, _Section):
             sections[name] = field.annotation
+    return sections
+
+
+def known_keys() -> dict[str, list[str]]:
+    """The keys of each section, by its name."""
     found = {
         section: [field.alias or name for name, field in model.model_fields.items()]
-        for section, model in sections.items()
+        for section, model in section_models().items()
     }
     found[""] = [key for key in found[""] if key not in ("tables", "source")] + ["local"]
     return found

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from tiltd.daemon.config_faults import Fault, Location
-from tiltd.policy.units import parse_bytes
+from tiltd.daemon.core.units import parse_bytes
 
 _LABEL = re.compile(r"[a-z][a-z0-9_]{0,31}")
 _ALWAYS_KNOWN = ("project", "session", "series", "microscope", "feed")

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import tomli
 
 from tiltd.daemon.text import shown
+from tiltd.policy.lines import key_lines, line_of
 
 Location = tuple[str | int, ...]
 
@@ -31,9 +32,9 @@ def sentences(file_name: str, text: str, faults: list[Fault], known: Mapping[str
 
     ``known`` gives the keys of each section (by dotted name without numbers) for "did you mean".
     """
-    lines = KeyLines(text)
+    lines = key_lines(text)
     told = {
-        (lines.of(fault.location), key_text(fault.location), _with_hint(fault, known)): None
+        (line_of(lines, fault.location)[1], key_text(fault.location), _with_hint(fault, known)): None
         for fault in faults
     }
     return [f"{shown(file_name)}:{line}: {key}: {sentence}" for line, key, sentence in sorted(told)]
@@ -98,36 +99,3 @@ def _sentence(detail: Mapping[str, Any]) -> str:
         return f"must be at most {context['le']:g}"
     message = str(detail["msg"])
     return message[0].lower() + message[1:]
-
-
-class KeyLines:
-    """Location of a key -> its line, from the text alone; no TOML library keeps positions."""
-
-    def __init__(self, text: str) -> None:
-        self._lines: dict[Location, int] = {(): 1}
-        counts: dict[Location, int] = {}
-        table: Location = ()
-        for number, line in enumerate(text.splitlines(), start=1):
-            if header := re.match(r"\s*(\[\[?)\s*([^\]#]+?)\s*\]", line):
-                table = _location(header.group(2), counts)
-                if header.group(1) == "[[":
-                    counts[table] = counts.get(table, -1) + 1
-                    table = (*table, counts[table])
-                self._lines.setdefault(table, number)
-            elif key := re.match(r"\s*((?:[A-Za-z0-9_.-]|\"[^\"]*\")+)\s*=", line):
-                self._lines.setdefault(table + _location(key.group(1), {}), number)
-
-    def of(self, location: Location) -> int:
-        """The line of the key, or of the nearest thing around it."""
-        while location not in self._lines:
-            location = location[:-1]
-        return self._lines[location]
-
-
-def _location(dotted: str, counts: Mapping[Location, int]) -> Location:
-    location: Location = ()
-    for part in re.findall(r'"[^"]*"|[^.\s]+', dotted):
-        if location in counts:
-            location = (*location, counts[location])
-        location = (*location, part.strip('"'))
-    return location

@@ -37,9 +37,9 @@ class CoreView(Protocol):
     @property
     def arrivals(self) -> Mapping[tuple[str, str], Any]: ...
     @property
-    def blocked(self) -> Mapping[str, Unplaceable]: ...
-    @property
     def refusals(self) -> Mapping[str, int]: ...
+
+    def blocked_by(self, dataset_id: str) -> Unplaceable | None: ...
 
 
 @dataclass(slots=True)
@@ -130,10 +130,11 @@ class ViewCollector(Collector):
             if dataset.state is not State.READY:
                 continue
             depth[dataset.feed] += not dataset.holds
-            reason = waiting_reason(dataset, core.blocked.get(dataset.dataset_id), now)
+            blocked = core.blocked_by(dataset.dataset_id)
+            reason = waiting_reason(dataset, blocked, now)
             waited = now - (dataset.completed_at or dataset.state_since_at)
             oldest[reason] = max(oldest.get(reason, 0.0), waited)
-            if dataset.dataset_id in core.blocked:
+            if blocked is not None and not dataset.holds:
                 refused[reason] += 1
         yield self._family("tiltd_datasets", counts.items())
         yield self._family("tiltd_queue_depth", _single(depth))

@@ -32,6 +32,8 @@ class Acting:
         by = peer_name(request)
         body = await json_body(request)
         action, options, reason, dry_run = _checked(body)
+        if action == "close_breaker":
+            return answer({"action": action, "dry_run": False, "results": [await self._breaker(reason, by)]})
         results = [
             await self._one(action, dataset, options, reason, by, dry_run)
             for dataset in await self._datasets(body)
@@ -49,6 +51,19 @@ class Acting:
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise Refusal(400, "datasets must be a list of ids or names")
         return [await self.lookup.one(name) for name in names[:MAX_ROWS]]
+
+    async def _breaker(self, scope: str, by: str) -> dict[str, Any]:
+        """``reason`` is the breaker's scope."""
+        asked = OperatorAsked(
+            at=self.daemon.clock.now(),
+            action="close_breaker",
+            dataset_id="",
+            by=by,
+            request_id=secrets.token_hex(8),
+            reason=scope,
+        )
+        ok, message = await self.daemon.ask(asked)
+        return {"dataset_id": "", "name": scope, "state": "", "ok": ok, "message": message}
 
     async def _one(
         self, action: Action, dataset: Dataset, options: Options, reason: str, by: str, dry_run: bool

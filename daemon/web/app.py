@@ -7,6 +7,7 @@ from aiohttp import web
 from .acting import Acting
 from .guard import MAX_BODY_BYTES, guard
 from .lookup import Lookup
+from .pruning import Pruning
 from .reading import Reading
 from .view import Daemon
 
@@ -17,4 +18,5 @@ def make_app(daemon: Daemon, lookup: Lookup, acting: bool) -> web.Application:
     app.add_routes(Reading(daemon, lookup).routes())
     if acting:
         app.add_routes(Acting(daemon, lookup).routes())
+        app.add_routes(Pruning(daemon, lookup).routes())
     return app

@@ -104,13 +104,13 @@ class Lookup:
         raise Refusal(
             409,
             f"{shown(name)!r} means {len(candidates)} datasets; give one's id",
-            candidates=[row(d, core.blocked, now) for d in candidates[:50]],
+            candidates=[row(d, core, now) for d in candidates[:50]],
         )
 
     async def latest_run(self, dataset: Dataset) -> int:
         """The highest run number that this revision ever had."""
         reader = self.daemon.reader
-        rows = await self.ask_journal(lambda: list(reader.find(dataset.tilt_series_name)))
-        rows += self.daemon.core.state.datasets.values()
+        known = await self.ask_journal(lambda: reader.latest_run(dataset))
         same = (dataset.feed, dataset.series_key, dataset.revision)
-        return max([dataset.run, *(d.run for d in rows if (d.feed, d.series_key, d.revision) == same)])
+        live = self.daemon.core.state.datasets.values()
+        return max([dataset.run, known, *(d.run for d in live if (d.feed, d.series_key, d.revision) == same)])

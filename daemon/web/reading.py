@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl, unquote
 from aiohttp import web
 
 from tiltd.daemon.core.model import Dataset, State
-from tiltd.daemon.metrics.view import waiting_reason
+from tiltd.daemon.metrics.view import CoreView, waiting_reason
 from tiltd.daemon.text import shown
 
 from .guard import Refusal, answer
@@ -74,7 +74,7 @@ class Reading:
                 "resource_manager_up": outside.manager_up,
                 "states": dict(Counter(d.state.value for d in datasets) + finished),
                 "held": dict(Counter(hold.cause for d in datasets for hold in d.holds)),
-                "oldest_waiting": _waiting(oldest, core.blocked, now),
+                "oldest_waiting": _waiting(oldest, core, now),
                 "feeds_up": dict(outside.feed_up),
                 "nodes": dict(Counter(node.state for node in core.nodes.values())),
                 "now_at": now,
@@ -84,7 +84,7 @@ class Reading:
     async def datasets(self, request: web.Request) -> web.Response:
         found = await self.lookup.select(selection(query(request)))
         core, now = self.daemon.core, self.daemon.clock.now()
-        return answer({"datasets": [row(d, core.blocked, now) for d in found], "now_at": now})
+        return answer({"datasets": [row(d, core, now) for d in found], "now_at": now})
 
     async def dataset(self, request: web.Request) -> web.Response:
         dataset = await self.lookup.one(path_name(request))
@@ -122,7 +122,8 @@ class Reading:
 
     async def _why_ignored(self, name: str) -> list[str]:
         return [
-            f"{entry['feed']}/{shown(entry['series_key'])} was opened and is no tilt series: {entry['reason']}."
+            f"{entry['feed']}/{shown(entry['series_key'])} is no tilt series: "
+            f"{entry['reason']}. {entry['detail']}"
             for entry in await self._ignored_series("")
             if name and name in (entry["series_key"], entry["series_key"].rpartition("/")[2])
         ]
@@ -162,16 +163,15 @@ class Reading:
         return answer({"ignored": await self._ignored_series(query(request).get("feed", ""))})
 
     async def _ignored_series(self, feed: str) -> list[dict[str, str]]:
-        """One pass over the remembered series of the feed, or of all; at most MAX_ROWS are told."""
+        """What was opened in this feed, or in all (""), and is no tilt series; at most MAX_ROWS are told."""
         names = [each.name for each in self.daemon.settings.feeds if feed in ("", each.name)]
         reader = self.daemon.reader
 
         def read() -> list[dict[str, str]]:
-            rows = ((name, seen) for name in names for seen in reader.seen(name))
+            rows = ((name, seen) for name in names for seen in reader.ignored(name))
             found = [
-                {"feed": name, "series_key": seen.series_key, "reason": seen.reason}
+                {"feed": name, "series_key": seen.series_key, "reason": seen.reason, "detail": seen.detail}
                 for name, seen in rows
-                if seen.reason
             ]
             return found[:MAX_ROWS]
 
@@ -182,14 +182,14 @@ def _completed_at(dataset: Dataset) -> float:
     return dataset.completed_at or dataset.state_since_at
 
 
-def _waiting(dataset: Dataset | None, blocked: Mapping[str, Any], now: float) -> dict[str, Any] | None:
+def _waiting(dataset: Dataset | None, core: CoreView, now: float) -> dict[str, Any] | None:
     if dataset is None:
         return None
     return {
         "dataset_id": dataset.dataset_id,
         "name": dataset.tilt_series_name,
         "seconds": now - _completed_at(dataset),
-        "reason": waiting_reason(dataset, blocked.get(dataset.dataset_id), now),
+        "reason": waiting_reason(dataset, core.blocked_by(dataset.dataset_id), now),
     }
 
 

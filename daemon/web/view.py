@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import msgspec
 
 from tiltd.daemon.config import Settings
 from tiltd.daemon.core.facts import Fact
-from tiltd.daemon.core.model import Dataset, Unplaceable
+from tiltd.daemon.core.model import Dataset
 from tiltd.daemon.core.observations import OperatorAsked
 from tiltd.daemon.metrics import Metrics
 from tiltd.daemon.metrics.view import CoreView, waiting_reason
@@ -22,23 +22,24 @@ class Core(CoreView, Protocol):
 
 
 class SeenRow(Protocol):
-    """A series that the journal remembers; ``reason`` is set when it was ignored."""
+    """What was opened and found to be no tilt series, and why."""
 
     @property
     def series_key(self) -> str: ...
     @property
-    def dataset_id(self) -> str: ...
-    @property
     def reason(self) -> str: ...
+    @property
+    def detail(self) -> str: ...
 
 
 class Reader(Protocol):
-    """:class:`tiltd.daemon.journal.JournalReader`; called from one worker thread only."""
+    """:class:`tiltd.daemon.reader.JournalReader`; asked from one worker thread."""
 
     def dataset(self, dataset_id: str) -> Dataset | None: ...
-    def find(self, name_or_prefix: str) -> Sequence[Dataset]: ...
+    def find(self, name: str) -> Sequence[Dataset]: ...
     def select(
         self,
+        *,
         states: Sequence[str] = (),
         feed: str = "",
         project: str = "",
@@ -46,7 +47,8 @@ class Reader(Protocol):
         limit: int = 500,
     ) -> Sequence[Dataset]: ...
     def facts(self, dataset_id: str) -> Sequence[tuple[int, Fact]]: ...
-    def seen(self, feed: str) -> Iterable[SeenRow]: ...
+    def latest_run(self, dataset: Dataset) -> int: ...
+    def ignored(self, feed: str) -> Sequence[SeenRow]: ...
 
 
 class Clock(Protocol):
@@ -69,6 +71,7 @@ class Daemon(Protocol):
 
     def ready(self) -> tuple[bool, list[str]]: ...
     async def ask(self, observation: OperatorAsked) -> tuple[bool, str]: ...
+    async def prune_journal(self, dataset_ids: Sequence[str]) -> int: ...
 
 
 def record(value: Any) -> Any:
@@ -76,7 +79,7 @@ def record(value: Any) -> Any:
     return msgspec.to_builtins(value)
 
 
-def row(dataset: Dataset, blocked: Mapping[str, Unplaceable], now: float) -> dict[str, Any]:
+def row(dataset: Dataset, core: CoreView, now: float) -> dict[str, Any]:
     """One line of ``tiltd list``."""
     attempt = dataset.attempt
     placed = attempt.nodes or attempt.placement.nodes if attempt is not None else ()
@@ -92,7 +95,7 @@ def row(dataset: Dataset, blocked: Mapping[str, Unplaceable], now: float) -> dic
         "nodes": list(placed),
         "attempts": len(dataset.attempts),
         "job_id": attempt.job_id if attempt is not None else "",
-        "why": _why_word(dataset, blocked.get(dataset.dataset_id), now),
+        "why": _why_word(dataset, core, now),
         "completed_at": dataset.completed_at,
         "last_change_at": dataset.last_change_at,
         "finalized_at": dataset.finalized_at,
@@ -100,7 +103,7 @@ def row(dataset: Dataset, blocked: Mapping[str, Unplaceable], now: float) -> dic
     }
 
 
-def _why_word(dataset: Dataset, blocked: Unplaceable | None, now: float) -> str:
+def _why_word(dataset: Dataset, core: CoreView, now: float) -> str:
     """Why it does not go on, in a word or two; "" when it does."""
     if dataset.holds:
         return "held: " + ", ".join(sorted(hold.cause for hold in dataset.holds))
@@ -109,7 +112,7 @@ def _why_word(dataset: Dataset, blocked: Unplaceable | None, now: float) -> str:
     if dataset.state.value == "cancelled":
         return dataset.cancel_reason
     if dataset.state.value == "ready":
-        word = waiting_reason(dataset, blocked, now)
+        word = waiting_reason(dataset, core.blocked_by(dataset.dataset_id), now)
         return "" if word == "none" else f"waits: {word}"
     return f"stopping: {dataset.stop_requested}" if dataset.stop_requested else ""
 

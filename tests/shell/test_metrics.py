@@ -84,7 +84,7 @@ def core(*datasets: Dataset, **changes: Any) -> Any:
         scratch_path="/s",
         observed_at=0.0,
     )
-    values = {"state": state, "nodes": {"n1": node}, "arrivals": {("krios1", "x"): 1}, "blocked": {}}
+    values = {"state": state, "nodes": {"n1": node}, "arrivals": {("krios1", "x"): 1}, "blocked_by": {}.get}
     return SimpleNamespace(**(values | {"refusals": {"scratch": 7}} | changes))
 
 
@@ -169,7 +169,7 @@ def full(metrics: Metrics) -> Metrics:
         holds=(Hold(cause="operator", origin="me", detail="", since_at=0.0),),
     )
     refused = {"a.1.1": Unplaceable(rejected={"scratch": 3, "cores": 1}, unblocked_by=("node",))}
-    metrics.attach(core(waiting, held, blocked=refused), lambda: True, [("krios1", State.FAILED, 4)])
+    metrics.attach(core(waiting, held, blocked_by=refused.get), lambda: True, [("krios1", State.FAILED, 4)])
     metrics.saw(o.FilesObserved(at=NOW - 3, feed="krios1", up=False))
     metrics.saw(o.JobsObserved(at=NOW - 30, jobs=(), complete=True, asked_at=NOW - 31))
     metrics.saw(o.ServerUnreachable(at=NOW - 20, detail="no"))

@@ -1,0 +1,137 @@
+"""``tiltd check``: one line for each thing examined, with the remedy where something is wrong."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from importlib import resources
+from pathlib import Path
+
+from tiltd.daemon import registry
+from tiltd.daemon.client import config_file
+from tiltd.daemon.config import ConfigError, Settings
+from tiltd.daemon.core.model import Policy
+from tiltd.daemon.text import shown
+from tiltd.plugins.api import Context
+from tiltd.policy import policy
+
+from .asking import print_json
+from .exits import FAILED, OK
+from .probing import Check, bad, good, probe_feed, probe_group, probe_writable
+
+OLDEST_PYTHON = (3, 11)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Examine configuration, policy, plugins and folders. Writes one small file into each "
+        "folder that tiltd writes to, and removes it; never into a feed. Exit code 1 if anything is wrong."
+    )
+    parser.add_argument(
+        "--config", metavar="FILE", help="tiltd.toml (default: $TILTD_CONFIG, ./, /etc/tiltd/)"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON, for programs")
+
+
+def main(args: argparse.Namespace) -> int:
+    checks = list(examine(config_file(args.config)))
+    if args.json:
+        print_json([check._asdict() for check in checks])
+    else:
+        for check in checks:
+            mark = "ok  " if check.ok else "FAIL"
+            print(f"{mark}  {shown(check.what)}: {shown(check.detail)}")
+        wrong = sum(not check.ok for check in checks)
+        print(f"{wrong} of {len(checks)} checks failed" if wrong else f"all {len(checks)} checks passed")
+    return OK if all(check.ok for check in checks) else FAILED
+
+
+def examine(path: Path | None) -> Iterator[Check]:
+    """Everything; what follows from the configuration only if that can be read."""
+    yield _python()
+    if path is None:
+        yield bad("configuration", "no tiltd.toml here or in /etc/tiltd; `tiltd init DIR` writes one")
+        return
+    try:
+        settings = Settings.load(path)
+    except ConfigError as error:
+        for sentence in error.sentences:
+            yield bad("configuration", sentence)
+        return
+    yield good("configuration", str(path))
+    if not settings.feeds:
+        yield bad("feeds", "none is configured, so nothing will ever arrive; add a [[feed]]")
+    yield from _policy(settings)
+    yield from _plugins(settings)
+    yield from _folders(settings)
+
+
+def _python() -> Check:
+    version = ".".join(map(str, sys.version_info[:3]))
+    if tuple(sys.version_info) >= OLDEST_PYTHON:
+        return good("python", version)
+    return bad("python", f"{version} is too old; tiltd needs {'.'.join(map(str, OLDEST_PYTHON))}")
+
+
+def _policy(settings: Settings) -> Iterator[Check]:
+    shipped = resources.files("tiltd.policy").joinpath(policy.DEFAULT_NAME).read_text(encoding="utf-8")
+    texts = [(policy.DEFAULT_NAME, shipped)]
+    if settings.policy_file is not None:
+        try:
+            texts.append((str(settings.policy_file), settings.policy_file.read_text(encoding="utf-8")))
+        except OSError as error:
+            yield bad("policy", f"{settings.policy_file}: {error.strerror}; mend policy_file in tiltd.toml")
+            return
+        except UnicodeDecodeError:
+            yield bad("policy", f"{settings.policy_file} is not UTF-8 text; save it as UTF-8")
+            return
+    loaded = policy.load(texts)
+    if isinstance(loaded, Policy):
+        yield good("policy", f"{settings.policy_file or 'as shipped'}, version {loaded.version}")
+    else:
+        for fault in loaded:
+            yield bad("policy", str(fault))
+
+
+def _plugins(settings: Settings) -> Iterator[Check]:
+    """Resource managers are only imported, not made: making one may look for its jobs."""
+    context = Context(
+        state_folder=str(settings.state_dir),
+        spool_folder=str(settings.spool_dir),
+        journal_id="check",
+        owner="",
+    )
+    wanted: dict[tuple[registry.Kind, str], None] = {("resource_manager", settings.resource_manager): None}
+    for feed in settings.feeds:
+        wanted |= {("detector", feed.detector): None, ("pipeline", feed.pipeline): None}
+    for kind, name in wanted:
+        what = f"{kind.replace('_', ' ')} {name}"
+        try:
+            if kind == "resource_manager":
+                registry.factory(kind, name)
+            else:
+                registry.make(kind, name, settings.table(name), context)
+        except registry.RegistryError as error:
+            yield bad(what, str(error))
+        else:
+            yield good(what, "found")
+
+
+def _folders(settings: Settings) -> Iterator[Check]:
+    for feed in settings.feeds:
+        yield probe_feed(f"feed {feed.name}", feed.path)
+    written = {settings.state_dir: "state_dir", settings.spool_dir: "spool_dir"}
+    for feed in settings.feeds:
+        fixed = Path(feed.destination.split("{", 1)[0].rpartition("/")[0] or "/")
+        written.setdefault(fixed, f"destination of feed {feed.name}")
+        if feed.import_dir is not None:
+            written.setdefault(feed.import_dir, f"import of feed {feed.name}")
+    nodes = settings.local.get("node", []) if settings.resource_manager == "local" else []
+    for node in nodes:
+        if scratch := node.get("scratch"):
+            written.setdefault(Path(scratch), f"scratch of node {node['name']}")
+    for folder, what in written.items():
+        yield probe_writable(what, folder)
+    if settings.publish.group:
+        yield probe_group(settings.publish.group)

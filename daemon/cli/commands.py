@@ -1,0 +1,126 @@
+"""The table of commands: name, where its code is, one line, examples."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Command(NamedTuple):
+    """``module`` offers ``add_arguments(parser)`` and ``main(args) -> int``."""
+
+    name: str
+    module: str
+    summary: str
+    examples: tuple[str, ...]
+
+
+_CLI = "tiltd.daemon.cli"
+
+COMMANDS = {
+    command.name: command
+    for command in (
+        Command(
+            "init",
+            f"{_CLI}.starting",
+            "write a commented configuration to start from",
+            ("tiltd init /etc/tiltd",),
+        ),
+        Command(
+            "check",
+            f"{_CLI}.checking",
+            "examine configuration, policy, plugins and folders",
+            ("tiltd check", "tiltd check --config /etc/tiltd/tiltd.toml --json"),
+        ),
+        Command(
+            "run",
+            f"{_CLI}.running",
+            "run the daemon in the foreground",
+            ("tiltd run --config /etc/tiltd/tiltd.toml",),
+        ),
+        Command(
+            "status",
+            f"{_CLI}.overview",
+            "how the daemon and its queue are",
+            ("tiltd status", "tiltd status --json"),
+        ),
+        Command(
+            "list",
+            f"{_CLI}.listing",
+            "datasets as a table",
+            ("tiltd list --state ready,running", "tiltd list --project apoferritin --json"),
+        ),
+        Command(
+            "show",
+            f"{_CLI}.showing",
+            "one dataset: its story, attempts, failures, result",
+            ("tiltd show TS_01", "tiltd show TS_01-3fa2c1d0.1.1 --json"),
+        ),
+        Command("why", f"{_CLI}.reasons", "why a dataset is where it is", ("tiltd why TS_01",)),
+        Command(
+            "hold",
+            f"{_CLI}.acting",
+            "let nothing new start for datasets",
+            ("tiltd hold TS_01 --reason 'wrong pixel size'", "tiltd hold --session 2026-11-22 --yes"),
+        ),
+        Command(
+            "release",
+            f"{_CLI}.acting",
+            "lift holds, or close a breaker",
+            ("tiltd release TS_01", "tiltd release --breaker node:n04"),
+        ),
+        Command(
+            "retry",
+            f"{_CLI}.acting",
+            "try failed or cancelled datasets again",
+            ("tiltd retry TS_01", "tiltd retry --state failed --project apoferritin --dry-run"),
+        ),
+        Command(
+            "rerun",
+            f"{_CLI}.acting",
+            "run the same input again with other parameters",
+            ("tiltd rerun TS_01 --set binning=4 --set thickness_nm=200",),
+        ),
+        Command("cancel", f"{_CLI}.acting", "withdraw datasets", ("tiltd cancel TS_01",)),
+        Command(
+            "accept",
+            f"{_CLI}.acting",
+            "run partial series with the tilts that they have",
+            ("tiltd accept TS_07",),
+        ),
+        Command(
+            "prune",
+            f"{_CLI}.pruning",
+            "remove what is no longer needed",
+            ("tiltd prune --spool --older-than 30d", "tiltd prune --results TS_01 --yes"),
+        ),
+        Command(
+            "nodes",
+            f"{_CLI}.overview",
+            "nodes with their cores and scratch",
+            ("tiltd nodes", "tiltd nodes --json"),
+        ),
+        Command(
+            "feed",
+            "tiltd.daemon.microscope.command",
+            "a synthetic microscope writes tilt series",
+            ("tiltd feed /data/krios1 --count 3",),
+        ),
+        Command(
+            "demo",
+            "tiltd.daemon.demo.command",
+            "the whole flow on this machine, with synthetic series",
+            ("tiltd demo",),
+        ),
+        Command(
+            "simulate",
+            "tiltd.daemon.simulate",
+            "drive the same core with a synthetic cluster",
+            ("tiltd simulate --help",),
+        ),
+        Command(
+            "replay", "tiltd.daemon.replay", "fold a journal again and check it", ("tiltd replay --help",)
+        ),
+        Command("version", f"{_CLI}.version", "the version of tiltd", ("tiltd version",)),
+    )
+}
+"""Every command by its name, in the order of the help."""

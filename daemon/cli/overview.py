@@ -1,0 +1,78 @@
+"""``tiltd status`` and ``tiltd nodes``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any
+
+from tiltd.daemon.core.units import show_bytes, show_seconds
+from tiltd.daemon.text import shown
+
+from .asking import STATES, add_connection, client_of, print_json
+from .exits import FAILED, OK
+from .tables import table
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_connection(parser)
+
+
+def main(args: argparse.Namespace) -> int:
+    return _nodes(args) if args.command == "nodes" else _status(args)
+
+
+def _status(args: argparse.Namespace) -> int:
+    """Exit code 1 when the daemon is not ready."""
+    status = client_of(args).get("status")
+    if args.json:
+        print_json(status)
+    else:
+        sys.stdout.write("\n".join(_status_lines(status)) + "\n")
+    return OK if status["ready"] else FAILED
+
+
+def _status_lines(status: dict[str, Any]) -> list[str]:
+    states = status["states"]
+    counted = ", ".join(f"{states[state]} {state}" for state in STATES if states.get(state))
+    feeds = ", ".join(f"{shown(name)} {'up' if up else 'DOWN'}" for name, up in status["feeds_up"].items())
+    nodes = ", ".join(f"{count} {state}" for state, count in sorted(status["nodes"].items()))
+    manager = f"{status['resource_manager']} {'up' if status['resource_manager_up'] else 'DOWN'}"
+    lines = [
+        f"tiltd {status['version']} is {'ready' if status['ready'] else 'NOT ready'}",
+        *(f"  {shown(reason)}" for reason in status["reasons"]),
+        f"datasets  {counted or 'none'}",
+        f"feeds     {feeds or 'none seen yet'}",
+        f"nodes     {nodes or 'none seen yet'} ({manager})",
+        f"policy    {status['policy_version'] or 'none'}",
+    ]
+    if status["held"]:
+        held = ", ".join(f"{count} {cause}" for cause, count in sorted(status["held"].items()))
+        lines.append(f"held      {held}")
+    if oldest := status["oldest_waiting"]:
+        waited = show_seconds(max(0.0, oldest["seconds"]))
+        lines.append(f"waiting   {shown(oldest['name'])} longest, for {waited} ({oldest['reason']})")
+    return lines
+
+
+def _nodes(args: argparse.Namespace) -> int:
+    answer = client_of(args).get("nodes")
+    if args.json:
+        print_json(answer)
+        return OK
+    head = ("NODE", "STATE", "CORES", "BOOKED", "SCRATCH", "FREE", "BOOKED", "ATTEMPTS")
+    rows = [
+        (
+            node["name"],
+            node["state"],
+            str(node["cores"]),
+            str(node["cores_reserved"]),
+            show_bytes(node["scratch_total_bytes"]),
+            show_bytes(node["scratch_free_bytes"]),
+            show_bytes(node["scratch_reserved_bytes"]),
+            " ".join(node["attempts"]),
+        )
+        for node in answer["nodes"]
+    ]
+    sys.stdout.write(table(head, rows))
+    return OK

@@ -1,0 +1,103 @@
+"""``tiltd show``: one dataset's record and story."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from typing import Any
+
+from tiltd.daemon.core.units import show_bytes, show_seconds
+from tiltd.daemon.text import shown
+
+from .asking import add_connection, client_of, print_json
+from .exits import OK
+from .tables import instant
+
+LOG_LINES = 10
+_PLAIN = str | int | float | bool
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("dataset", metavar="DATASET", help="id, series name, or the beginning of an id")
+    add_connection(parser)
+
+
+def main(args: argparse.Namespace) -> int:
+    client = client_of(args)
+    answer = client.get("datasets", args.dataset)
+    answer |= {"facts": client.get("datasets", answer["dataset"]["dataset_id"], "facts")["facts"]}
+    if args.json:
+        print_json(answer)
+        return OK
+    for line in _lines(answer):
+        print(line)
+    return OK
+
+
+def _lines(answer: dict[str, Any]) -> Iterator[str]:
+    dataset = answer["dataset"]
+    yield f"{dataset['dataset_id']}  {dataset['state']} since {instant(dataset['state_since_at'])}"
+    where = f"{shown(dataset['feed'])}/{shown(dataset['series_key'])}"
+    yield f"  series    {shown(dataset['tilt_series_name'])} ({where})"
+    labels = ", ".join(f"{shown(key)}={shown(value)}" for key, value in sorted(dataset["labels"].items()))
+    yield f"  labels    {labels or '-'}"
+    options = ", ".join(
+        f"{shown(key)}={shown(str(value))}" for key, value in sorted(dataset["options"].items())
+    )
+    yield f"  pipeline  {shown(dataset['pipeline'])} {options}".rstrip()
+    yield from _series(dataset.get("series"))
+    if dataset["result_path"]:
+        size = show_bytes(dataset["result_bytes"])
+        yield f"  result    {shown(dataset['result_path'])} ({size}, {dataset['verdict']})"
+    for name, value in sorted(dataset["quality"].items()):
+        yield f"  quality   {shown(name)} {value:.4g}"
+    yield "why"
+    yield from (f"  {shown(line)}" for line in answer["why"])
+    for attempt in dataset["attempts"]:
+        yield from _attempt(attempt)
+    yield "story"
+    yield from (_fact(fact) for fact in answer["facts"])
+
+
+def _series(series: dict[str, Any] | None) -> Iterator[str]:
+    if series is None:
+        return
+    size = sum(file["size_bytes"] for file in series["fingerprint"]["files"])
+    angles = series["tilt_angles_deg"]
+    reach = f", {min(angles):g} to {max(angles):g} degrees" if angles else ""
+    yield f"  input     {len(angles)} tilts{reach}, {show_bytes(size)}"
+
+
+def _attempt(attempt: dict[str, Any]) -> Iterator[str]:
+    placement = attempt["placement"]
+    nodes = " ".join(attempt["nodes"] or placement["nodes"])
+    yield f"attempt {attempt['number']} ({attempt['kind']})  {attempt['attempt_id']}"
+    yield (
+        f"  on {shown(nodes)}: {placement['cores']} cores, {placement['threads']} threads, "
+        f"scratch {show_bytes(placement['scratch_bytes'])}, "
+        f"walltime {show_seconds(placement['walltime_seconds'])} (rule {shown(placement['rule'])})"
+    )
+    times = (("placed", "placed_at"), ("started", "started_at"), ("ended", "ended_at"))
+    yield f"  job {shown(attempt['job_id']) or '-'}: " + ", ".join(
+        f"{w} {instant(attempt[k])}" for w, k in times
+    )
+    if failure := attempt["failure"]:
+        yield f"  FAILED {failure['failure_class']}: {shown(failure['reason'])}"
+        yield f"  {shown(failure['detail'])}"
+        if failure["remedy"]:
+            yield f"  what to do: {shown(failure['remedy'])}"
+    end = attempt["end"] or {}
+    tail = end.get("log_tail", ())
+    if failure and tail:
+        yield "  last lines of its log:"
+        yield from (f"    {shown(line)}" for line in tail[-LOG_LINES:])
+
+
+def _fact(fact: dict[str, Any]) -> str:
+    quiet = {"kind", "at", "dataset_id", "sequence"}
+    details = [
+        f"{key}={shown(str(value))[:80]}"
+        for key, value in fact.items()
+        if key not in quiet and isinstance(value, _PLAIN) and value not in ("", False)
+    ]
+    return f"  {instant(fact['at'])}  {fact['kind']:18} {' '.join(details)}".rstrip()
