@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import re
 from collections.abc import Mapping
 
@@ -32,3 +33,16 @@ def labels_of(series_key: str, pattern: str, base: Mapping[str, str], feed: str)
     if not labels.get("session"):
         labels["session"] = folders[-1] if folders else feed
     return labels
+
+
+def members_of(key: str, names: Mapping[str, list[str]]) -> tuple[tuple[str, str], ...]:
+    """(Folder, name) of all files that share the series' stem, by bisection in sorted names: also those of ``x_10`` for ``x_1``, which
+    does no harm, since the detector tells them apart."""
+    stem = stem_of(key)
+    members = []
+    for folder, folder_names in names.items():
+        at = bisect.bisect_left(folder_names, stem)
+        while at < len(folder_names) and folder_names[at].startswith(stem):
+            members.append((folder, folder_names[at]))
+            at += 1
+    return tuple(members)

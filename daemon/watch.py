@@ -10,8 +10,6 @@ Names, sizes and scans are the truth; inotify only makes a look come sooner.
 
 from __future__ import annotations
 
-import bisect
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -23,7 +21,8 @@ from tiltd.plugins.api import Detector
 from .core.model import FileEntry, Problem, Sighting
 from .core.observations import FilesObserved
 from .feed_look import FeedLook
-from .feed_names import folder_of, labels_of, stem_of
+from .feed_names import folder_of, labels_of, members_of
+from .feed_presence import FeedPresence, cannot
 from .scan import FolderScan, Listing, ScanPass
 from .text import shown
 
@@ -107,8 +106,7 @@ class FeedWatch:
         self.put_off = 0
         self._failures: dict[str, Problem] = {}
         self._gone: set[str] = set()
-        self._was_mount = False
-        self._baseline_device: int | None = None
+        self.presence = FeedPresence(root)
         self._looked_at: float | None = None
         self._now = 0.0
         self._live: Mapping[str, str] = {}
@@ -124,12 +122,14 @@ class FeedWatch:
         self._out, self._found = {}, {}
         if trouble := self._down():
             return self._observed(up=False, detail=trouble)
+        if self.presence.mounted_over:
+            self.first, self.first_reason = True, "a file system was mounted over an empty folder"
         self._recall()
         self._restat()
         try:
             found = self.scan.look(now, self._receive)
         except OSError as error:
-            return self._observed(up=False, detail=_cannot(self.root, error))
+            return self._observed(up=False, detail=cannot(self.root, error))
         self._reread(found)
         gone = self._vanished(found)
         if not self.first:
@@ -137,6 +137,10 @@ class FeedWatch:
         if trouble := self._down():  # unmounted while we looked: then nothing is gone
             return self._observed(up=False, detail=trouble)
         return self._conclude(gone)
+
+    def _down(self) -> str:
+        series_known = bool(self.series or self._live or self.scan.folders[""].children)
+        return self.presence.trouble(series_known=series_known, baseline=self.first)
 
     def _conclude(self, gone: list[str]) -> FilesObserved:
         for key in gone:
@@ -184,37 +188,6 @@ class FeedWatch:
         inner = {watched.home for watched in self.series.values()} | {""}
         return {f"{self.root}/{path}" if path else self.root for path in inner}
 
-    # -- is the feed there? ------------------------------------------------------------------------
-
-    def _down(self) -> str:
-        """Why the feed cannot be read, or nothing.  An empty mount point is a feed that is down."""
-        try:
-            device = os.stat(self.root).st_dev  # noqa: PTH116
-            with os.scandir(self.root) as found:
-                empty = next(found, None) is None
-        except OSError as error:
-            return _cannot(self.root, error)
-        if not os.access(self.root, os.X_OK):
-            return f"{shown(self.root)}: cannot be entered: give the daemon's user permission"
-        mount = os.path.ismount(self.root)
-        if self._was_mount and not mount:
-            return f"{shown(self.root)}: its file system is no longer mounted: mount it again"
-        if empty and (self.series or self._live or self.scan.folders[""].children):
-            return f"{shown(self.root)}: is empty although series were there: is its file system mounted?"
-        self._note_device(device, mount, empty)
-        return ""
-
-    def _note_device(self, device: int, mount: bool, empty: bool) -> None:
-        """A baseline of an empty folder is no baseline of what is mounted over it later."""
-        self._was_mount = self._was_mount or mount
-        if self._baseline_device is not None and device != self._baseline_device and not empty:
-            self.first, self.first_reason = True, "a file system was mounted over an empty folder"
-            self._baseline_device = None
-        elif self.first:
-            self._baseline_device = device if empty else None
-        elif not empty:
-            self._baseline_device = None
-
     # -- names and stat ----------------------------------------------------------------------------
 
     def _recall(self) -> None:
@@ -242,7 +215,7 @@ class FeedWatch:
         for sighting in sightings:
             watched = self._consider(sighting, home)
             if watched is not None:
-                watched.members = _members(watched.key, names)
+                watched.members = members_of(watched.key, names)
                 self.scan.retain({folder for folder, _ in watched.members} | {home})
 
     def _is_beside(self, path: str) -> bool:
@@ -281,11 +254,12 @@ class FeedWatch:
                 watched.since_at = self._now
             return watched
         row = self.seen.get(self.feed, key)
-        if self.first:
-            self._tell(sighting, row, had_open_ts=False)
-            return None
+        as_known = row is not None and row.stat_signature == sighting.stat_signature
         if watched is None:
-            if key not in self._live and row is not None and row.stat_signature == sighting.stat_signature:
+            if as_known and key not in self._live:
+                return None
+            if self.first:
+                self._tell(sighting, row, had_open_ts=False)
                 return None
             watched = Watched(key, home, sighting.stat_signature, self._now, sighting)
             self.series[key] = watched
@@ -421,20 +395,3 @@ class FeedWatch:
         for watched in self.series.values():
             kept.update(folder for folder, _ in watched.members)
         return kept
-
-
-def _members(key: str, names: Mapping[str, list[str]]) -> tuple[tuple[str, str], ...]:
-    """All files that share the series' stem, found by bisection: also those of ``x_10`` for ``x_1``, which
-    does no harm, since the detector tells them apart."""
-    stem = stem_of(key)
-    members = []
-    for folder, folder_names in names.items():
-        at = bisect.bisect_left(folder_names, stem)
-        while at < len(folder_names) and folder_names[at].startswith(stem):
-            members.append((folder, folder_names[at]))
-            at += 1
-    return tuple(members)
-
-
-def _cannot(root: str, error: OSError) -> str:
-    return f"{shown(root)}: the feed cannot be read ({error.strerror or error}): mount it, or mend its path"

@@ -110,7 +110,7 @@ def main() -> int:
         flat = make_flat(root, 4, 10_000 // small)
         percent = live(root, flat, 120)
         print(
-            f"  with 4 live flat folders of {10_000 // small} files: {percent:.2f} % of {LIVE_LIMIT_PERCENT} %"
+            f"  4 live flat folders of {10_000 // small} files: {percent:.2f} % of {LIVE_LIMIT_PERCENT:.0f} %"
         )
         memory_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         print(f"  peak memory of this process: {memory_mib:.0f} MiB")

@@ -178,13 +178,11 @@ def test_the_first_look_waits_for_a_feed_that_is_down(tmp_path: Path) -> None:
     assert observed.up and observed.first and len(observed.sightings) == 1
 
 
-def test_a_baseline_of_an_empty_mount_point_is_taken_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_baseline_of_an_empty_mount_point_is_taken_again(tmp_path: Path) -> None:
     feed = Feed(tmp_path, options={"first": True})
     assert feed.look().first
     write_series(tmp_path / "s1")
-    feed.watch._baseline_device = -1  # as if another file system had been mounted since
+    feed.watch.presence._empty_device = -1  # as if another file system had been mounted since
     observed = feed.look()
     assert observed.first and len(observed.sightings) == 1 and "mounted" in observed.first_reason
 
