@@ -17,6 +17,7 @@ from tiltd.plugins.api import Notifier, Permanent, Pipeline, PluginError, Resour
 
 from . import collect, importing, jobfile, manifest, sweep
 from .alive import is_running
+from .clock import Clock
 from .config import Settings
 from .core import effects as e
 from .core import observations as o
@@ -34,7 +35,6 @@ from .core.model import (
     State,
     Verdict,
 )
-from .loop import Clock
 from .spool import Spool
 
 T = TypeVar("T")
@@ -130,7 +130,7 @@ class Perform:
                 # A bug, ours or a plugin's, must not take the daemon down, nor go unseen.
                 self._log.exception("an effect failed by a bug", effect=str(effect))
                 answer = self._troubled(effect, Temporary(f"a bug in tiltd or a plugin: {error!r}"))
-        if answer.trouble:
+        if answer.trouble and answer.trouble != STILL_CLEANING:
             self._log.warning(answer.trouble, effect=type(effect).__name__, **_about(effect))
         await self._put(answer)
 

@@ -12,9 +12,9 @@ import structlog
 
 from tiltd.plugins.api import PluginError, ResourceManager, Temporary, Unreachable
 
+from .clock import Clock
 from .collect import free_bytes
 from .core import observations as o
-from .loop import Clock
 from .spool import Spool, SpoolWatch
 
 Put = Callable[[o.Observation], Awaitable[None]]

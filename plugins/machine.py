@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 
 from tiltd.daemon.core.model import NodeInfo, Record
+from tiltd.daemon.core.units import parse_bytes
 from tiltd.plugins.api import Context, Permanent
 
 _NODE_KEYS = {"name", "cores", "memory", "scratch", "scratch_bytes"}
@@ -81,9 +82,9 @@ def _node(table: Mapping[str, Any], where: str, cpus: Sequence[int], context: Co
     return LocalNode(
         name=name,
         cpus=tuple(ring[index % len(ring)] for index in range(cores)),
-        memory_bytes=_number(table, "memory", where) or psutil.virtual_memory().total,
+        memory_bytes=_size(table, "memory", where) or psutil.virtual_memory().total,
         scratch_path=scratch,
-        scratch_bytes=_number(table, "scratch_bytes", where),
+        scratch_bytes=_size(table, "scratch_bytes", where),
     )
 
 
@@ -91,9 +92,19 @@ def _number(table: Mapping[str, Any], key: str, where: str) -> int:
     value = table.get(key)
     if value is None or value == "":
         return 0
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 2**63:
-        raise Permanent(f"{where}: {key} must have been read as a number above 0, not {value!r}")
-    return int(value)
+    if not isinstance(value, bool) and isinstance(value, int) and 0 < value < 2**63:
+        return value
+    raise Permanent(f"{where}: {key} must be a whole number above 0, not {value!r}")
+
+
+def _size(table: Mapping[str, Any], key: str, where: str) -> int:
+    value = table.get(key)
+    if value is None or value == "":
+        return 0
+    try:
+        return parse_bytes(value)
+    except (TypeError, ValueError) as error:
+        raise Permanent(f"{where}: {key} {error}") from None
 
 
 def node_info(node: LocalNode, cores_taken: int, shared_by: int, at: float) -> NodeInfo:

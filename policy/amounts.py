@@ -9,7 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from tiltd.daemon.core.model import SizeStep, Steps
 
-from .units import BYTES_ALLOWED, SECONDS_ALLOWED, parse_bytes, parse_seconds, shown_value
+from tiltd.daemon.core.units import BYTES_ALLOWED, SECONDS_ALLOWED, parse_bytes, parse_seconds, shown_value
 
 
 def _span(value: Any) -> float:

@@ -12,7 +12,7 @@ import tomli
 from tiltd.daemon.core.model import Record
 
 from .lines import Path
-from .units import shown_value
+from tiltd.daemon.core.units import shown_value
 
 
 class PolicyError(Record):

@@ -18,7 +18,7 @@ from tiltd.daemon.core.model import NodeInfo, Placement, Policy, ResourceRequest
 from .filters import CAPACITY, FILTERS, UP, Terms, cores_on, empty, first_reason
 from .scores import total
 from .shape import on_cores, shape
-from .units import show_bytes
+from tiltd.daemon.core.units import show_bytes
 
 __all__ = ["FreeOf", "fits", "on", "place", "shape", "still_excluded"]
 

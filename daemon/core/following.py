@@ -195,8 +195,6 @@ class Following:
         listed_running = job is not None and job.state in (JobState.RUNNING, JobState.SUSPENDED)
         if attempt.started_at is None and (seen.claimed_by or listed_running):
             nodes = (job.exec_host if job is not None else ()) or attempt.placement.nodes
-            if seen.claimed_node and seen.claimed_node not in nodes:
-                nodes = (seen.claimed_node,)
             started_at = seen.claimed_at if seen.claimed_at is not None else desk.now
             desk.record(
                 f.JobStarted(

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tiltd.policy import units
-from tiltd.policy.units import parse_bytes, parse_seconds, show_bytes, show_seconds
+from tiltd.daemon.core.units import parse_bytes, parse_seconds, show_bytes, show_seconds
 
 
 @pytest.mark.parametrize(
