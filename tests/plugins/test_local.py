@@ -16,10 +16,7 @@ from typing import Any
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from conformance_resource_managers import ResourceManagerConformance, Site
-
+from plugins.conformance_resource_managers import ResourceManagerConformance, Site
 from tiltd.daemon.core.model import JobState, Notice
 from tiltd.plugins import processes
 from tiltd.plugins.api import Permanent
@@ -276,6 +273,12 @@ def _nodes(site: Site, tmp_path: Path, **more: Any) -> dict[str, Any]:
     return {"node": [table("one"), table("two")]}
 
 
+def test_sizes_are_read_with_their_units(site: Site) -> None:
+    table = {"name": "n", "memory": "2GB", "scratch_bytes": "1.5MiB"}
+    node = LocalManager({"node": [table]}, site.context)._nodes["n"]
+    assert (node.memory_bytes, node.scratch_bytes) == (2 * 10**9, 3 * 2**19)
+
+
 async def test_several_nodes_count_their_own_cores(site: Site, tmp_path: Path) -> None:
     manager = LocalManager(_nodes(site, tmp_path), site.context)
     spec = await site.spec(manager, nodes=("two",), cores=2)
@@ -338,7 +341,8 @@ async def test_scratch_that_cannot_be_used_takes_the_node_offline(
         ({"nice": -5}, "nice"),
         ({"node": [{"cores": 2}]}, "name"),
         ({"node": [{"name": "a b"}]}, "name"),
-        ({"node": [{"name": "a", "memory": "16GB"}]}, "memory"),
+        ({"node": [{"name": "a", "memory": "lots"}]}, "memory"),
+        ({"node": [{"name": "a", "scratch_bytes": -1}]}, "scratch_bytes"),
         ({"node": [{"name": "a", "cores": 0}]}, "cores"),
         ({"node": [{"name": "a", "cores": True}]}, "cores"),
         ({"node": [{"name": "a", "scratch": "here"}]}, "absolute"),
