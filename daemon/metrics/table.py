@@ -263,8 +263,8 @@ _HEAD = """\
 # Metrics
 
 `GET /metrics` on the address of `[listen]` (default `http://127.0.0.1:9178/metrics`) answers in the
-Prometheus text format. A scrape reads memory only. This page is generated from `daemon/metrics/table.py` by
-`python -m tiltd.daemon.docs`; a test compares the two, and both with what a daemon exposes.
+Prometheus text format. A scrape reads memory only. This page is written from `daemon/metrics/table.py` by
+`python docs/write_metrics.py`; a test compares the two, and both with what a daemon exposes.
 
 Labels are bounded: feeds, pipelines and nodes are named by the site. Projects, sessions and series never
 become labels; ask `tiltd list` for those.
