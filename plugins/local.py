@@ -17,7 +17,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -25,6 +24,7 @@ from typing import Any
 
 import msgspec
 
+from tiltd.daemon.clock import Clock
 from tiltd.daemon.core.model import Job, JobSpec, JobState, NodeInfo, Record
 from tiltd.plugins import processes
 from tiltd.plugins.api import Context, JobsSeen, Permanent, Temporary
@@ -65,7 +65,7 @@ class LocalManager:
     def __init__(self, settings: Mapping[str, Any], context: Context) -> None:
         for key in sorted(set(settings) - {"node", "nice"}):
             raise Permanent(f"[local] unknown key {key!r}; known are node, nice")
-        self.clock: Callable[[], float] = time.time
+        self.clock: Callable[[], float] = Clock().now  # a wall clock that jumps moves no instant
         self.grace_seconds = 15.0
         self.keep_completed_seconds = 86400.0
         self._nice = settings.get("nice", 5)

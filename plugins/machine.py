@@ -44,7 +44,7 @@ class LocalNode(Record):
 def local_nodes(settings: Mapping[str, Any], context: Context) -> tuple[LocalNode, ...]:
     """The nodes of the ``[local]`` table; without any, one named ``localhost`` with all there is.
 
-    Sizes are plain numbers of bytes here (the shell has read "16GB" already).  Raises Permanent.
+    Sizes are as the file has them, "16GB", or plain numbers of bytes.  Raises Permanent.
     """
     tables = settings.get("node") or [{"name": "localhost"}]
     if not isinstance(tables, Sequence) or not all(isinstance(table, Mapping) for table in tables):
