@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tiltd.policy import units
+from tiltd.daemon.core import units
 from tiltd.daemon.core.units import parse_bytes, parse_seconds, show_bytes, show_seconds
 
 
