@@ -8,7 +8,6 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from tiltd.daemon.core.model import SizeStep, Steps
-
 from tiltd.daemon.core.units import BYTES_ALLOWED, SECONDS_ALLOWED, parse_bytes, parse_seconds, shown_value
 
 

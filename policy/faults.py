@@ -10,9 +10,9 @@ from typing import Any
 import tomli
 
 from tiltd.daemon.core.model import Record
+from tiltd.daemon.core.units import shown_value
 
 from .lines import Path
-from tiltd.daemon.core.units import shown_value
 
 
 class PolicyError(Record):

@@ -14,11 +14,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from tiltd.daemon.core.ledger import Free
 from tiltd.daemon.core.model import NodeInfo, Placement, Policy, ResourceRequest, Unplaceable
+from tiltd.daemon.core.units import show_bytes
 
 from .filters import CAPACITY, FILTERS, UP, Terms, cores_on, empty, first_reason
 from .scores import total
 from .shape import on_cores, shape
-from tiltd.daemon.core.units import show_bytes
 
 __all__ = ["FreeOf", "fits", "on", "place", "shape", "still_excluded"]
 
