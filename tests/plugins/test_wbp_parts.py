@@ -10,7 +10,9 @@ import mrcfile
 import numpy as np
 import pytest
 
+from plugins.phantom import make_phantom, make_series, score_shifts
 from tiltd.plugins.reconstruct import budget
+from tiltd.plugins.reconstruct.align import align
 from tiltd.plugins.reconstruct.backproject import (
     angular_weights,
     back_project,
@@ -83,6 +85,22 @@ def test_stretching() -> None:
     stretched = stretch(image, 0.5, (1.0, 0.0))
     assert stretched[3] == pytest.approx(15.5 + (np.arange(32) - 15.5) / 2 + 1)
     assert stretch(image, 2.0, (0.0, 0.0))[3, :7].max() == 0.0
+
+
+def test_alignment_holds_in_noise_three_times_the_signal() -> None:
+    series = make_series(
+        make_phantom(192, 192, 48), np.arange(-60.0, 60.1, 3.0), axis_deg=0.0, noise=3.0, shift_px=3.9
+    )
+    told: list[tuple[int, int]] = []
+    found = align(
+        [image.astype(np.float32) for image in series.images],
+        series.angles_deg,
+        lambda done, total: told.append((done, total)),
+    )
+    score = score_shifts(series, found.shifts)
+    assert score.after_px < 0.6, f"{score.after_px:.3f} px left of {score.before_px:.3f} px"
+    assert told[-1] == (82, 82) and told == sorted(told)
+    assert (found.correlations > 0.1).all() and found.residuals.mean() < 1.0
 
 
 def test_hot_pixels_go_and_beads_stay() -> None:
