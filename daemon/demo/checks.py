@@ -34,6 +34,8 @@ def series_checks(expected: tuple[Expected, ...], seen: Mapping[str, Seen]) -> I
         promise = f"{series.name} ({series.shot_as}) is {_WORDS[series.outcome]}"
         kept = found.as_expected(series) and len(found.dataset_ids) <= 1
         yield Check(promise, kept, state if len(found.dataset_ids) <= 1 else f"{found.dataset_ids}")
+    strange = sorted({node for found in seen.values() for node in found.nodes} - set(NODES))
+    yield Check(f"all ran on {' or '.join(NODES)}", not strange, f"some on {', '.join(strange)}")
 
 
 _WORDS = {

@@ -84,9 +84,9 @@ def _config(site: Site, scratch_bytes: int) -> str:
 [[local.node]]                     # a part of this machine
 name = {quoted(node)}
 cores = {min(share, 4)}
-memory = "2GB"
+memory = 2_000_000_000             # bytes
 scratch = {quoted(site.scratch(node))}
-scratch_bytes = "{scratch_bytes}B"     # so little that reservations matter
+scratch_bytes = {scratch_bytes}         # room for one job and not for two
 """
         for node, share in zip(NODES, shares, strict=True)
     )

@@ -120,6 +120,9 @@ def test_what_the_daemon_says_is_read() -> None:
     entry = {"series_key": IGNORED.stack, "reason": "montage"}
     ignored = looked(IGNORED, ignored=[entry])
     assert ignored.as_expected(IGNORED) and ignored.reason.startswith("montage: ")
+    met = looked(IGNORED, ignored=[entry], rows=[row(name="GRID_LMM", state="cancelled")])
+    assert met == ignored
+    assert not looked(IGNORED, ignored=[entry], rows=[row(name="GRID_LMM")]).as_expected(IGNORED)
 
 
 def test_an_unexpected_end_is_an_end_and_is_told() -> None:
@@ -130,7 +133,9 @@ def test_an_unexpected_end_is_an_end_and_is_told() -> None:
     assert not Seen(state="delivered").as_expected(PARTIAL)
     assert not Seen(state="delivered", dataset_ids=("a",)).as_expected(IGNORED)
     twice = {e.name: Seen(state="delivered", dataset_ids=("a", "b")) for e in (DELIVERED,)}
-    assert [check.kept for check in checks.series_checks((DELIVERED,), twice)] == [False]
+    assert [check.kept for check in checks.series_checks((DELIVERED,), twice)] == [False, True]
+    elsewhere = {DELIVERED.name: Seen(state="delivered", nodes=("gamma",), dataset_ids=("a",))}
+    assert [check.kept for check in checks.series_checks((DELIVERED,), elsewhere)] == [True, False]
 
 
 def published(folder: Path, **faults: Any) -> dict[str, Seen]:
