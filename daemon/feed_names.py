@@ -36,8 +36,10 @@ def labels_of(series_key: str, pattern: str, base: Mapping[str, str], feed: str)
 
 
 def members_of(key: str, names: Mapping[str, list[str]]) -> tuple[tuple[str, str], ...]:
-    """(Folder, name) of all files that share the series' stem, by bisection in sorted names: also those of ``x_10`` for ``x_1``, which
-    does no harm, since the detector tells them apart."""
+    """(Folder, name) of all files that share the series' stem, by bisection in sorted names.
+
+    Those of ``x_10`` come with those of ``x_1``, which does no harm: the detector tells them apart.
+    """
     stem = stem_of(key)
     members = []
     for folder, folder_names in names.items():

@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from plugins.series_files import mdoc, stack, write_series
-from shell.watching import Feed
+from plugins.test_tomo5 import write_position
+from shell.watching import CONTEXT, Feed
 from tiltd.daemon.core.model import CompletenessPolicy
 from tiltd.daemon.feed_names import labels_of
+from tiltd.plugins.tomo5 import Tomo5Detector
 from tiltd.policy.completeness import Complete, Waiting, judge
 
 KEY = "s1/g1_ts_001.mrc"
@@ -453,3 +455,49 @@ def test_what_is_long_done_is_forgotten(tmp_path: Path) -> None:
 )
 def test_labels_come_from_the_levels(key: str, pattern: str, expected: dict[str, str]) -> None:
     assert labels_of(key, pattern, {}, "feed") == expected
+
+
+def test_frames_that_come_late_and_beside_are_waited_for(tmp_path: Path) -> None:
+    feed = Feed(tmp_path, detector=Tomo5Detector({}, CONTEXT))
+    folder, frames = tmp_path / "s1", tmp_path / "s1" / "frames"
+    write_position(folder, frames, missing=2)
+    feed.look()
+    (short,) = feed.look().sightings
+    assert short.series is None and {problem.code for problem in short.problems} == {"frames_missing"}
+    write_position(folder, frames)
+    told = [sighting for _ in range(4) for sighting in feed.look().sightings]
+    assert {sighting.series_key for sighting in told} == {"s1/Position_10_3.mdoc"}
+    assert told[-1].series is not None and len(told[-1].series.frame_paths) == 5
+    assert not feed.look().sightings and not feed.look().gone
+
+
+def test_a_series_that_changes_while_it_is_read_is_not_taken(tmp_path: Path) -> None:
+    feed = Feed(tmp_path)
+    path = write_series(tmp_path / "s1")
+    feed.look()
+    real = feed.watch.detector.read
+
+    def read(entries, opened, look):  # type: ignore[no-untyped-def]
+        found = real(entries, opened, look)
+        if opened(KEY):
+            with path.open("ab") as out:
+                out.write(bytes(96))
+        return found
+
+    feed.watch.detector.read = read  # type: ignore[method-assign]
+    assert not feed.look().sightings
+    feed.watch.detector.read = real  # type: ignore[method-assign]
+    told = [sighting for _ in range(4) for sighting in feed.look(30).sightings]
+    assert [sighting.series is None for sighting in told] == [True, False]
+
+
+def test_a_file_system_that_is_unmounted_is_a_feed_that_is_down(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    feed = Feed(tmp_path)
+    write_series(tmp_path / "s1")
+    monkeypatch.setattr(os.path, "ismount", lambda path: True)
+    assert feed.look().up
+    monkeypatch.setattr(os.path, "ismount", lambda path: False)
+    observed = feed.look()
+    assert not observed.up and "no longer mounted" in observed.detail and not observed.gone
