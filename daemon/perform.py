@@ -18,7 +18,7 @@ from tiltd.plugins.api import Notifier, Permanent, Pipeline, PluginError, Resour
 from . import collect, importing, jobfile, manifest, sweep
 from .alive import is_running
 from .clock import Clock
-from .config import Settings
+from .config import FeedSettings, Settings
 from .core import effects as e
 from .core import observations as o
 from .core.core import Core
@@ -88,6 +88,7 @@ class Perform:
         self._replied = replied
         self._gates = {kind: asyncio.Semaphore(limit) for kind, limit in GATES.items()}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._buckets: dict[str, importing.TokenBucket] = {}
         self._stopping = False
         self._log = structlog.get_logger("tiltd.perform")
         self._handlers: dict[type[e.Effect], Callable[[Any], Awaitable[o.Answer]]] = {
@@ -320,10 +321,16 @@ class Perform:
             dataset.series,
             str(feed.path),
             str(feed.import_dir),
-            importing.TokenBucket(feed.import_bytes_per_second),
+            self._bucket(feed),
             self._clock.now(),
             lambda: self._stopping,
         )
+
+    def _bucket(self, feed: FeedSettings) -> importing.TokenBucket:
+        """One per feed: imports at the same time share its rate."""
+        if feed.name not in self._buckets:
+            self._buckets[feed.name] = importing.TokenBucket(feed.import_bytes_per_second)
+        return self._buckets[feed.name]
 
     # -- scratch --------------------------------------------------------------------------------------------
 

@@ -28,16 +28,20 @@ def result_folder(template: str, dataset: Dataset) -> str:
     """The absolute path of the published result.
 
     A later revision or run stands beside the first: ``NAME``, ``NAME.r2``, ``NAME.run2``, ``NAME.r2.run3``.
-    Only the slashes of the template itself make folders; a label cannot.
+    Only the slashes of the template itself make folders; a label cannot.  A level of the template that is
+    nothing but labels without a value (no project, say) is left out.
     """
     values = {**dataset.labels, "feed": dataset.feed, "series": dataset.tilt_series_name}
 
     def fill(match: re.Match[str]) -> str:
-        return folder_name(values.get(match.group(1), ""))
+        value = values.get(match.group(1), "")
+        return folder_name(value) if value else ""
 
+    levels = [(level, PLACEHOLDER.sub(fill, level)) for level in template.rstrip("/").split("/")]
+    folder = "/".join(filled for level, filled in levels if filled or not level)
     suffix = f".r{dataset.revision}" if dataset.revision > 1 else ""
     suffix += f".run{dataset.run}" if dataset.run > 1 else ""
-    return PLACEHOLDER.sub(fill, template).rstrip("/") + suffix
+    return folder + suffix
 
 
 def staging_folder(final: str, attempt_id: str) -> str:

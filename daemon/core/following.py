@@ -330,6 +330,10 @@ class Following:
         """Record the failure with the retry rule's decision, and open breakers it speaks for."""
         desk = self._desk
         nodes = attempt.nodes or attempt.placement.nodes
+        scopes = failure_scopes(dataset, attempt.attempt_id)
+        if breaker.is_known_cause(desk.state.breakers, scopes, failure.failure_class):
+            # The breaker's own cause struck again: no fault of this series, no attempt spent.
+            failure = replace(failure, spent=False)
         unspent = sum(1 for a in dataset.attempts if a.failure is not None and not a.failure.spent)
         decision = retry.after(
             dataset.attempts_spent + int(failure.spent),
