@@ -8,8 +8,8 @@ import sys
 import time
 from pathlib import Path
 
+from tiltd.daemon.core.units import parse_bytes
 from tiltd.daemon.text import shown
-from tiltd.policy.units import parse_bytes
 
 from .phantom import Optics
 from .plan import HOSTILE_NAMES, Action, Session, Steps, together
