@@ -6,11 +6,14 @@ import argparse
 import sys
 from typing import Any
 
+from tiltd.daemon.client import Client
 from tiltd.daemon.text import shown
 
 from .asking import add_connection, add_selection, client_of, print_json, selection_of
 from .exits import FAILED, NOT_FOUND, OK, USAGE
 from .tables import table
+
+PART = 200
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -55,11 +58,24 @@ def main(args: argparse.Namespace) -> int:
             f"tiltd {args.command}: name datasets, or select some (--session ...), not both", file=sys.stderr
         )
         return USAGE
-    if not args.dry_run and not args.yes and len(args.datasets) != 1 and body["action"] != "close_breaker":
-        would = client.post("actions", body | {"dry_run": True})
-        if len(would["results"]) > 1 and not _agreed(would["results"], args):
-            return FAILED
-    return _told(client.post("actions", body), args)
+    if args.dry_run or len(args.datasets) == 1 or body["action"] == "close_breaker":
+        return _told(client.post("actions", body), args)
+    would = client.post("actions", body | {"dry_run": True})["results"]
+    if len(would) > 1 and not args.yes and not _agreed(would, args):
+        return FAILED
+    return _told(_in_parts(client, body, [result["dataset_id"] for result in would]), args)
+
+
+def _in_parts(client: Client, body: dict[str, Any], ids: list[str]) -> dict[str, Any]:
+    """Exactly the datasets that were shown, some at a time, with progress when they are many."""
+    body = {key: value for key, value in body.items() if key != "selection"}
+    answer: dict[str, Any] = {"action": body["action"], "dry_run": False, "results": []}
+    for start in range(0, len(ids), PART):
+        part = client.post("actions", body | {"datasets": ids[start : start + PART]})
+        answer["results"] += part["results"]
+        if len(ids) > PART:
+            print(f"{len(answer['results'])} of {len(ids)}", file=sys.stderr)
+    return answer
 
 
 def _body(args: argparse.Namespace) -> dict[str, Any] | None:

@@ -30,7 +30,7 @@ def main(args: argparse.Namespace) -> int:
             each["name"],
             each["feed"],
             each["state"],
-            show_seconds(max(0.0, now - each["since_at"])),
+            show_seconds(max(0, round(now - each["since_at"]))),
             " ".join(each["nodes"]) or "-",
             each["why"],
         )

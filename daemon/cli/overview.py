@@ -50,7 +50,7 @@ def _status_lines(status: dict[str, Any]) -> list[str]:
         held = ", ".join(f"{count} {cause}" for cause, count in sorted(status["held"].items()))
         lines.append(f"held      {held}")
     if oldest := status["oldest_waiting"]:
-        waited = show_seconds(max(0.0, oldest["seconds"]))
+        waited = show_seconds(max(0, round(oldest["seconds"])))
         lines.append(f"waiting   {shown(oldest['name'])} longest, for {waited} ({oldest['reason']})")
     return lines
 

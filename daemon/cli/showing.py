@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import textwrap
 from collections.abc import Iterator
 from typing import Any
 
@@ -49,8 +50,8 @@ def _lines(answer: dict[str, Any]) -> Iterator[str]:
     if dataset["result_path"]:
         size = show_bytes(dataset["result_bytes"])
         yield f"  result    {shown(dataset['result_path'])} ({size}, {dataset['verdict']})"
-    for name, value in sorted(dataset["quality"].items()):
-        yield f"  quality   {shown(name)} {value:.4g}"
+    quality = ", ".join(f"{shown(name)} {value:.4g}" for name, value in sorted(dataset["quality"].items()))
+    yield from textwrap.wrap(quality, 100, initial_indent="  quality   ", subsequent_indent=" " * 12)
     yield "why"
     yield from (f"  {shown(line)}" for line in answer["why"])
     for attempt in dataset["attempts"]:
@@ -96,8 +97,12 @@ def _attempt(attempt: dict[str, Any]) -> Iterator[str]:
 def _fact(fact: dict[str, Any]) -> str:
     quiet = {"kind", "at", "dataset_id", "sequence"}
     details = [
-        f"{key}={shown(str(value))[:80]}"
+        f"{key}={_value(key, value)}"
         for key, value in fact.items()
         if key not in quiet and isinstance(value, _PLAIN) and value not in ("", False)
     ]
     return f"  {instant(fact['at'])}  {fact['kind']:18} {' '.join(details)}".rstrip()
+
+
+def _value(key: str, value: str | int | float | bool) -> str:
+    return instant(float(value)) if key.endswith("_at") else shown(str(value))[:80]

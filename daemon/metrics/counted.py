@@ -110,7 +110,7 @@ class Metrics:
 
     def _dataset_fact(self, fact: f.DatasetFact, core: CoreView | None) -> None:
         if isinstance(fact, f.DatasetFound):
-            self._notes[fact.dataset_id] = Note(fact.feed, fact.pipeline)
+            self._notes[fact.dataset_id] = Note(fact.feed, fact.pipeline, fact.run)
             self.count("tiltd_datasets_found_total", feed=fact.feed)
             return
         if isinstance(fact, f.DatasetAdopted | f.DatasetRecalled):
@@ -188,7 +188,7 @@ class Metrics:
         self.measure("tiltd_run_seconds", measured.run_seconds, pipeline=pipeline, outcome=fact.verdict)
         self.measure("tiltd_stage_in_seconds", measured.stage_in_seconds, pipeline=pipeline)
         self.measure("tiltd_stage_out_seconds", measured.stage_out_seconds, pipeline=pipeline)
-        if note.last_change_at:
+        if note.last_change_at and note.run == 1:
             took = fact.at - note.last_change_at
             self.measure("tiltd_last_tilt_to_tomogram_seconds", took, feed=note.feed, pipeline=pipeline)
 

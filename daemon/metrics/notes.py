@@ -9,10 +9,12 @@ from tiltd.daemon.core.model import TERMINAL, Dataset, State
 
 @dataclass(slots=True)
 class Note:
-    """Instants in epoch seconds; ``ended`` is the terminal state once reached."""
+    """Instants in epoch seconds; ``ended`` is the terminal state once reached.  A rerun (``run`` > 1) says
+    nothing about how long a new tilt series takes."""
 
     feed: str
     pipeline: str
+    run: int = 1
     completed_at: float | None = None
     last_change_at: float = 0.0
     submitted: bool = False
@@ -26,6 +28,7 @@ def note_of(dataset: Dataset) -> Note:
     return Note(
         feed=dataset.feed,
         pipeline=dataset.pipeline,
+        run=dataset.run,
         completed_at=dataset.completed_at,
         last_change_at=dataset.last_change_at,
         submitted=any(attempt.accepted_at is not None for attempt in dataset.attempts),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
+from collections.abc import Iterator
 from typing import Any, cast, get_args
 
 from aiohttp import web
@@ -19,6 +21,14 @@ ACTIONS = get_args(Action)
 FIELDS = {"action", "datasets", "selection", "options", "reason", "dry_run"}
 
 
+AT_ONCE = 100
+
+
+def batched(datasets: list[Dataset]) -> Iterator[list[Dataset]]:
+    for start in range(0, len(datasets), AT_ONCE):
+        yield datasets[start : start + AT_ONCE]
+
+
 class Acting:
     def __init__(self, daemon: Daemon, lookup: Lookup) -> None:
         self.daemon = daemon
@@ -28,16 +38,16 @@ class Acting:
         return [web.post(f"{API}/actions", self.actions)]
 
     async def actions(self, request: web.Request) -> web.Response:
-        """Each dataset is asked for in turn; the answer tells for each what became of it."""
+        """The answer tells for each dataset what became of it.  Some at a time: they share commits."""
         by = peer_name(request)
         body = await json_body(request)
         action, options, reason, dry_run = _checked(body)
         if action == "close_breaker":
             return answer({"action": action, "dry_run": False, "results": [await self._breaker(reason, by)]})
-        results = [
-            await self._one(action, dataset, options, reason, by, dry_run)
-            for dataset in await self._datasets(body)
-        ]
+        results = []
+        for some in batched(await self._datasets(body)):
+            asked = (self._one(action, dataset, options, reason, by, dry_run) for dataset in some)
+            results += await asyncio.gather(*asked)
         return answer({"action": action, "dry_run": dry_run, "results": results})
 
     async def _datasets(self, body: dict[str, Any]) -> list[Dataset]:

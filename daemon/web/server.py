@@ -16,7 +16,7 @@ from .view import Daemon
 SOCKET_MODE = 0o660
 
 
-class AddressInUse(Exception):
+class AddressInUse(OSError):
     """Another daemon, or another program, listens there; the message is a sentence."""
 
 

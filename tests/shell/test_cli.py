@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from shell.fake_daemon import HOSTILE, FakeDaemon, fake_daemon
+from shell.fake_daemon import HOSTILE, FakeDaemon, dataset, fake_daemon
 from tiltd.daemon.cli.acting import option
 from tiltd.daemon.cli.commands import COMMANDS
 from tiltd.daemon.cli.dispatch import dispatch, parser_of
@@ -116,6 +116,15 @@ async def test_many_need_yes(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     code, _, _ = await cli("cancel", "--session", "s1", "--yes")
     assert code == 0
     assert {a.dataset_id for a in cli.daemon.asked} == {"a-1.1.1", "b-1.1.1", "h-1.1.1", "c-1.1.1", "e-1.1.1"}
+
+
+async def test_very_many_are_done_in_parts_with_progress(cli: Cli) -> None:
+    live = cli.daemon.core.state.datasets
+    live |= {f"m{i}-1.1.1": dataset(f"m{i}-1.1.1", f"M{i}", feed="krios2") for i in range(450)}
+    code, out, err = await cli("hold", "--feed", "krios2", "--yes")
+    assert code == 0
+    assert err.split("\n")[-2] == "450 of 450"
+    assert out.count("hold done") == len(cli.daemon.asked) == 450
 
 
 async def test_an_empty_selection_is_exit_code_4(cli: Cli) -> None:

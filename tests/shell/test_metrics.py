@@ -4,6 +4,7 @@ import re
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -232,6 +233,15 @@ def test_after_a_restart_the_notes_come_from_the_core(metrics: Metrics) -> None:
     seen = samples(metrics)
     assert seen["tiltd_last_tilt_to_tomogram_seconds_sum{feed=krios1,pipeline=wbp}"] == 200.0
     assert seen["tiltd_completion_to_submit_seconds_sum{feed=krios1}"] == 3.0
+
+
+def test_a_rerun_is_no_new_tilt_series(metrics: Metrics) -> None:
+    metrics.attach(core())
+    found, *rest = life()
+    metrics.observe([msgspec.structs.replace(found, run=2), *rest])
+    seen = samples(metrics)
+    assert "tiltd_last_tilt_to_tomogram_seconds_sum{feed=krios1,pipeline=wbp}" not in seen
+    assert seen["tiltd_run_seconds_sum{outcome=good,pipeline=wbp}"] == 100.0
 
 
 def test_a_refused_policy_leaves_the_old_one(metrics: Metrics) -> None:
