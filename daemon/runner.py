@@ -45,6 +45,7 @@ LINE_BYTES = 4096
 TAIL_LINES, TAIL_BYTES = 40, 8192
 MODE_BYTES = {0: 1, 1: 2, 2: 4, 3: 4, 4: 8, 6: 2, 12: 2}  # MRC2014, bytes a pixel; 101 is 4 bits
 RESERVED_NAMES = {".checksums.json", "manifest.json"}
+ENDING_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 PLACEHOLDER = re.compile(r"\{(input|output|scratch|cores|threads|python)\}")
 Json = Dict[str, Any]
 
@@ -71,7 +72,7 @@ def on_signal(signum: int, _frame: Any) -> None:
 
 
 def ignore_signals() -> None:
-    for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    for signum in ENDING_SIGNALS:
         signal.signal(signum, signal.SIG_IGN)
 
 
@@ -663,10 +664,12 @@ def start_janitor(run: "Run") -> int:
     In a session of its own and an orphan, it outlives a kill of the runner's session, group or tree.
     """
     reader, writer = os.pipe()  # close-on-exec
+    signal.pthread_sigmask(signal.SIG_BLOCK, ENDING_SIGNALS)
     child = os.fork()
     if child:
         os.close(reader)
         os.waitpid(child, 0)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING_SIGNALS)
         return writer
     try:
         os.setsid()
@@ -683,8 +686,10 @@ def be_janitor(run: "Run", reader: int) -> None:
     null = os.open(os.devnull, os.O_RDWR)
     for fd in (0, 1, 2):
         os.dup2(null, fd)
-    os.closerange(3, reader)
-    os.closerange(reader + 1, 256)
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) > 2 and int(name) != reader:
+            with contextlib.suppress(OSError):
+                os.close(int(name))
     told = b""
     while True:
         piece = os.read(reader, 4096)
@@ -1150,6 +1155,7 @@ class Run:
             self.make_staging()
             sums = self.copy_out(files, total)
             self.check_fence()
+            ignore_signals()  # from here on it is a success
             self.seal(sums)
         except (OSError, KeyError) as error:
             remove_tree(self.staging)
@@ -1298,7 +1304,7 @@ def main(argv: List[str]) -> int:
         sys.stderr.write("usage: python3 runner.py ATTEMPT_FOLDER\n")
         return 2
     os.umask(0o077)
-    for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    for signum in ENDING_SIGNALS:
         signal.signal(signum, on_signal)
     folder, job_id = os.path.abspath(argv[1]), own_job_id()
     try:

@@ -41,6 +41,29 @@ def python(code: str, name: str = "work", **more: Any) -> dict[str, Any]:
 MAKE_RESULT = python("open(o + b'/tomogram.mrc', 'wb').write(open(i + b'/stack.mrc', 'rb').read()[::-1])")
 
 
+HELD_RUNNER = """
+import importlib.util, sys, time
+path, number, sign = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+spec = importlib.util.spec_from_file_location("runner", path)
+runner = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(runner)
+real, copies = runner.move_bytes, []
+
+def held(source, target, on_bytes):
+    copies.append(1)
+    if len(copies) == number:
+        on_bytes(runner.by_reading(source, target, 0, 1000))
+        open(sign, "w").close()
+        while True:
+            time.sleep(0.1)
+    return real(source, target, on_bytes)
+
+runner.move_bytes = held
+sys.exit(runner.main(["runner.py", sys.argv[4]]))
+"""
+"""The runner, but its copy number NUMBER stops after 1,000 bytes and tells so by making a file."""
+
+
 def wait_until(what: Callable[[], Any], seconds: float = 30.0) -> Any:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -122,11 +145,18 @@ class RunnerSite:
     def prepare(self, *steps: dict[str, Any], **changes: Any) -> None:
         self.spool.prepare(self.attempt_id, self.document(*steps, **changes))
 
-    def start(self, job_id: str = "7.here", interpreter: str = sys.executable, **more: Any) -> Any:
-        environment = os.environ | {"TILTD_JOB_ID": job_id}
+    @property
+    def holding(self) -> Path:
+        return self.root / "holding"
+
+    def start(
+        self, job_id: str = "7.here", interpreter: str = sys.executable, hold_copy: int = 0, **more: Any
+    ) -> Any:
+        """``hold_copy``: stop for ever in the copy of that number (1: in, 2: out)."""
+        held = ["-c", HELD_RUNNER, str(RUNNER), str(hold_copy), str(self.holding), str(self.folder)]
         return subprocess.Popen(
-            [interpreter, str(RUNNER), str(self.folder)],
-            env=environment | more.pop("env", {}),
+            [interpreter, *(held if hold_copy else [str(RUNNER), str(self.folder)])],
+            env=os.environ | {"TILTD_JOB_ID": job_id} | more.pop("env", {}),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             start_new_session=True,

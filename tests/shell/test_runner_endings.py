@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from shell.runner_site import MAKE_RESULT, RunnerSite, file_print, python, running, wait_until
+from shell.runner_site import MAKE_RESULT, RunnerSite, python, running, wait_until
 from tiltd.daemon import runner
 
-LARGE_BYTES = 600_000_000
 SLEEPS = python(
     "import subprocess, signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
     "subprocess.Popen(['sleep', '600'], start_new_session=True); open(s + b'/going', 'w'); time.sleep(600)"
@@ -31,42 +32,19 @@ def nothing_runs(site: RunnerSite) -> bool:
     return not [pid for pid in running(f"TILTD_TEST_MARK={site.root}") if pid != me]
 
 
-def large_input(site: RunnerSite) -> dict[str, object]:
-    with open(site.stack, "wb") as file:
-        file.truncate(LARGE_BYTES)
-    return {
-        "input": {"root": str(site.feed), "files": [file_print(site.stack, "TS_01.mrc", "stack.mrc")]},
-        "scratch": {"path": str(site.scratch), "bytes": 2 * LARGE_BYTES, "ballast": False},
-    }
-
-
-def reach(site: RunnerSite, phase: str) -> None:
-    """Start states: a large input for the copies, a stubborn pair of processes for the step."""
-    if phase == "step":
-        site.prepare(SLEEPS)
-    elif phase == "stage_in":
-        site.prepare(**large_input(site))
-    else:
-        copy = python(f"f = open(o + b'/v.mrc', 'wb'); f.truncate({LARGE_BYTES})")
-        site.prepare(copy, MAKE_RESULT | {"name": "two"})
-
-
-def arrived(site: RunnerSite, phase: str) -> bool:
-    if phase == "step":
-        return (site.job_scratch / "going").exists()
-    if phase == "stage_in":
-        return (site.job_scratch / "input" / "stack.mrc").exists()
-    return site.phase() == phase and (site.staging / "v.mrc").exists()
+def started_in(site: RunnerSite, phase: str) -> Any:
+    """A runner that stays in this phase; in the step, with a pair of stubborn processes."""
+    site.prepare(SLEEPS if phase == "step" else MAKE_RESULT)
+    process = site.start(hold_copy={"stage_in": 1, "step": 0, "stage_out": 2}[phase])
+    sign = site.job_scratch / "going" if phase == "step" else site.holding
+    wait_until(lambda: sign.exists() or process.poll() is not None)
+    return process
 
 
 @pytest.mark.parametrize("phase", ["stage_in", "step", "stage_out"])
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_ends_it_cleanly(
-    site: RunnerSite, phase: str, signum: signal.Signals, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    reach(site, phase)
-    process = site.start()
-    wait_until(lambda: arrived(site, phase) or process.poll() is not None)
+def test_a_signal_ends_it_cleanly(site: RunnerSite, phase: str, signum: signal.Signals) -> None:
+    process = started_in(site, phase)
     process.send_signal(signum)
     assert process.wait(timeout=30) == 143, site.seen().end
     end = site.seen().end
@@ -77,9 +55,7 @@ def test_a_signal_ends_it_cleanly(
 
 
 def test_the_end_is_told_before_the_steps_are_waited_for(site: RunnerSite) -> None:
-    reach(site, "step")
-    process = site.start()
-    wait_until(lambda: arrived(site, "step"))
+    process = started_in(site, "step")
     process.terminate()
     wait_until(lambda: site.seen().end, seconds=runner.GRACE_SECONDS - 1)
     assert process.poll() is None
@@ -92,9 +68,7 @@ def test_the_end_is_told_before_the_steps_are_waited_for(site: RunnerSite) -> No
 @pytest.mark.parametrize("phase", ["stage_in", "step", "stage_out"])
 @pytest.mark.parametrize("whole_session", [False, True])
 def test_a_killed_runner_leaves_nothing_behind(site: RunnerSite, phase: str, whole_session: bool) -> None:
-    reach(site, phase)
-    process = site.start()
-    wait_until(lambda: arrived(site, phase) or process.poll() is not None)
+    process = started_in(site, phase)
     if whole_session:
         os.killpg(process.pid, signal.SIGKILL)
     else:
@@ -107,9 +81,7 @@ def test_a_killed_runner_leaves_nothing_behind(site: RunnerSite, phase: str, who
 
 
 def test_a_tree_that_is_killed_at_once_leaves_nothing_either(site: RunnerSite) -> None:
-    reach(site, "step")
-    process = site.start()
-    wait_until(lambda: arrived(site, "step"))
+    process = started_in(site, "step")
     table = runner.processes()
     tree = {process.pid}
     while more := {pid for pid, found in table.items() if found[0] in tree} - tree:
@@ -124,14 +96,12 @@ def test_steps_do_not_hold_the_janitors_pipe(site: RunnerSite) -> None:
     code = "print(sorted(os.listdir('/proc/self/fd')), file=open(o + b'/fds', 'w'))"
     site.prepare(python(code))
     assert site.run() == 0
-    assert len(eval((site.staging / "fds").read_text())) <= 5  # 0, 1, 2, the folder, the file
+    assert len(ast.literal_eval((site.staging / "fds").read_text())) <= 5  # 0, 1, 2, the folder, the file
     wait_until(lambda: nothing_runs(site))
 
 
-def test_a_recycled_session_number_is_a_stranger(site: RunnerSite) -> None:
+def test_a_recycled_session_number_is_a_stranger() -> None:
     """A step's session is ours only while its leader is the process that we started, or is gone."""
-    stranger = site.spool  # keeps the site alive
-    assert stranger is not None
     child = os.fork()
     if child == 0:
         os.setsid()
@@ -167,7 +137,7 @@ def test_folders_without_permissions_are_removed_too(site: RunnerSite) -> None:
 
 
 def test_a_failed_end_marker_does_not_lose_the_result(site: RunnerSite) -> None:
-    site.prepare(python(f"os.chmod({str(site.folder)!r}, 0o755)"))
+    site.prepare()
     (site.folder / "end").unlink()
     (site.folder / "end").mkdir()
     process = site.start()

@@ -368,3 +368,22 @@ def test_an_unknown_group_strands_rather_than_loses(site: RunnerSite) -> None:
     assert site.run() == 1
     end = site.seen().end
     assert end is not None and end.outcome == "stranded" and "nosuchgroup" in end.detail
+
+
+def test_a_fence_that_comes_while_it_copies_out_is_heeded(
+    site: RunnerSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run(site)
+    run.make_scratch()
+    (site.job_scratch / "output" / "v").write_text("x")
+    real = runner.Run.copy_out
+
+    def fenced(self: runner.Run, *arguments: Any) -> Any:
+        site.spool.fence(site.attempt_id)
+        return real(self, *arguments)
+
+    monkeypatch.setattr(runner.Run, "copy_out", fenced)
+    with pytest.raises(runner.Ended) as found:
+        run.stage_out(run.path("output"), run.path("logs"))
+    assert found.value.record["outcome"] == "fenced"
+    assert not (site.staging / ".checksums.json").exists()
