@@ -23,6 +23,7 @@ from . import registry
 from .clock import Clock
 from .config import FeedSettings, Settings
 from .core import effects as e
+from .core import facts as f
 from .core import observations as o
 from .core.core import Core, Step
 from .core.model import Policy
@@ -87,6 +88,9 @@ class App:
         )
         self.core = Core(site_of(settings), policy, self.pipelines, self.journal.load())
         self.behind = journal_is_behind(settings.spool_dir, self.journal)
+        met = set() if self.behind else set(self.core.state.feeds_met)
+        self._without_baseline = {feed.name for feed in settings.feeds} - met
+        self._mark_now = asyncio.Event()
         self._asked: dict[str, asyncio.Future[tuple[bool, str]]] = {}
         self._stop = asyncio.Event()
         self.loop = Loop(
@@ -157,14 +161,14 @@ class App:
         return tasks
 
     async def _watch(self, feed: FeedSettings) -> None:
-        met = feed.name in self.core.state.feeds_met
-        reason = "new feed" if not met else "the journal is older than its mark in the spool"
+        first = feed.name in self._without_baseline
+        reason = "the journal is older than its mark in the spool" if self.behind else "new feed"
         watch = FeedWatch(
             feed.name,
             str(feed.path),
             self.detectors[feed.detector],
             self.reader,
-            first=not met or self.behind,
+            first=first,
             first_reason=reason,
             labels=feed.labels,
             pattern=feed.pattern,
@@ -184,7 +188,8 @@ class App:
         await self.perform.drain(DRAIN_SECONDS)
         with contextlib.suppress(Exception):
             await self.journal.close(self.core.state if not self.loop.stuck else None)
-        write_mark(self.settings.spool_dir, self.journal)
+        if not self._without_baseline:
+            write_mark(self.settings.spool_dir, self.journal)
         self.reader.close()
         self._lock.close()
         self.log.info("tiltd has stopped; running jobs go on")
@@ -199,6 +204,10 @@ class App:
         if observation is not None:
             self.metrics.saw(observation)
         self.metrics.observe(step.facts, self.core)
+        for fact in step.facts:
+            if isinstance(fact, f.FeedMet):
+                self._without_baseline.discard(fact.feed)
+                self._mark_now.set()
         if isinstance(observation, o.ReleaseAnswered) and not observation.trouble:
             self.poll.look_at_nodes()
         if isinstance(observation, o.OperatorAsked):
@@ -281,9 +290,15 @@ class App:
             )
 
     async def _mark(self) -> None:
+        """Mark the spool with how far the journal is: never before every feed has its baseline, so that a
+        crash in the middle of it begins it again."""
         while True:
-            await asyncio.sleep(MARK_SECONDS)
-            await asyncio.to_thread(write_mark, self.settings.spool_dir, self.journal)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(MARK_SECONDS):
+                    await self._mark_now.wait()
+            self._mark_now.clear()
+            if not self._without_baseline:
+                await asyncio.to_thread(write_mark, self.settings.spool_dir, self.journal)
 
     async def _lag(self) -> None:
         """How late the event loop comes to what it should do."""

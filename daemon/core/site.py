@@ -17,8 +17,6 @@ class FeedInfo(Record):
 
 
 class Site(Record):
-    """``scheduler_queues``: the resource manager has a queue of its own, so a job may be submitted before
-    a node is idle.  Without one (``local``) the ledger books cores and memory too."""
+    """All feeds by name."""
 
     feeds: dict[str, FeedInfo]
-    scheduler_queues: bool = False
