@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import structlog
 
-from tiltd.daemon.text import shown
+from tiltd.daemon.text import one_line
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
@@ -51,5 +51,5 @@ def escape_names(_logger: Any, _method: str, event: MutableMapping[str, Any]) ->
     """Every text of an event as one printable line: a file's name cannot forge a line or move a cursor."""
     for key, value in event.items():
         if isinstance(value, str):
-            event[key] = shown(value)
+            event[key] = one_line(value)
     return event

@@ -16,6 +16,16 @@ def shown(name: str) -> str:
     return "".join(_escaped(character) for character in name)
 
 
+def one_line(sentence: str) -> str:
+    """A sentence as one printable line.  Backslashes stay: names in it may have been through :func:`shown`.
+
+    Cost grows with the length.
+    """
+    if sentence.isprintable():
+        return sentence
+    return "".join(part if part == "\\" else _escaped(part) for part in sentence)
+
+
 def _escaped(character: str) -> str:
     if character.isprintable() and character not in _ALWAYS_ESCAPED:
         return character

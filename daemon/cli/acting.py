@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 from tiltd.daemon.client import Client
-from tiltd.daemon.text import shown
+from tiltd.daemon.text import one_line
 
 from .asking import add_connection, add_selection, client_of, print_json, selection_of
 from .exits import FAILED, NOT_FOUND, OK, USAGE
@@ -108,7 +108,7 @@ def _told(answer: dict[str, Any], args: argparse.Namespace) -> int:
         sys.stdout.write(_rows(results))
     else:
         for result in results:
-            print(shown(result["message"]), file=sys.stdout if result["ok"] else sys.stderr)
+            print(one_line(result["message"]), file=sys.stdout if result["ok"] else sys.stderr)
     if not results:
         print("tiltd: the selection is empty; nothing was done", file=sys.stderr)
         return NOT_FOUND

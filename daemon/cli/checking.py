@@ -12,7 +12,7 @@ from tiltd.daemon import registry
 from tiltd.daemon.client import config_file
 from tiltd.daemon.config import ConfigError, Settings
 from tiltd.daemon.core.model import Policy
-from tiltd.daemon.text import shown
+from tiltd.daemon.text import one_line, shown
 from tiltd.plugins.api import Context
 from tiltd.policy import policy
 
@@ -41,7 +41,7 @@ def main(args: argparse.Namespace) -> int:
     else:
         for check in checks:
             mark = "ok  " if check.ok else "FAIL"
-            print(f"{mark}  {shown(check.what)}: {shown(check.detail)}")
+            print(f"{mark}  {shown(check.what)}: {one_line(check.detail)}")
         wrong = sum(not check.ok for check in checks)
         print(f"{wrong} of {len(checks)} checks failed" if wrong else f"all {len(checks)} checks passed")
     return OK if all(check.ok for check in checks) else FAILED

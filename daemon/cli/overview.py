@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 from tiltd.daemon.core.units import show_bytes, show_seconds
-from tiltd.daemon.text import shown
+from tiltd.daemon.text import one_line, shown
 
 from .asking import STATES, add_connection, client_of, print_json
 from .exits import FAILED, OK
@@ -40,7 +40,7 @@ def _status_lines(status: dict[str, Any]) -> list[str]:
     manager = f"{status['resource_manager']} {'up' if status['resource_manager_up'] else 'DOWN'}"
     lines = [
         f"tiltd {status['version']} is {'ready' if status['ready'] else 'NOT ready'}",
-        *(f"  {shown(reason)}" for reason in status["reasons"]),
+        *(f"  {one_line(reason)}" for reason in status["reasons"]),
         f"datasets  {counted or 'none'}",
         f"feeds     {feeds or 'none seen yet'}",
         f"nodes     {nodes or 'none seen yet'} ({manager})",

@@ -6,7 +6,6 @@ import argparse
 import sys
 
 from tiltd.daemon.core.units import parse_seconds, show_bytes
-from tiltd.daemon.text import shown
 
 from .asking import add_connection, client_of, print_json
 from .exits import FAILED, OK, USAGE
@@ -68,5 +67,5 @@ def main(args: argparse.Namespace) -> int:
         goes = [each for each in found if not each["trouble"]]
         size = show_bytes(sum(each["size_bytes"] for each in goes))
         done = f"would be removed ({size}); add --yes to do it" if dry_run else f"removed ({size})"
-        print(shown(f"{len(goes)} of {len(found)} {done}"))
+        print(f"{len(goes)} of {len(found)} {done}")
     return FAILED if any(each["trouble"] for each in found) else OK

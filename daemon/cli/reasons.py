@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from tiltd.daemon.text import shown
+from tiltd.daemon.text import one_line, shown
 
 from .asking import add_connection, client_of, print_json
 from .exits import OK
@@ -22,5 +22,5 @@ def main(args: argparse.Namespace) -> int:
         return OK
     print(f"{answer['dataset_id'] or shown(answer['name'])}  {answer['state']}")
     for line in answer["lines"]:
-        print(f"  {shown(line)}")
+        print(f"  {one_line(line)}")
     return OK

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from tiltd.daemon.core.units import show_bytes, show_seconds
-from tiltd.daemon.text import shown
+from tiltd.daemon.text import one_line, shown
 
 from .asking import add_connection, client_of, print_json
 from .exits import OK
@@ -53,7 +53,7 @@ def _lines(answer: dict[str, Any]) -> Iterator[str]:
     quality = ", ".join(f"{shown(name)} {value:.4g}" for name, value in sorted(dataset["quality"].items()))
     yield from textwrap.wrap(quality, 100, initial_indent="  quality   ", subsequent_indent=" " * 12)
     yield "why"
-    yield from (f"  {shown(line)}" for line in answer["why"])
+    yield from (f"  {one_line(line)}" for line in answer["why"])
     for attempt in dataset["attempts"]:
         yield from _attempt(attempt)
     yield "story"
@@ -83,15 +83,15 @@ def _attempt(attempt: dict[str, Any]) -> Iterator[str]:
         f"{w} {instant(attempt[k])}" for w, k in times
     )
     if failure := attempt["failure"]:
-        yield f"  FAILED {failure['failure_class']}: {shown(failure['reason'])}"
-        yield f"  {shown(failure['detail'])}"
+        yield f"  FAILED {failure['failure_class']}: {one_line(failure['reason'])}"
+        yield f"  {one_line(failure['detail'])}"
         if failure["remedy"]:
-            yield f"  what to do: {shown(failure['remedy'])}"
+            yield f"  what to do: {one_line(failure['remedy'])}"
     end = attempt["end"] or {}
     tail = end.get("log_tail", ())
     if failure and tail:
         yield "  last lines of its log:"
-        yield from (f"    {shown(line)}" for line in tail[-LOG_LINES:])
+        yield from (f"    {one_line(line)}" for line in tail[-LOG_LINES:])
 
 
 def _fact(fact: dict[str, Any]) -> str:

@@ -28,12 +28,14 @@ class Servers:
         self.port = 0
         self._lookup = Lookup(daemon)
         self._runners: list[web.AppRunner] = []
+        self._bound = False
 
     async def start(self) -> None:
         """Raises AddressInUse."""
         path, listen = self.daemon.settings.socket, self.daemon.settings.listen
         runner = await self._runner(acting=True)
         await web.SockSite(runner, unix_socket(path)).start()
+        self._bound = True
         if listen.port:
             runner = await self._runner(acting=False)
             try:
@@ -58,7 +60,9 @@ class Servers:
             await runner.cleanup()
         self._runners.clear()
         self._lookup.close()
-        self.daemon.settings.socket.unlink(missing_ok=True)
+        if self._bound:  # never the socket of another daemon, which kept us from starting
+            self.daemon.settings.socket.unlink(missing_ok=True)
+            self._bound = False
 
 
 def unix_socket(path: Path) -> socket.socket:

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import pwd
+import socket
 import stat
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -247,7 +248,23 @@ async def test_a_bug_costs_one_request(site: Site) -> None:
     assert (await site.get("/healthz"))[0] == 200
 
 
-async def test_a_second_daemon_is_refused(site: Site) -> None:
+async def test_a_second_daemon_is_refused_and_harms_nothing(site: Site) -> None:
+    second = Servers(site.daemon)
+    with pytest.raises(AddressInUse, match="another tiltd answers"):
+        await second.start()
+    await second.stop()
+    assert (await site.get("/healthz"))[0] == 200
+
+
+async def test_a_port_in_use_is_a_sentence_and_leaves_no_socket(tmp_path: Path) -> None:
+    daemon = fake_daemon(tmp_path)
+    taken = socket.create_server(("127.0.0.1", daemon.settings.listen.port))
+    with taken, pytest.raises(AddressInUse, match="change port in"):
+        await Servers(daemon).start()
+    assert not daemon.settings.socket.exists()
+
+
+async def test_a_socket_in_use_is_told(site: Site) -> None:
     with pytest.raises(AddressInUse, match="another tiltd answers"):
         await asyncio.to_thread(unix_socket, site.daemon.settings.socket)
 

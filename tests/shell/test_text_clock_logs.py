@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+from tiltd.daemon import logs
+from tiltd.daemon.clock import Clock
+from tiltd.daemon.text import one_line, shown
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("TS_01", "TS_01"),
+        ("Zelle 3 (kalt) ä 日", "Zelle 3 (kalt) ä 日"),
+        ("a\nb\tc", "a\\nb\\tc"),
+        ("\x1b[31mred", "\\x1b[31mred"),
+        ("\udcff.mrc", "\\xff.mrc"),
+        ("\ud83d", "\\ud83d"),
+        ("\u202egnp", "\\u202egnp"),
+        ("a\\nb", "a\\\\nb"),
+        ("$(reboot); `x`", "$(reboot); `x`"),
+        ("", ""),
+    ],
+)
+def test_a_name_is_one_printable_line(name: str, line: str) -> None:
+    assert shown(name) == line
+    assert shown(name).isprintable()
+    shown(name).encode("utf-8")
+
+
+def test_every_character_becomes_printable() -> None:
+    for code in range(0x11_0000):
+        assert shown(chr(code)).isprintable()
+
+
+def test_the_clock_does_not_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    before = clock.now()
+    assert abs(before - time.time()) < 1.0
+    monkeypatch.setattr(time, "time", lambda: 0.0)
+    assert 0.0 <= clock.now() - before < 1.0
+
+
+@pytest.fixture
+def quiet() -> Iterator[None]:
+    yield
+    structlog.reset_defaults()
+    logging.basicConfig(force=True, handlers=[])
+
+
+@pytest.mark.usefixtures("quiet")
+def test_one_event_is_one_line_of_json(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.set_up("json", "info")
+    log = structlog.get_logger("tiltd")
+    log.info("found", name="a\n2026 [error] forged \udcff")
+    log.debug("not told")
+    logging.getLogger("aiohttp").warning("careful\nnow")
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2
+    assert json.loads(lines[0])["name"] == "a\\n2026 [error] forged \\xff"
+    assert json.loads(lines[1])["event"] == "careful\\nnow"
+
+
+@pytest.mark.usefixtures("quiet")
+def test_one_event_is_one_line_for_people(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.set_up("console", "warning")
+    structlog.get_logger("tiltd").warning("found", name="a\nb\x1b[31m")
+    structlog.get_logger("tiltd").info("not told")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "\x1b" not in line
+    assert "a\\nb" in line
+
+
+def test_a_sentence_keeps_names_that_are_escaped_already() -> None:
+    sentence = f"cannot read {shown('a' + chr(10))!s}"
+    assert one_line(sentence) == sentence
+    assert one_line("a\nb\\c\x1b") == "a\\nb\\c\\x1b"
