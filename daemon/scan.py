@@ -246,6 +246,7 @@ class FolderScan:
             if isinstance(error, FileNotFoundError):
                 self._drop(folder.path, found)
             else:
+                folder.again = True
                 self._unreadable(folder, error, found)
             return
         self.troubles.pop(("folder_unreadable", folder.path), None)

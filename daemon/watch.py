@@ -132,8 +132,7 @@ class FeedWatch:
             return self._observed(up=False, detail=cannot(self.root, error))
         self._reread(found)
         gone = self._vanished(found)
-        if not self.first:
-            self._open_quiet()
+        self._open_quiet()
         if trouble := self._down():  # unmounted while we looked: then nothing is gone
             return self._observed(up=False, detail=trouble)
         return self._conclude(gone)

@@ -501,3 +501,18 @@ def test_a_file_system_that_is_unmounted_is_a_feed_that_is_down(
     monkeypatch.setattr(os.path, "ismount", lambda path: False)
     observed = feed.look()
     assert not observed.up and "no longer mounted" in observed.detail and not observed.gone
+
+
+def test_after_a_restart_what_lies_below_an_unreadable_folder_is_not_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_series(tmp_path / "p" / "s1")
+    feed = Feed(tmp_path, live={"p/s1/g1_ts_001.mrc": "d1", "p/s2/never.mrc": "d2"})
+    monkeypatch.setattr(os, "scandir", _refusing(os.scandir, str(tmp_path / "p")))
+    for _ in range(2):
+        observed = feed.look()
+        assert observed.up and not observed.gone
+    monkeypatch.undo()
+    found = [feed.look(4000) for _ in range(3)]
+    assert [key for observed in found for key in observed.gone] == ["p/s2/never.mrc"]
+    assert "p/s1/g1_ts_001.mrc" in {s.series_key for observed in found for s in observed.sightings}
