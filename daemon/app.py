@@ -124,7 +124,7 @@ class App:
         for number in (signal.SIGTERM, signal.SIGINT):
             running.add_signal_handler(number, self._stop.set)
         running.add_signal_handler(signal.SIGHUP, self.reload)
-        self.metrics.attach(self.core, lambda: self.ready()[0])
+        self.metrics.attach(self.core, lambda: self.ready()[0], self.reader.finished_counts())
         await self.loop.put(o.PolicyLoaded(at=self.clock.now(), policy=self.core.policy, reason="start"))
         await self._adopt_orphans()
         await self.servers.start()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from .core import facts as f
-from .core.model import Dataset, Record
+from .core.model import Dataset, Record, State
 from .journal import as_bytes, as_name, connect, decode_dataset, decode_fact
 
 
@@ -136,12 +137,19 @@ class JournalReader:
         )
         return [_seen(row) for row in rows]
 
+    def finished_counts(self) -> list[tuple[str, State, int]]:
+        """How many datasets have left the working set, by feed and state; costs all rows, once at start."""
+        rows = self._rows("SELECT feed, state, count(*) FROM datasets WHERE live = 0 GROUP BY feed, state")
+        return [(feed, State(state), count) for feed, state, count in rows]
+
     @property
     def size_bytes(self) -> int:
-        try:
-            return self._path.stat().st_size
-        except OSError:
-            return 0
+        """Of the journal and its write-ahead log on disk."""
+        total = 0
+        for path in (self._path, self._path.with_name(self._path.name + "-wal")):
+            with contextlib.suppress(OSError):
+                total += path.stat().st_size
+        return total
 
     def close(self) -> None:
         with self._lock:

@@ -24,12 +24,14 @@ GONE_GRACE_SECONDS = 120.0
 class Arrival(Record):
     """What is known of one series that is on its way (or is no series).
 
-    ``stable_since_at`` is when its files were last seen to change, by the daemon's clock;
+    ``stable_since_at`` is when its files were last seen to change, by the daemon's clock; ``touched``, whether
+    a change was seen since tiltd started;
     ``gone_since_at`` when they were first missed.
     """
 
     sighting: Sighting
     stable_since_at: float
+    touched: bool = False
     judgement: Judgement | None = None
     gone_since_at: float | None = None
 
@@ -71,7 +73,8 @@ class Arriving:
         known = self.arrivals.get(key)
         same = known is not None and known.sighting.stat_signature == sighting.stat_signature
         stable_since_at = known.stable_since_at if known is not None and same else self._desk.now
-        arrival = Arrival(sighting=sighting, stable_since_at=stable_since_at)
+        touched = known is not None and (known.touched or not same)
+        arrival = Arrival(sighting=sighting, stable_since_at=stable_since_at, touched=touched)
         self.arrivals[key] = arrival
         dataset = self._current(key)
         if dataset is None:
@@ -197,7 +200,7 @@ class Arriving:
         )
 
     def _waiting(self, dataset: Dataset, arrival: Arrival, judgement: Waiting, key: Key) -> None:
-        if dataset.hold("partial") is not None:
+        if arrival.touched:  # a restart alone is no reason to think better of it
             self._desk.lift(dataset, "partial")
         if dataset.accepted_partial and arrival.sighting.series is not None and not arrival.sighting.problems:
             self._complete(dataset, arrival, judgement, partial=True)
