@@ -30,6 +30,7 @@ class Watcher:
         self.last_look_at: float | None = None
         self.last_look_seconds = 0.0
         self.up: bool | None = None
+        self.detail = ""
 
     async def run(
         self,
@@ -66,8 +67,8 @@ class Watcher:
         return observed
 
     def _is_news(self, observed: FilesObserved) -> bool:
-        changed = observed.up != self.up
-        self.up = observed.up
+        changed = (observed.up, observed.detail) != (self.up, self.detail)
+        self.up, self.detail = observed.up, observed.detail
         return bool(changed or observed.first or observed.sightings or observed.gone)
 
     async def _pause(self, wake: asyncio.Event) -> None:

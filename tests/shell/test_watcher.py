@@ -76,6 +76,21 @@ async def test_a_wake_up_makes_it_look_long_before_its_time(tmp_path: Path) -> N
         await asyncio.gather(task, return_exceptions=True)
 
 
+async def test_a_trouble_is_news_once(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to(tmp_path)
+    inbox, watching = Inbox(), watcher(tmp_path, 0.2, inotify=False)
+    task = asyncio.create_task(watching.run(inbox.put, dict, clock, asyncio.Event()))
+    try:
+        await inbox.until(lambda observed: "symbolic link" in observed.detail)
+        await asyncio.sleep(1.0)
+        assert len(inbox.all) == 1 and [code for code, _ in watching.watch.troubles] == ["symlink_loop"]
+        (tmp_path / "loop").unlink()
+        assert (await inbox.until(lambda observed: observed.detail == "")).up
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
 async def test_an_event_is_a_hint(tmp_path: Path) -> None:
     inbox = Inbox()
     task = asyncio.create_task(
