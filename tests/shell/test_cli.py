@@ -18,6 +18,7 @@ from tiltd.daemon.cli.acting import option
 from tiltd.daemon.cli.commands import COMMANDS
 from tiltd.daemon.cli.dispatch import dispatch, parser_of
 from tiltd.daemon.config import Settings
+from tiltd.daemon.core.model import Reservation, State
 from tiltd.daemon.web import Servers
 
 OUR_OWN = [name for name, command in COMMANDS.items() if command.module.startswith("tiltd.daemon.cli")]
@@ -169,6 +170,24 @@ async def test_prune_shows_and_removes(cli: Cli) -> None:
     assert sorted(p.name for p in spool.iterdir()) == ["a-1.1.1.a1", "unknown-1.1.1.a1"]
     code, out, _ = await cli("prune", "--spool", "--older-than", "3h", "--yes")
     assert "0 of 0" in out
+
+
+async def test_prune_spares_what_may_still_be_needed(cli: Cli) -> None:
+    """In the working set, parked and not ended, or with scratch still booked."""
+    rows = cli.daemon.reader.rows
+    rows["a-1.1.1"] = dataset("a-1.1.1", state=State.DELIVERED)
+    rows["p-1.1.1"] = dataset("p-1.1.1", state=State.ARRIVING)
+    booked = Reservation(
+        attempt_id="d-1.1.1.a1", node="here", reserved_bytes=1, cores=1, memory_bytes=1, reserved_at=0.0
+    )
+    cli.daemon.core.state.ledger.book(booked)
+    spool = cli.daemon.settings.spool_dir / "attempts"
+    for attempt in ("a-1.1.1.a1", "p-1.1.1.a1", "d-1.1.1.a1", "odd name", "..a1"):
+        (spool / attempt).mkdir(parents=True)
+    code, out, _ = await cli("prune", "--attempts", "--older-than", "1h", "--yes")
+    assert code == 0
+    assert "0 of 0" in out
+    assert len(list(spool.iterdir())) == 5
 
 
 async def test_prune_of_the_journal_leaves_the_living(cli: Cli) -> None:

@@ -13,10 +13,13 @@ from urllib.parse import quote
 
 import aiohttp
 import pytest
+from aiohttp import web
 from yarl import URL
 
-from shell.fake_daemon import HOSTILE, FakeDaemon, fake_daemon
-from tiltd.daemon.web import Servers
+from shell.fake_daemon import HOSTILE, FakeDaemon, dataset, fake_daemon
+from tiltd.daemon.core.model import State
+from tiltd.daemon.web import Servers, make_app
+from tiltd.daemon.web.lookup import Lookup
 from tiltd.daemon.web.server import AddressInUse, unix_socket
 
 
@@ -73,6 +76,14 @@ async def test_datasets_come_from_memory_and_journal(site: Site) -> None:
     assert why["a-1.1.1"] == "waits: scratch"
     assert why["b-1.1.1"] == "held: operator"
     assert why["c-1.1.1"] == "memory: oom"
+
+
+async def test_memory_is_newer_than_the_journal(site: Site) -> None:
+    site.daemon.reader.rows["a-1.1.1"] = dataset("a-1.1.1", state=State.FAILED)
+    _, body = await site.get("/api/v1/datasets?state=failed")
+    assert {d["dataset_id"] for d in body["datasets"]} == {"c-1.1.1"}
+    _, body = await site.get("/api/v1/datasets")
+    assert [d["state"] for d in body["datasets"] if d["dataset_id"] == "a-1.1.1"] == ["ready"]
 
 
 @pytest.mark.parametrize(
@@ -230,6 +241,25 @@ async def test_tcp_reads_only(site: Site) -> None:
         async with session.post("/api/v1/status") as response:
             assert response.status == 405
             assert "error" in await response.json()
+    assert site.daemon.asked == []
+
+
+async def test_even_an_app_that_acts_does_not_act_over_tcp(site: Site) -> None:
+    lookup = Lookup(site.daemon)
+    runner = web.AppRunner(make_app(site.daemon, lookup, acting=True))
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    port = runner.addresses[0][1]
+    async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
+        for path, body in (
+            ("actions", {"action": "hold", "datasets": ["TS_02"]}),
+            ("prune", {"what": ["spool"], "dry_run": False}),
+        ):
+            async with session.post(f"/api/v1/{path}", json=body) as response:
+                assert response.status == 403
+                assert "unix socket" in (await response.json())["error"]
+    await runner.cleanup()
+    lookup.close()
     assert site.daemon.asked == []
 
 
