@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-# ruff: noqa: UP006, UP031, UP035, UP045, PTH100, PTH101, PTH102, PTH103, PTH104, PTH108, PTH110, PTH112, PTH114, SIM108, SIM117, SIM115
+# ruff: noqa: UP006, UP031, UP035, UP045, PTH100, PTH101, PTH102, PTH103, PTH104, PTH108, PTH112, PTH114, SIM108, SIM117, SIM115
 """What runs on the compute node: ``python3 runner.py ATTEMPT_FOLDER``.  Standard library, Python 3.6+.
 
 It claims the attempt, reserves scratch, stages in, runs the steps, stages out, and leaves the node as it was:
@@ -703,9 +703,15 @@ def be_janitor(run: "Run", reader: int) -> None:
 
 def sweep(run: "Run", sessions: Dict[int, int], ended: bool) -> None:
     """After the runner's end or death: its steps' processes, its scratch, its unfinished staging folder."""
+    sealed = read_json(os.path.join(run.staging, ".checksums.json"), 1 << 26) or {}
+    delivered = sealed.get("nonce") == run.job["nonce"]
     if not ended and not any(end.get("nonce") == run.job["nonce"] for end in lines(run.end_path)):
         with contextlib.suppress(OSError):
-            run.tell_end(outcome="terminated", reason="killed", detail="the runner was killed")
+            if delivered:  # the seal is as good as the marker that could not be written any more
+                run.figures = read_figures(os.path.join(run.staging, "figures.json"))
+                run.tell_end(outcome="success", reason="", detail="killed after delivery", exit_status=0)
+            else:
+                run.tell_end(outcome="terminated", reason="killed", detail="the runner was killed")
     for _ in range(30):
         end_processes(run.mark, sessions, 0.0)
         if run.remove_scratch():
@@ -713,7 +719,7 @@ def sweep(run: "Run", sessions: Dict[int, int], ended: bool) -> None:
         time.sleep(1.0)
     else:
         run.say("the janitor could not remove %r" % portable(run.scratch))
-    if not ended and not os.path.exists(os.path.join(run.staging, ".checksums.json")):
+    if not ended and not delivered:
         remove_tree(run.staging)
 
 

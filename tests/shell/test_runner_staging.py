@@ -387,3 +387,22 @@ def test_a_fence_that_comes_while_it_copies_out_is_heeded(
         run.stage_out(run.path("output"), run.path("logs"))
     assert found.value.record["outcome"] == "fenced"
     assert not (site.staging / ".checksums.json").exists()
+
+
+def test_a_runner_killed_after_it_sealed_its_results_has_succeeded(
+    site: RunnerSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "ignore_signals", lambda: None)
+    site.prepare()
+    (site.folder / "job.json").rename(site.folder / "claimed.1")
+    run = make_run(site)
+    run.make_scratch()
+    (site.job_scratch / "output" / "figures.json").write_text('{"q": 2}')
+    run.stage_out(run.path("output"), run.path("logs"))
+    run.figures = {}
+    runner.sweep(run, {}, ended=False)
+    end = site.seen().end
+    assert end is not None and (end.outcome, end.figures) == ("success", {"q": 2.0})
+    assert (site.staging / "figures.json").exists() and site.clean()
+    runner.sweep(run, {}, ended=False)
+    assert (site.folder / "end").read_text().count("success") == 1
