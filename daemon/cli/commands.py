@@ -47,7 +47,11 @@ COMMANDS = {
             "list",
             f"{_CLI}.listing",
             "datasets as a table",
-            ("tiltd list --state ready,running", "tiltd list --project apoferritin --json"),
+            (
+                "tiltd list --state ready,running",
+                "tiltd list --project apoferritin --json",
+                "tiltd list --ignored",
+            ),
         ),
         Command(
             "show",

@@ -62,6 +62,12 @@ async def test_list_selects_and_prints_json(cli: Cli) -> None:
     assert [d["dataset_id"] for d in json.loads(out)["datasets"]] == ["c-1.1.1"]
 
 
+async def test_list_of_what_was_ignored(cli: Cli) -> None:
+    code, out, _ = await cli("list", "--ignored")
+    assert code == 0
+    assert out.splitlines()[1].split() == ["krios1", "a/montage.mrc", "montage", "6", "pieces"]
+
+
 async def test_show_and_why(cli: Cli) -> None:
     code, out, _ = await cli("show", "TS_03")
     assert code == 0
