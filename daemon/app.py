@@ -16,7 +16,7 @@ from typing import Any
 import structlog
 from msgspec.structs import replace
 
-from tiltd.plugins.api import Context, Detector, Notifier, Pipeline, PluginError, ResourceManager
+from tiltd.plugins.api import Context, PluginError
 from tiltd.policy.policy import load as load_policy
 
 from . import registry
@@ -33,6 +33,7 @@ from .loop import Loop
 from .metrics import Metrics
 from .owning import StartError, journal_is_behind, own, write_mark
 from .perform import Perform
+from .plugged import Plugged
 from .poll import Poll, watch_destinations, watch_spool
 from .reader import JournalReader
 from .spool import Spool
@@ -76,17 +77,8 @@ class App:
         )
         policy = read_policy(settings)
         self.policy_refused: list[str] = []
-        self.pipelines: dict[str, Pipeline] = plugins(
-            "pipeline", {f.pipeline for f in settings.feeds}, settings, context
-        )
-        self.detectors: dict[str, Detector] = plugins(
-            "detector", {f.detector for f in settings.feeds}, settings, context
-        )
-        self.notifiers: dict[str, Notifier] = plugins("notifier", {"log"}, settings, context)
-        self.manager: ResourceManager = registry.make(
-            "resource_manager", settings.resource_manager, settings.table(settings.resource_manager), context
-        )
-        self.core = Core(site_of(settings), policy, self.pipelines, self.journal.load())
+        self.plugged = Plugged.of(settings, context)
+        self.core = Core(site_of(settings), policy, self.plugged.pipelines, self.journal.load())
         self.behind = journal_is_behind(settings.spool_dir, self.journal)
         met = set() if self.behind else set(self.core.state.feeds_met)
         self._without_baseline = {feed.name for feed in settings.feeds} - met
@@ -101,13 +93,11 @@ class App:
             self._recorded,
             self.metrics.appended,
         )
-        self.poll = Poll(self.manager, self.loop.put, self.clock)
+        self.poll = Poll(self.plugged.manager, self.loop.put, self.clock)
         self.perform = Perform(
             self.core,
             settings,
-            self.manager,
-            self.pipelines,
-            self.notifiers,
+            self.plugged,
             self.spool,
             self.clock,
             self.loop.put,
@@ -166,7 +156,7 @@ class App:
         watch = FeedWatch(
             feed.name,
             str(feed.path),
-            self.detectors[feed.detector],
+            self.plugged.detectors[feed.detector],
             self.reader,
             first=first,
             first_reason=reason,
@@ -310,11 +300,6 @@ class App:
 
 def _with_request(observation: o.OperatorAsked, request_id: str) -> o.OperatorAsked:
     return replace(observation, request_id=request_id)
-
-
-def plugins(kind: registry.Kind, names: set[str], settings: Settings, context: Context) -> dict[str, Any]:
-    """The plugins of a kind that the settings name."""
-    return {name: registry.make(kind, name, settings.table(name), context) for name in sorted(names)}
 
 
 def site_of(settings: Settings) -> Site:

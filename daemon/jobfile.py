@@ -34,9 +34,7 @@ def job_document(
     nonce: str,
     job_name: str = "",
 ) -> dict[str, Any]:
-    """The content of ``job.json``.
-
-    ``feed_root`` is the folder, as the node sees it, below which the input's relative paths lie (the import
+    """The content of ``job.json``.  ``feed_root`` is the folder, as the node sees it, below which the input's relative paths lie (the import
     folder, for an imported series); ``scratch_path`` the node's scratch folder; ``staging`` the hidden folder
     beside the destination; the modes are octal text as in ``"0755"``.
 

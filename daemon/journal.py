@@ -198,44 +198,30 @@ class Journal:
 
     def _see(self, fact: f.Fact) -> None:
         """Keep the ``seen`` table: what became of each series of a feed."""
-        execute = self._connection.execute
         match fact:
             case f.DatasetFound() if fact.run == 1:
-                execute(
-                    "INSERT OR REPLACE INTO seen VALUES (?, ?, ?, ?, '', ?, '', ?)",
+                self._connection.execute(
+                    "INSERT OR REPLACE INTO seen VALUES (?, ?, ?, ?, '', ?, '', x'')",
                     (
                         fact.feed,
                         as_bytes(fact.series_key),
                         fact.dataset_id,
                         fact.revision,
                         fact.stat_signature,
-                        b"",
                     ),
                 )
             case f.DatasetCompleted() if fact.stat_signature:
-                execute(
-                    "UPDATE seen SET digest = ?, stat_signature = ? WHERE dataset_id = ? AND "
-                    "(feed, series_key) IN (SELECT feed, series_key FROM datasets WHERE dataset_id = ?)",
-                    (
-                        fact.series.fingerprint.digest,
-                        fact.stat_signature,
-                        fact.dataset_id,
-                        fact.dataset_id,
-                    ),
-                )
+                digest = fact.series.fingerprint.digest
+                self._resee(fact.dataset_id, "digest = ?, stat_signature = ?", digest, fact.stat_signature)
             case f.DatasetCancelled() if fact.stat_signature:
-                execute(
-                    "UPDATE seen SET stat_signature = ? WHERE dataset_id = ? AND "
-                    "(feed, series_key) IN (SELECT feed, series_key FROM datasets WHERE dataset_id = ?)",
-                    (fact.stat_signature, fact.dataset_id, fact.dataset_id),
-                )
+                self._resee(fact.dataset_id, "stat_signature = ?", fact.stat_signature)
             case f.InputUnchanged():
-                execute(
+                self._connection.execute(
                     "UPDATE seen SET stat_signature = ? WHERE feed = ? AND series_key = ?",
                     (fact.stat_signature, fact.feed, as_bytes(fact.series_key)),
                 )
             case f.SeriesIgnored():
-                execute(
+                self._connection.execute(
                     "INSERT INTO seen VALUES (?, ?, '', 0, '', ?, ?, ?) "
                     "ON CONFLICT DO UPDATE SET stat_signature = excluded.stat_signature, "
                     "reason = excluded.reason, detail = excluded.detail",
@@ -247,6 +233,14 @@ class Journal:
                         as_bytes(fact.detail),
                     ),
                 )
+
+    def _resee(self, dataset_id: str, columns: str, *values: str) -> None:
+        """Change the entry that a dataset's series has, unless it belongs to a later revision already."""
+        self._connection.execute(
+            f"UPDATE seen SET {columns} WHERE dataset_id = ? AND (feed, series_key) IN "
+            "(SELECT feed, series_key FROM datasets WHERE dataset_id = ?)",
+            (*values, dataset_id, dataset_id),
+        )
 
     # -- snapshots and pruning -----------------------------------------------------------------------------
 

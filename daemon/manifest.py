@@ -64,7 +64,6 @@ def manifest(
     delivered it).  ``inputs`` are the whole files' checksums as the runner read them.  Hostile names stand
     here, and only here, in full.
     """
-    series = dataset.series
     return {
         "format": FORMAT,
         "dataset_id": dataset.dataset_id,
@@ -75,29 +74,12 @@ def manifest(
         "revision": dataset.revision,
         "run": dataset.run,
         "partial": dataset.partial,
-        "input": {
-            "digest": series.fingerprint.digest if series else "",
-            "files": msgspec.to_builtins(series.fingerprint.files) if series else [],
-            "checksums": list(inputs),
-            "tilt_count": series.tilt_count if series else 0,
-            "last_change_at": dataset.last_change_at,
-        },
+        "input": _input_part(dataset, inputs),
         "pipeline": dataset.pipeline,
         "options": dataset.options,
         "options_digest": options_digest(dataset.options),
         "policy": {"version": attempt.placement.policy_version, "rule": attempt.placement.rule},
-        "attempt": {
-            "attempt_id": attempt.attempt_id,
-            "job_id": attempt.job_id,
-            "placement": msgspec.to_builtins(attempt.placement),
-            "nodes": list(attempt.nodes or attempt.placement.nodes),
-            "placed_at": attempt.placed_at,
-            "started_at": attempt.started_at,
-            "ended_at": end.ended_at,
-            "exit_status": end.exit_status,
-            "measured": msgspec.to_builtins(end.measured),
-            "figures": end.figures,
-        },
+        "attempt": _attempt_part(attempt, end),
         "verdict": verdict.verdict,
         "quality": verdict.quality,
         "problems": msgspec.to_builtins(verdict.problems),
@@ -105,6 +87,32 @@ def manifest(
         "published_at": published_at,
         "result_bytes": sum(file.size_bytes for file in files),
         "files": msgspec.to_builtins(files),
+    }
+
+
+def _input_part(dataset: Dataset, inputs: Sequence[Any]) -> dict[str, Any]:
+    series = dataset.series
+    return {
+        "digest": series.fingerprint.digest if series else "",
+        "files": msgspec.to_builtins(series.fingerprint.files) if series else [],
+        "checksums": list(inputs),
+        "tilt_count": series.tilt_count if series else 0,
+        "last_change_at": dataset.last_change_at,
+    }
+
+
+def _attempt_part(attempt: Attempt, end: RunEnd) -> dict[str, Any]:
+    return {
+        "attempt_id": attempt.attempt_id,
+        "job_id": attempt.job_id,
+        "placement": msgspec.to_builtins(attempt.placement),
+        "nodes": list(attempt.nodes or attempt.placement.nodes),
+        "placed_at": attempt.placed_at,
+        "started_at": attempt.started_at,
+        "ended_at": end.ended_at,
+        "exit_status": end.exit_status,
+        "measured": msgspec.to_builtins(end.measured),
+        "figures": end.figures,
     }
 
 

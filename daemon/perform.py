@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 import structlog
 
-from tiltd.plugins.api import Notifier, Permanent, Pipeline, PluginError, ResourceManager, Temporary, Unsure
+from tiltd.plugins.api import Permanent, PluginError, Temporary, Unsure
 
 from . import collect, importing, jobfile, manifest, sweep
 from .alive import is_running
@@ -35,6 +35,7 @@ from .core.model import (
     State,
     Verdict,
 )
+from .plugged import Plugged
 from .spool import Spool
 
 T = TypeVar("T")
@@ -69,9 +70,7 @@ class Perform:
         self,
         core: Core,
         settings: Settings,
-        manager: ResourceManager,
-        pipelines: Mapping[str, Pipeline],
-        notifiers: Mapping[str, Notifier],
+        plugged: Plugged,
         spool: Spool,
         clock: Clock,
         put: Callable[[o.Observation], Awaitable[None]],
@@ -79,9 +78,9 @@ class Perform:
     ) -> None:
         self._core = core
         self._settings = settings
-        self._manager = manager
-        self._pipelines = pipelines
-        self._notifiers = notifiers
+        self._manager = plugged.manager
+        self._pipelines = plugged.pipelines
+        self._notifiers = plugged.notifiers
         self._spool = spool
         self._clock = clock
         self._put = put

@@ -24,9 +24,8 @@ GONE_GRACE_SECONDS = 120.0
 class Arrival(Record):
     """What is known of one series that is on its way (or is no series).
 
-    ``stable_since_at`` is when its files were last seen to change, by the daemon's clock; ``touched``, whether
-    a change was seen since tiltd started;
-    ``gone_since_at`` when they were first missed.
+    ``stable_since_at`` is when its files were last seen to change, by the daemon's clock; ``touched`` whether
+    that was seen since tiltd started; ``gone_since_at`` when they were first missed.
     """
 
     sighting: Sighting
