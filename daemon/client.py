@@ -105,6 +105,6 @@ class Client:
         if isinstance(error, TimeoutError):
             return f"tiltd did not answer within {TIMEOUT_SECONDS:g} s on {self.path}"
         return (
-            f"the daemon is not running: nobody answers at {self.path}. Start it with `tiltd run` (or `systemctl "
-            "start tiltd`), or say where it listens with --config FILE or --socket PATH"
+            f"the daemon is not running: nobody answers at {self.path}. Start it with `tiltd run` (or "
+            "`systemctl start tiltd`), or say where it listens with --config FILE or --socket PATH"
         )
