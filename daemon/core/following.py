@@ -286,6 +286,7 @@ class Following:
                     retry_at=desk.now + RESCUE_PAUSE_SECONDS,
                 )
             )
+            self._open_breakers(dataset, attempt, _failure("destination", "stranded", end.reason))
             return
         if dataset.stop_requested in ("cancel", "superseded"):
             self.revoked(dataset, attempt)

@@ -112,6 +112,11 @@ class CoreState:
                 self.breakers = breaker.failed(
                     self.breakers, scopes, fact.failure.failure_class, before.dataset_id, fact.at
                 )
+            case f.ResultStranded() if before is not None:
+                scopes = failure_scopes(before, fact.attempt_id)
+                self.breakers = breaker.failed(
+                    self.breakers, scopes, "destination", before.dataset_id, fact.at
+                )
             case f.ResultCollected() if after is not None and not fact.adopted:
                 self._learn(after, fact)
 
