@@ -1,4 +1,4 @@
-"""The queue of READY datasets, and who is placed when.
+"""Who is placed when, and where.
 
 Datasets that ask for the same thing wait in one bucket, oldest first.  A bucket is tried over all nodes
 once; if nothing fits it is *blocked* and looked at again only by the event that could unblock it: a node
@@ -11,52 +11,32 @@ waited longer than ``placement.aged_seconds`` keeps the node that comes closest 
 
 from __future__ import annotations
 
-import heapq
-from collections import Counter, defaultdict
+from collections import defaultdict
 
 from msgspec.structs import replace
 
 from tiltd.plugins.api import Permanent
-from tiltd.policy import breaker, place
+from tiltd.policy import place
 from tiltd.policy.shape import round_up_bytes, shape
 
 from . import facts as f
 from .desk import Desk
+from .gates import Gates
 from .ledger import Free
 from .model import (
-    WITH_ATTEMPT,
     Attempt,
     Dataset,
     Failure,
     NodeInfo,
     Placement,
-    Record,
     ResourceRequest,
     State,
     Unplaceable,
     attempt_id,
 )
+from .waiting import Order, Waiting, Want, order_of
 
-Order = tuple[float, str]
-
-
-class Want(Record):
-    """What makes two waiting datasets alike: a bucket's key."""
-
-    request: ResourceRequest
-    feed: str
-    pipeline: str
-    project: str
-    only_node: str
-    excluded_nodes: tuple[str, ...]
-
-
-class Bucket:
-    """Alike datasets, oldest first.  ``blocked`` says why the head could not be placed when last tried."""
-
-    def __init__(self) -> None:
-        self.waiting: list[Order] = []
-        self.blocked: Unplaceable | None = None
+ATTEMPT_ENDED = frozenset({"limit", "destination"})
 
 
 class Placing:
@@ -65,48 +45,23 @@ class Placing:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
         self.nodes: dict[str, NodeInfo] = {}
-        self.destination_free: dict[str, int | None] = {}
+        self.gates = Gates(desk)
+        self.queue = Waiting(desk)
         self.evaluations = 0
-        self._buckets: dict[Want, Bucket] = {}
-        self._where: dict[str, Want] = {}
-        self._dirty: set[Want] = set()
         self._roomier: dict[str, None] = {}
         self._kept_node: tuple[Order, str] | None = None
-        self._live: Counter[str] = Counter()
-        self._result_bytes: Counter[str] = Counter()
+        self._asked: dict[Want, Unplaceable | None] = {}
         desk.listeners.append(self._changed)
 
     # -- what changes ----------------------------------------------------------------------------------
 
     def _changed(self, before: Dataset | None, after: Dataset | None) -> None:
-        self._count(before, -1)
-        self._count(after, +1)
-        dataset = after or before
-        assert dataset is not None
-        if (
-            before is not None
-            and before.state in WITH_ATTEMPT
-            and (after is None or after.state is not before.state)
-        ):
-            self._limits_eased()
+        if self.gates.changed(before, after):
+            self.queue.again(ATTEMPT_ENDED)
         if after is not None and after.state is State.READY:
             self.consider(after)
-        else:
-            self._where.pop(dataset.dataset_id, None)
-
-    def _count(self, dataset: Dataset | None, sign: int) -> None:
-        if dataset is None or dataset.state not in WITH_ATTEMPT:
-            return
-        self._live[""] += sign
-        self._live[f"project:{dataset.project}"] += sign
-        attempt = dataset.attempt
-        if attempt is not None:
-            self._result_bytes[dataset.feed] += sign * attempt.request.result_bytes
-
-    def _limits_eased(self) -> None:
-        for want, bucket in self._buckets.items():
-            if bucket.blocked is not None and {"limit", "destination"} & set(bucket.blocked.unblocked_by):
-                self._dirty.add(want)
+        elif before is not None and before.state is State.READY:
+            self._leave(before.dataset_id)
 
     def roomier(self, node: str) -> None:
         """This node may have gained room: released scratch, or new figures of its own."""
@@ -124,22 +79,22 @@ class Placing:
             self.roomier(node.name)
 
     def observe_destinations(self, free_bytes: dict[str, int | None]) -> None:
-        self.destination_free = free_bytes
-        self._limits_eased()
+        self.gates.destination_free = free_bytes
+        self.queue.again(ATTEMPT_ENDED)
 
     def consider(self, dataset: Dataset) -> None:
         """Queue a READY dataset if nothing but room stands in its way; else take it out."""
         want = self._want(dataset) if self._may_be_placed(dataset) else None
         if want is None:
-            self._where.pop(dataset.dataset_id, None)
-            return
-        if self._where.get(dataset.dataset_id) == want:
-            return
-        self._where[dataset.dataset_id] = want
-        bucket = self._buckets.setdefault(want, Bucket())
-        heapq.heappush(bucket.waiting, (dataset.completed_at or dataset.found_at, dataset.dataset_id))
-        if bucket.blocked is None:
-            self._dirty.add(want)
+            self._leave(dataset.dataset_id)
+        else:
+            self.queue.add(dataset, want)
+
+    def _leave(self, dataset_id: str) -> None:
+        self.queue.leave(dataset_id)
+        if self._kept_node is not None and self._kept_node[0][1] == dataset_id:
+            self.roomier(self._kept_node[1])
+            self._kept_node = None
 
     def _may_be_placed(self, dataset: Dataset) -> bool:
         feed = self._desk.site.feeds.get(dataset.feed)
@@ -152,20 +107,11 @@ class Placing:
 
     def reload(self) -> None:
         """Judge all waiting datasets afresh (new policy)."""
-        self._buckets.clear()
-        self._where.clear()
-        self._dirty.clear()
+        self.queue.clear()
         self._kept_node = None
-        for dataset in self._desk.state.datasets.values():
+        for dataset in list(self._desk.state.datasets.values()):
             if dataset.state is State.READY:
                 self.consider(dataset)
-
-    def recount(self) -> None:
-        """Count live attempts afresh (after a restart)."""
-        self._live.clear()
-        self._result_bytes.clear()
-        for dataset in self._desk.state.datasets.values():
-            self._count(dataset, +1)
 
     # -- what a dataset asks for -------------------------------------------------------------------------
 
@@ -229,67 +175,70 @@ class Placing:
     def run(self) -> None:
         """Place what can be placed.  Costs one node evaluation per waiting request and roomier node, and
         one per node for a request that waits anew."""
-        while self._roomier:
+        self._asked.clear()
+        queue = self.queue
+        if self.gates.breakers_turned():
+            self._breakers_turned()
+        while self._roomier or queue.dirty:
+            if self._roomier and not (queue.buckets and self._fill_all()):
+                self._roomier.clear()
+            for want in sorted(queue.dirty, key=queue.order):
+                queue.dirty.discard(want)
+                self._drain(want)
+
+    def _breakers_turned(self) -> None:
+        """Every bucket is tried again: a scope is free, or one may be probed, or its probe is to be awaited.
+        What a bucket was last blocked by does not tell, because it may be older than the breaker."""
+        self.queue.dirty.update(self.queue.buckets)
+        self.gates.wake_for_probes()
+
+    def _fill_all(self) -> bool:
+        """Give the roomier nodes to those who wait for nodes.  False if nobody does."""
+        wants = self.queue.for_nodes()
+        while wants and self._roomier:
             node = next(iter(self._roomier))
             del self._roomier[node]
-            self._fill(node)
-        for want in sorted(self._dirty, key=self._head_order):
-            self._dirty.discard(want)
-            self._drain(want)
+            while self._fill(node, wants):
+                wants = self.queue.for_nodes()
+        return bool(wants)
 
-    def _head(self, want: Want) -> Dataset | None:
-        """The oldest dataset that really still waits in this bucket; empty buckets are dropped."""
-        bucket = self._buckets.get(want)
-        while bucket is not None and bucket.waiting:
-            dataset_id = bucket.waiting[0][1]
-            dataset = self._desk.dataset(dataset_id)
-            if dataset is not None and self._where.get(dataset_id) == want:
-                return dataset
-            heapq.heappop(bucket.waiting)
-        self._buckets.pop(want, None)
-        return None
-
-    def _head_order(self, want: Want) -> Order:
-        head = self._head(want)
-        return (head.completed_at or head.found_at, head.dataset_id) if head else (float("inf"), "")
+    def _fill(self, node_name: str, wants: list[Want]) -> bool:
+        """Place the oldest head that fits on this node; false if none does."""
+        node = self.nodes.get(node_name)
+        if node is None:
+            return False
+        free = self._free_of(node)
+        if free.cores < 1:
+            return False
+        for want in wants:
+            head = self.queue.head(want)
+            if head is not None and self._fits(want, node, free):
+                self._place(head, want, place.on(want.request, [node], self._desk.policy))
+                return True
+        return False
 
     def _drain(self, want: Want) -> None:
         """Place one bucket's datasets over all nodes until its head does not fit."""
-        while (head := self._head(want)) is not None:
-            found = self._stopped(want) or self._choose(want)
+        while (head := self.queue.head(want)) is not None:
+            found = self.gates.stopped(want) or self._choose(want)
             if isinstance(found, Unplaceable):
                 self._block(want, head, found)
                 return
             self._place(head, want, found)
 
-    def _fill(self, node_name: str) -> None:
-        """Give one node's room to those who wait, oldest first."""
-        placed = True
-        while placed and (node := self.nodes.get(node_name)) is not None:
-            placed = False
-            for want in sorted(self._buckets, key=self._head_order):
-                bucket, head = self._buckets.get(want), self._head(want)
-                if head is None or bucket is None or bucket.blocked is None:
-                    continue
-                if "node" not in bucket.blocked.unblocked_by or not self._fits(want, node):
-                    continue
-                self._place(head, want, place.on(want.request, [node], self._desk.policy))
-                placed = True
-                break
-
-    def _fits(self, want: Want, node: NodeInfo) -> bool:
+    def _fits(self, want: Want, node: NodeInfo, free: Free) -> bool:
         """Evaluate one node for a bucket that waits for nodes.  A job over several nodes is tried whole."""
         if want.request.nodes > 1:
-            self._dirty.add(want)
+            self.queue.dirty.add(want)
             return False
-        if self._stopped(want):
+        if self.gates.stopped(want):
             return False
         self.evaluations += 1
         desk = self._desk
         return not place.fits(
             want.request,
             node,
-            self._free_of(node),
+            free,
             desk.policy,
             excluded=self._barred(want),
             only_node=want.only_node,
@@ -298,8 +247,11 @@ class Placing:
 
     def _choose(self, want: Want) -> Placement | Unplaceable:
         """Evaluate all nodes for a bucket."""
-        desk = self._desk
         self.evaluations += len(self.nodes)
+        return self._evaluate(want)
+
+    def _evaluate(self, want: Want) -> Placement | Unplaceable:
+        desk = self._desk
         return place.place(
             want.request,
             self.nodes.values(),
@@ -315,75 +267,45 @@ class Placing:
 
     def _barred(self, want: Want) -> dict[str, str]:
         """Nodes that this bucket may not have now, whatever room they have, and why."""
-        desk = self._desk
-        barred = dict.fromkeys(
-            breaker.blocked_nodes(desk.state.breakers, desk.now, desk.policy.breaker), "breaker"
-        )
+        barred = self.gates.barred_nodes()
         if want.excluded_nodes:
-            still = place.still_excluded(want.request, self.nodes.values(), desk.policy, want.excluded_nodes)
+            policy = self._desk.policy
+            still = place.still_excluded(want.request, self.nodes.values(), policy, want.excluded_nodes)
             barred.update(dict.fromkeys(still, "excluded"))
-        if self._kept_node is not None and self._kept_node[0] < self._head_order(want):
+        if self._kept_node is not None and self._kept_node[0] < self.queue.order(want):
             barred[self._kept_node[1]] = "kept_for_aged"
         return barred
 
-    def _stopped(self, want: Want) -> Unplaceable | None:
-        """Reasons that have nothing to do with nodes: breakers, limits, the destination's space."""
-        desk, limits = self._desk, self._desk.policy.limits
-        for scope in breaker.blocking(desk.state.breakers, _scopes(want), desk.now, desk.policy.breaker):
-            detail = f"the breaker of {scope} is open: {breaker.reason(desk.state.breakers, scope)}"
-            return _stop("breaker", "time", detail)
-        if limits.running_max and self._live[""] >= limits.running_max:
-            return _stop("limit", "limit", f"{limits.running_max} attempts are live (limits.running_max)")
-        if limits.per_project_max and self._live[f"project:{want.project}"] >= limits.per_project_max:
-            return _stop("limit", "limit", f"{limits.per_project_max} attempts of its project are live")
-        if want.feed not in self.destination_free:
-            return None
-        free = self.destination_free[want.feed]
-        if free is None:
-            return _stop("destination", "destination", "its destination cannot be read")
-        left = free - self._result_bytes[want.feed]
-        if left < want.request.result_bytes:
-            detail = f"its result needs {want.request.result_bytes} bytes, its destination has {left} left"
-            return _stop("destination", "destination", detail)
-        return None
-
     def _block(self, want: Want, head: Dataset, found: Unplaceable) -> None:
         desk = self._desk
-        self._buckets[want].blocked = found
+        self.queue.buckets[want].blocked = found
         for reason in found.rejected:
             desk.refusals[reason] += 1
         if "breaker" in found.rejected:
-            self._wake_for_probe()
+            self.gates.wake_for_probes()
         if "node" in found.unblocked_by and found.best_effort_node:
-            self._keep_for_aged(head, found.best_effort_node)
+            self._keep_for_aged(order_of(head), found.best_effort_node)
 
-    def _wake_for_probe(self) -> None:
-        desk = self._desk
-        for scope in breaker.open_scopes(desk.state.breakers):
-            at = breaker.next_probe_at(desk.state.breakers, scope, desk.policy.breaker)
-            if at is not None:
-                desk.wake(max(at, desk.now), "breaker")
-
-    def _keep_for_aged(self, head: Dataset, node: str) -> None:
-        order = (head.completed_at or head.found_at, head.dataset_id)
-        if self._kept_node is not None and self._kept_node[0] <= order:
+    def _keep_for_aged(self, order: Order, node: str) -> None:
+        kept = self._kept_node
+        if kept is not None and (kept[0] < order or kept == (order, node)):
             return
         aged_at = order[0] + self._desk.policy.placement.aged_seconds
-        if aged_at <= self._desk.now:
-            self._kept_node = (order, node)
-        else:
-            self._desk.wake(aged_at, "aged", head.dataset_id)
+        if aged_at > self._desk.now:
+            self._desk.wake(aged_at, "aged", order[1])
+            return
+        self._kept_node = (order, node)
+        if kept is not None:
+            self.roomier(kept[1])
 
     def look_again(self, key: tuple[str, ...]) -> None:
         """A wake-up of ours: a breaker's probe is due, or a head has aged."""
         if key[0] == "aged":
-            want = self._where.get(key[1])
+            want = self.queue.where.get(key[1])
             if want is not None:
-                self._dirty.add(want)
+                self.queue.dirty.add(want)
             return
-        self._dirty.update(self._buckets)
-        for node in self.nodes:
-            self.roomier(node)
+        self._breakers_turned()
 
     def _place(self, dataset: Dataset, want: Want, placement: Placement) -> None:
         desk = self._desk
@@ -401,40 +323,30 @@ class Placing:
             rescues_attempt_id=dataset.rescue,
             rescue_path=stranded.end.stranded_path if stranded and stranded.end else "",
         )
-        self._probing(dataset, want, placement)
-        if self._kept_node is not None and self._kept_node[0][1] == dataset.dataset_id:
-            self.roomier(self._kept_node[1])
-            self._kept_node = None
+        self.gates.probing(dataset.dataset_id, want, placement.nodes)
         desk.record(f.Placed(at=desk.now, dataset_id=dataset.dataset_id, attempt=attempt))
-
-    def _probing(self, dataset: Dataset, want: Want, placement: Placement) -> None:
-        """A dataset placed under an open breaker is its probe."""
-        desk = self._desk
-        for scope in (*_scopes(want), *(f"node:{node}" for node in placement.nodes)):
-            if breaker.is_open(desk.state.breakers, scope):
-                desk.record(f.BreakerProbed(at=desk.now, scope=scope, dataset_id=dataset.dataset_id))
 
     # -- questions -----------------------------------------------------------------------------------------
 
     def blocked_by(self, dataset_id: str) -> Unplaceable | None:
-        """Why a queued dataset waits; ``None`` when it does not wait for a place."""
-        want = self._where.get(dataset_id)
-        bucket = self._buckets.get(want) if want is not None else None
-        return bucket.blocked if bucket is not None else None
+        """Why a queued dataset waits, as things stand now; ``None`` when it does not wait for a place.
+
+        Evaluates all nodes once per bucket and step; changes nothing.
+        """
+        want = self.queue.where.get(dataset_id)
+        return self._why(want) if want is not None else None
+
+    def _why(self, want: Want) -> Unplaceable | None:
+        if want not in self._asked:
+            found = self.gates.stopped(want) or self._evaluate(want)
+            self._asked[want] = found if isinstance(found, Unplaceable) else None
+        return self._asked[want]
 
     def waiting(self) -> dict[str, int]:
-        """How many wait for a place, by the reasons that block them."""
+        """How many wait for a place, by the reasons that block them.  Evaluates each bucket once."""
         counts: dict[str, int] = defaultdict(int)
-        for dataset_id in self._where:
-            blocked = self.blocked_by(dataset_id)
+        for want in self.queue.where.values():
+            blocked = self._why(want)
             for reason in blocked.rejected if blocked else ("placing",):
                 counts[reason] += 1
         return dict(counts)
-
-
-def _stop(reason: str, by: str, detail: str) -> Unplaceable:
-    return Unplaceable(rejected={reason: 1}, unblocked_by=(by,), detail=detail)  # type: ignore[arg-type]
-
-
-def _scopes(want: Want) -> tuple[str, ...]:
-    return (f"feed:{want.feed}", f"pipeline:{want.pipeline}", f"destination:{want.feed}")

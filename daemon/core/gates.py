@@ -1,0 +1,129 @@
+"""What may keep a request from starting though a node has room: breakers, limits, the destination's space."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+from tiltd.policy import breaker
+
+from . import facts as f
+from .desk import Desk
+from .model import WITH_ATTEMPT, Dataset, Unplaceable
+from .waiting import Want
+
+
+class Gates:
+    """Counts of live attempts and of the bytes that they will deliver; memory, made again by ``recount``."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self.destination_free: dict[str, int | None] = {}
+        self._live: Counter[str] = Counter()
+        self._result_bytes: Counter[str] = Counter()
+        self._seen_breakers = desk.state.breakers
+        self._seen_open: tuple[object, ...] = ()
+
+    # -- what is live --------------------------------------------------------------------------------------
+
+    def changed(self, before: Dataset | None, after: Dataset | None) -> bool:
+        """Count one step of a dataset.  True if a live attempt ended: limits and space may be free again."""
+        was = before is not None and before.state in WITH_ATTEMPT
+        now = after is not None and after.state in WITH_ATTEMPT
+        if was == now:
+            return False
+        if was:
+            self._count(before, -1)
+        else:
+            self._count(after, +1)
+        return was
+
+    def recount(self) -> None:
+        """Count live attempts afresh (after a restart)."""
+        self._live.clear()
+        self._result_bytes.clear()
+        for dataset in self._desk.state.datasets.values():
+            if dataset.state in WITH_ATTEMPT:
+                self._count(dataset, +1)
+
+    def _count(self, dataset: Dataset | None, sign: int) -> None:
+        assert dataset is not None
+        self._live[""] += sign
+        self._live[project := f"project:{dataset.project}"] += sign
+        if not self._live[project]:
+            del self._live[project]
+        attempt = dataset.attempt
+        if attempt is not None:
+            self._result_bytes[dataset.feed] += sign * attempt.request.result_bytes
+
+    # -- reasons that have nothing to do with nodes ----------------------------------------------------------
+
+    def stopped(self, want: Want) -> Unplaceable | None:
+        """Why nothing of this bucket may start on any node; ``None`` if it may."""
+        desk, limits = self._desk, self._desk.policy.limits
+        for scope in breaker.blocking(desk.state.breakers, scopes_of(want), desk.now, desk.policy.breaker):
+            detail = f"the breaker of {scope} is open: {breaker.reason(desk.state.breakers, scope)}"
+            return _stop("breaker", "time", detail)
+        if limits.running_max and self._live[""] >= limits.running_max:
+            return _stop("limit", "limit", f"{limits.running_max} attempts are live (limits.running_max)")
+        if limits.per_project_max and self._live[f"project:{want.project}"] >= limits.per_project_max:
+            return _stop("limit", "limit", f"{limits.per_project_max} attempts of its project are live")
+        if want.feed not in self.destination_free:
+            return None
+        free = self.destination_free[want.feed]
+        if free is None:
+            return _stop("destination", "destination", "its destination cannot be read")
+        left = free - self._result_bytes[want.feed]
+        if left < want.request.result_bytes:
+            detail = f"its result needs {want.request.result_bytes} bytes, its destination has {left} left"
+            return _stop("destination", "destination", detail)
+        return None
+
+    # -- breakers --------------------------------------------------------------------------------------------
+
+    def breakers_turned(self) -> bool:
+        """True if a breaker opened, closed, or began or ended a probe since this was last asked."""
+        breakers = self._desk.state.breakers
+        if breakers is self._seen_breakers:
+            return False
+        self._seen_breakers = breakers
+        now = tuple(
+            (scope, known.opened_at, known.probing, known.looked_at)
+            for scope, known in breakers.by_scope.items()
+            if known.opened_at is not None
+        )
+        turned, self._seen_open = now != self._seen_open, now
+        return turned
+
+    def wake_for_probes(self) -> None:
+        """Ask to be woken when the next dataset may probe an open breaker."""
+        desk = self._desk
+        for scope in breaker.open_scopes(desk.state.breakers):
+            at = breaker.next_probe_at(desk.state.breakers, scope, desk.policy.breaker)
+            if at is not None and at > desk.now:
+                desk.wake(at, "breaker")
+
+    def barred_nodes(self) -> dict[str, str]:
+        """Nodes whose breaker is open."""
+        desk = self._desk
+        if not desk.state.breakers.by_scope:
+            return {}
+        barred = breaker.blocked_nodes(desk.state.breakers, desk.now, desk.policy.breaker)
+        return dict.fromkeys(barred, "breaker")
+
+    def probing(self, dataset_id: str, want: Want, nodes: Iterable[str]) -> None:
+        """A dataset placed under an open breaker is its probe."""
+        desk = self._desk
+        if not desk.state.breakers.by_scope:
+            return
+        for scope in (*scopes_of(want), *(f"node:{node}" for node in nodes)):
+            if breaker.is_open(desk.state.breakers, scope):
+                desk.record(f.BreakerProbed(at=desk.now, scope=scope, dataset_id=dataset_id))
+
+
+def _stop(reason: str, by: str, detail: str) -> Unplaceable:
+    return Unplaceable(rejected={reason: 1}, unblocked_by=(by,), detail=detail)  # type: ignore[arg-type]
+
+
+def scopes_of(want: Want) -> tuple[str, ...]:
+    return (f"feed:{want.feed}", f"pipeline:{want.pipeline}", f"destination:{want.feed}")
