@@ -21,6 +21,7 @@ import json
 import os
 import re
 import shutil
+import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -313,7 +314,8 @@ def number_of(line: dict[str, Any], key: str) -> float | None:
 
 def write_durably(path: Path, content: bytes, mode: int) -> None:
     """Whole or not at all, also after a power cut: a temporary file, fsync, rename, fsync of the folder."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
+    # Two submissions at once install the same runner: each writes a file of its own.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.new")
     try:
         with open(temporary, "wb") as file:
             file.write(content)

@@ -6,6 +6,8 @@ import heapq
 from collections import Counter
 from collections.abc import Callable, Mapping
 
+from msgspec.structs import replace
+
 from tiltd.plugins.api import Pipeline
 
 from . import facts as f
@@ -51,6 +53,8 @@ class Desk:
         self.touched[fact.dataset_id] = None
         after = self.state.datasets.get(fact.dataset_id)
         last = after or before
+        if last is not None and isinstance(fact, f.DatasetFinalized):
+            last = replace(last, finalized_at=fact.at)
         if last is not None:
             self.records[fact.dataset_id] = last
         for changed in self.listeners:
