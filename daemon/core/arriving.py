@@ -268,7 +268,8 @@ class Arriving:
         revision, for which the old one makes room if it has no result yet.
         """
         desk, sighting = self._desk, arrival.sighting
-        assert dataset.series is not None
+        if dataset.series is None:
+            return
         if sighting.series is None or sighting.blockers:
             if dataset.state is State.READY and touched:
                 desk.hold(dataset, "input_changing", "its files are changing")
@@ -278,7 +279,7 @@ class Arriving:
             return
         if dataset.state is State.READY:
             self._cancel(dataset, "its input was replaced by a new revision")
-        elif dataset.state in (State.RESERVED, State.QUEUED, State.RUNNING) and not dataset.stop_requested:
+        elif dataset.live_attempt is not None and dataset.stop_requested not in ("cancel", "superseded"):
             desk.record(
                 f.StopRequested(
                     at=desk.now, dataset_id=dataset.dataset_id, intent="superseded", by="its input changed"
@@ -309,6 +310,15 @@ class Arriving:
             return
         if dataset.state is State.ARRIVING and self._desk.now >= arrival.gone_since_at + GONE_GRACE_SECONDS:
             self._desk.hold(dataset, "input_gone", "its files vanished before it was complete")
+
+    def settled(self, dataset: Dataset) -> None:
+        """Files that a job found changed, and every look finds as recorded, may be tried again."""
+        arrival = self.arrivals.get((dataset.feed, dataset.series_key))
+        if dataset.hold("input_changing") is None or arrival is None or dataset.series is None:
+            return
+        series = arrival.sighting.series
+        if series is not None and series.fingerprint.digest == dataset.series.fingerprint.digest:
+            self._desk.lift(dataset, "input_changing")
 
     # -- questions -------------------------------------------------------------------------------------
 

@@ -46,6 +46,7 @@ class Followed(Record):
     """What was seen of one live attempt; memory, not history."""
 
     job: Job | None = None
+    job_asked_at: float = 0.0
     ended_at: float | None = None
     absent_asked_at: float | None = None
     claimed_by: str = ""
@@ -93,9 +94,12 @@ class Following:
 
     def spool(self, seen: o.SpoolObserved) -> None:
         dataset = self._desk.dataset(self._live.get(seen.attempt_id, "")) or self._owner(seen.attempt_id)
-        if dataset is None:
+        if dataset is None or not any(a.attempt_id == seen.attempt_id for a in dataset.attempts):
             return
         known = self.seen.get(seen.attempt_id, Followed())
+        if seen.claimed_by and known.job is not None and known.job.job_id != seen.claimed_by:
+            # What was listed so far was another job for this attempt, which lost the claim.
+            known = replace(known, job=None, ended_at=None, absent_asked_at=None)
         now = replace(
             known,
             claimed_by=seen.claimed_by or known.claimed_by,
@@ -131,11 +135,11 @@ class Following:
                 continue
             job = by_id.get(attempt.job_id)
             if job is not None:
-                self._listed(dataset, attempt_id, job)
+                self._listed(dataset, attempt_id, job, seen.asked_at)
             elif seen.complete and attempt.accepted_at is not None and seen.asked_at > attempt.accepted_at:
                 self._unlisted(dataset, attempt_id, seen.asked_at)
 
-    def _listed(self, dataset: Dataset, attempt_id: str, job: Job) -> None:
+    def _listed(self, dataset: Dataset, attempt_id: str, job: Job, asked_at: float) -> None:
         known = self.seen.get(attempt_id, Followed())
         if known.job == job and known.absent_asked_at is None:
             return
@@ -143,7 +147,12 @@ class Following:
         if job.state is JobState.COMPLETED:
             ended_at = known.ended_at if known.ended_at is not None else self._desk.now
         self.seen[attempt_id] = replace(
-            known, job=job, ended_at=ended_at, absent_asked_at=None, news_at=self._desk.now
+            known,
+            job=job,
+            job_asked_at=asked_at,
+            ended_at=ended_at,
+            absent_asked_at=None,
+            news_at=self._desk.now,
         )
         self.consider(dataset)
 
@@ -157,6 +166,16 @@ class Following:
         if known.ended_at is None:
             self.seen[attempt_id] = replace(self.seen[attempt_id], ended_at=self._desk.now)
         self.consider(dataset)
+
+    def nodes(self) -> None:
+        """After a look at the nodes: whose node is down may be lost sooner than its deadline."""
+        for name, node in self._placing.nodes.items():
+            if node.state != "down":
+                continue
+            for attempt_id in list(self._desk.state.ledger.of(name)):
+                dataset = self._desk.dataset(self._live.get(attempt_id, ""))
+                if dataset is not None:
+                    self.consider(dataset)
 
     # -- conclusions ---------------------------------------------------------------------------------------
 
@@ -206,7 +225,12 @@ class Following:
                     job_id=seen.claimed_by or attempt.job_id,
                 )
             )
-        elif dataset.state is State.RUNNING and job is not None and job.state is JobState.QUEUED:
+        elif (
+            dataset.state is State.RUNNING
+            and job is not None
+            and job.state is JobState.QUEUED
+            and seen.job_asked_at > dataset.state_since_at  # an older answer is no news of a requeue
+        ):
             if seen.claimed_by:
                 # Queued again, and started again later: what the first run's runner said is void.
                 self.seen[attempt.attempt_id] = replace(seen, claimed_by="", end=None, progress=None)
@@ -218,16 +242,16 @@ class Following:
     def _overdue(self, dataset: Dataset, attempt: Attempt, seen: Followed) -> None:
         """No end is proved.  Far beyond its walltime it is cancelled; on a lost node it is fenced."""
         desk = self._desk
-        if attempt.started_at is None or dataset.stop_requested is not None:
+        if attempt.started_at is None or attempt.lost:
             return
         deadline_at = attempt.started_at + attempt.placement.walltime_seconds + DEADLINE_GRACE_SECONDS
         lost_at = self._lost_at(attempt, seen)
         if lost_at is not None and desk.now >= lost_at:
             self._stop(dataset, "lost", "its node is out of reach")
-        elif desk.now >= deadline_at:
+        elif desk.now >= deadline_at and dataset.stop_requested is None:
             self._stop(dataset, "deadline", "it is far beyond its walltime")
         else:
-            wake_at = deadline_at if lost_at is None else min(lost_at, deadline_at)
+            wake_at = min(at for at in (lost_at, deadline_at) if at is not None and at > desk.now)
             desk.wake(wake_at, "dataset", dataset.dataset_id)
 
     def _lost_at(self, attempt: Attempt, seen: Followed) -> float | None:
@@ -245,7 +269,7 @@ class Following:
         return max(observed_at, seen.news_at, attempt.started_at or 0.0) + limit
 
     def _stop(self, dataset: Dataset, intent: str, by: str) -> None:
-        if dataset.stop_requested is None:
+        if dataset.stop_requested is None or intent == "lost":
             self._desk.record(
                 f.StopRequested(
                     at=self._desk.now,
@@ -276,7 +300,8 @@ class Following:
     def _finish(self, dataset: Dataset, attempt: Attempt, seen: Followed) -> None:
         """The end is proved, and it is no success."""
         desk, end = self._desk, seen.end
-        if end is not None and end.outcome == "stranded" and dataset.stop_requested != "cancel":
+        withdrawn = dataset.stop_requested in ("cancel", "superseded")
+        if end is not None and end.outcome == "stranded" and not withdrawn:
             desk.record(
                 f.ResultStranded(
                     at=desk.now,
@@ -288,7 +313,7 @@ class Following:
             )
             self._open_breakers(dataset, attempt, _failure("destination", "stranded", end.reason))
             return
-        if dataset.stop_requested in ("cancel", "superseded"):
+        if withdrawn:
             self.revoked(dataset, attempt)
             return
         self.failed(dataset, attempt, self._failure(dataset, attempt, seen), end)
@@ -367,6 +392,8 @@ class Following:
         self._open_breakers(dataset, attempt, failure)
         if failure.reason == "input_changed" and (now := desk.dataset(dataset.dataset_id)) is not None:
             desk.hold(now, "input_changing", "its files changed while they were being staged in")
+            if again is not None:
+                desk.wake(again.at, "dataset", dataset.dataset_id)
 
     def _open_breakers(self, dataset: Dataset, attempt: Attempt, failure: Failure) -> None:
         desk = self._desk
