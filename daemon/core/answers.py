@@ -66,7 +66,7 @@ class Answers:
             failure = answer.failure or Failure(
                 failure_class="submit", reason="refused", detail=answer.trouble
             )
-            self._following.failed(dataset, attempt, failure)
+            self._following.ending.failed(dataset, attempt, failure)
 
     def _look(self, dataset_id: str) -> None:
         """The spool may have told more than the answer: draw it now."""
@@ -104,7 +104,7 @@ class Answers:
                 f.AttemptRevoked(at=desk.now, dataset_id=dataset.dataset_id, attempt_id=answer.attempt_id)
             )
             now = desk.state.datasets[dataset.dataset_id]
-            self._following.revoked(now, now.attempts[-1])
+            self._following.ending.revoked(now, now.attempts[-1])
         elif answer.claimed_by:
             self._following.spool(
                 o.SpoolObserved(at=desk.now, attempt_id=answer.attempt_id, claimed_by=answer.claimed_by)
@@ -122,12 +122,12 @@ class Answers:
         desk.record(f.AttemptFenced(at=desk.now, dataset_id=dataset.dataset_id, attempt_id=answer.attempt_id))
         now = desk.state.datasets[dataset.dataset_id]
         if now.stop_requested in ("cancel", "superseded"):
-            self._following.revoked(now, now.attempts[-1])
+            self._following.ending.revoked(now, now.attempts[-1])
             return
         failure = Failure(
             failure_class="lost", reason="node_lost", detail="its node was out of reach for too long"
         )
-        self._following.failed(now, now.attempts[-1], failure)
+        self._following.ending.failed(now, now.attempts[-1], failure)
 
     def _cancelled(self, answer: o.CancelAnswered) -> None:
         dataset, attempt = self._of(answer.attempt_id)
@@ -159,7 +159,7 @@ class Answers:
             failure = answer.failure or Failure(
                 failure_class="transient", reason="damaged", detail=answer.trouble
             )
-            self._following.failed(dataset, attempt, failure, attempt.end)
+            self._following.ending.failed(dataset, attempt, failure, attempt.end)
         elif answer.result_path:
             self._publish(dataset, answer)
 

@@ -15,31 +15,25 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from tiltd.policy import breaker, retry
-
 from . import facts as f
 from . import observations as o
 from .desk import Desk
+from .ending import Ending
 from .model import (
     Attempt,
     Dataset,
-    Failure,
-    FailureClass,
     Job,
     JobState,
-    Outcome,
     Progress,
     Record,
     RunEnd,
     State,
 )
 from .placing import Placing
-from .state import failure_scopes
 
 LIVE = frozenset({State.RESERVED, State.QUEUED, State.RUNNING})
 DEADLINE_GRACE_SECONDS = 600.0
 """Beyond its walltime a job is ended by its runner, then by the resource manager; then by us."""
-RESCUE_PAUSE_SECONDS = 60.0
 
 
 class Followed(Record):
@@ -63,6 +57,7 @@ class Following:
     def __init__(self, desk: Desk, placing: Placing) -> None:
         self._desk = desk
         self._placing = placing
+        self.ending = Ending(desk)
         self.seen: dict[str, Followed] = {}
         self._live: dict[str, str] = {}
         desk.listeners.append(self._changed)
@@ -199,7 +194,8 @@ class Following:
                 seen.ended_at + self._desk.policy.marker_grace_seconds, "dataset", dataset.dataset_id
             )
         else:
-            self._finish(dataset, attempt, seen)
+            status = seen.job.exit_status if seen.job is not None else None
+            self.ending.finish(dataset, attempt, seen.end, status)
 
     def _succeeded(self, dataset: Dataset, attempt: Attempt, end: RunEnd) -> None:
         self._desk.record(
@@ -281,135 +277,6 @@ class Following:
 
     def _withdraw(self, dataset: Dataset, attempt: Attempt, why: str) -> None:
         if attempt.revoked:
-            self.revoked(dataset, attempt)
+            self.ending.revoked(dataset, attempt)
         else:
             self._stop(dataset, "replace", why)
-
-    def revoked(self, dataset: Dataset, attempt: Attempt) -> None:
-        """No runner can claim it any more: what was asked for can happen."""
-        intent = dataset.stop_requested or "replace"
-        self._desk.record(
-            f.AttemptStopped(
-                at=self._desk.now,
-                dataset_id=dataset.dataset_id,
-                attempt_id=attempt.attempt_id,
-                intent=intent,
-            )
-        )
-
-    def _finish(self, dataset: Dataset, attempt: Attempt, seen: Followed) -> None:
-        """The end is proved, and it is no success."""
-        desk, end = self._desk, seen.end
-        withdrawn = dataset.stop_requested in ("cancel", "superseded")
-        if end is not None and end.outcome == "stranded" and not withdrawn:
-            desk.record(
-                f.ResultStranded(
-                    at=desk.now,
-                    dataset_id=dataset.dataset_id,
-                    attempt_id=attempt.attempt_id,
-                    end=end,
-                    retry_at=desk.now + RESCUE_PAUSE_SECONDS,
-                )
-            )
-            self._open_breakers(dataset, attempt, _failure("destination", "stranded", end.reason))
-            return
-        if withdrawn:
-            self.revoked(dataset, attempt)
-            return
-        self.failed(dataset, attempt, self._failure(dataset, attempt, seen), end)
-
-    def _failure(self, dataset: Dataset, attempt: Attempt, seen: Followed) -> Failure:
-        end = seen.end
-        if dataset.stop_requested == "deadline":
-            return _failure("walltime", "deadline", "it ran far beyond its walltime and was ended")
-        if end is None:
-            status = seen.job.exit_status if seen.job is not None else None
-            said = "not known" if status is None else str(status)
-            return _failure(
-                "lost",
-                "no_word",
-                f"the job ended (exit status {said}) without a word from its runner",
-                status,
-            )
-        match end.outcome:
-            case "scratch_short":
-                return replace(_failure("scratch", "scratch_short", end.detail or end.reason), spent=False)
-            case "input_changed":
-                return replace(_failure("transient", "input_changed", end.detail or end.reason), spent=False)
-            case "fenced":
-                return _failure("lost", "fenced", "it was fenced because its node was out of reach")
-            case "terminated":
-                return _failure(
-                    "killed", end.reason or "terminated", end.detail or "the job was ended", end.exit_status
-                )
-        return self._judged(dataset, attempt, end)
-
-    def _judged(self, dataset: Dataset, attempt: Attempt, end: RunEnd) -> Failure:
-        pipeline = self._desk.pipelines.get(dataset.pipeline)
-        if pipeline is not None and attempt.kind == "run":
-            verdict = pipeline.judge(Outcome(end=end))
-            if verdict.failure is not None:
-                return verdict.failure
-        return _failure("program", end.reason or "failed", end.detail or end.reason, end.exit_status)
-
-    def failed(self, dataset: Dataset, attempt: Attempt, failure: Failure, end: RunEnd | None = None) -> None:
-        """Record the failure with the retry rule's decision, and open breakers it speaks for."""
-        desk = self._desk
-        nodes = attempt.nodes or attempt.placement.nodes
-        scopes = failure_scopes(dataset, attempt.attempt_id)
-        if breaker.is_known_cause(desk.state.breakers, scopes, failure.failure_class):
-            # The breaker's own cause struck again: no fault of this series, no attempt spent.
-            failure = replace(failure, spent=False)
-        unspent = sum(1 for a in dataset.attempts if a.failure is not None and not a.failure.spent)
-        decision = retry.after(
-            dataset.attempts_spent + int(failure.spent),
-            failure,
-            desk.policy,
-            desk.now,
-            nodes=nodes,
-            changes=dataset.changes,
-            attempts_unspent=unspent + int(not failure.spent),
-        )
-        again = decision if isinstance(decision, retry.RetryAt) else None
-        if attempt.kind == "rescue" and again is None:
-            again = retry.RetryAt(at=desk.now + desk.policy.retry.delay_seconds_max)
-        desk.record(
-            f.AttemptFailed(
-                at=desk.now,
-                dataset_id=dataset.dataset_id,
-                attempt_id=attempt.attempt_id,
-                failure=failure,
-                retry_at=again.at if again is not None else None,
-                excluded_nodes=again.exclude_nodes if again is not None else (),
-                changes=again.change if again is not None else {},
-                end=end,
-            )
-        )
-        if isinstance(decision, retry.GiveUp) and again is None:
-            desk.notice(
-                "failed", f"{dataset.dataset_id} failed: {decision.reason}", attempt.attempt_id, dataset
-            )
-        self._open_breakers(dataset, attempt, failure)
-        if failure.reason == "input_changed" and (now := desk.dataset(dataset.dataset_id)) is not None:
-            desk.hold(now, "input_changing", "its files changed while they were being staged in")
-            if again is not None:
-                desk.wake(again.at, "dataset", dataset.dataset_id)
-
-    def _open_breakers(self, dataset: Dataset, attempt: Attempt, failure: Failure) -> None:
-        desk = self._desk
-        scopes = failure_scopes(dataset, attempt.attempt_id)
-        for scope in breaker.to_open(desk.state.breakers, scopes, failure.failure_class, desk.policy.breaker):
-            detail = f"{failure.failure_class} on several series, last {dataset.dataset_id}: {failure.detail}"
-            desk.record(
-                f.BreakerOpened(at=desk.now, scope=scope, failure_class=failure.failure_class, detail=detail)
-            )
-            desk.wake(desk.now + desk.policy.breaker.probe_seconds, "breaker")
-            desk.notice("breaker", f"nothing new starts for {scope}: {detail}", f"{scope}@{desk.now:.0f}")
-
-
-def _failure(
-    failure_class: FailureClass, reason: str, detail: str, exit_status: int | None = None
-) -> Failure:
-    return Failure(
-        failure_class=failure_class, reason=reason, detail=detail or reason, exit_status=exit_status
-    )
