@@ -152,8 +152,10 @@ def _failed(dataset: Dataset, fact: f.AttemptFailed) -> Changes:
     changes: Changes = {"failure": fact.failure}
     if fact.end is not None:
         changes["end"] = fact.end
+    attempts = _amend(dataset, fact.attempt_id, ended_at=fact.at, **changes)
     return {
-        "attempts": _amend(dataset, fact.attempt_id, ended_at=fact.at, **changes),
+        "attempts": attempts,
+        "rescue": "" if _nothing_to_rescue(attempts[-1], fact) else dataset.rescue,
         "attempts_spent": dataset.attempts_spent + int(fact.failure.spent),
         "retry_not_before_at": fact.retry_at or 0.0,
         "excluded_nodes": tuple(sorted({*dataset.excluded_nodes, *fact.excluded_nodes})),
@@ -162,6 +164,12 @@ def _failed(dataset: Dataset, fact: f.AttemptFailed) -> Changes:
         "stop_requested": None,
         "stop_by": "",
     }
+
+
+def _nothing_to_rescue(attempt: Attempt, fact: f.AttemptFailed) -> bool:
+    """A rescue found nothing, or moved something that was no good: it has to be computed again."""
+    moved = attempt.end is not None and attempt.end.outcome == "success"
+    return attempt.kind == "rescue" and (moved or fact.failure.reason == "missing result")
 
 
 def _stopped(dataset: Dataset, fact: f.AttemptStopped) -> Changes:
