@@ -139,13 +139,13 @@ class Core:
                 replies.append(self.operating.ask(observation))
             else:
                 self._handlers[type(observation)](observation)
-        except IllegalTransition as bug:
+        except Exception as bug:  # ours; it is told, and the daemon goes on
             self._bug(bug)
             if isinstance(observation, o.OperatorAsked):
                 replies.append(e.Reply(request_id=observation.request_id, ok=False, message=str(bug)))
         try:
             self.placing.run()
-        except IllegalTransition as bug:
+        except Exception as bug:
             self._bug(bug)
         self._finalize()
         effects = self.performing.difference()
@@ -169,10 +169,10 @@ class Core:
         rows = tuple(Row(record=record, live=key in live) for key, record in desk.records.items())
         return Step(facts=tuple(desk.facts), rows=rows, effects=effects)
 
-    def _bug(self, bug: IllegalTransition) -> None:
-        self.bugs.append(str(bug))
+    def _bug(self, bug: Exception) -> None:
+        self.bugs.append(f"{bug} ({type(bug).__name__} in {_place(bug)})")
         del self.bugs[:-100]
-        dataset = self.desk.dataset(bug.dataset_id)
+        dataset = self.desk.dataset(bug.dataset_id) if isinstance(bug, IllegalTransition) else None
         if dataset is not None and dataset.state not in TERMINAL:
             self.desk.hold(dataset, "bug", str(bug))
 
@@ -264,3 +264,11 @@ class Core:
     def _nothing_left(self, dataset: Dataset) -> bool:
         booked = self.state.ledger.booked
         return not any(attempt.attempt_id in booked for attempt in dataset.attempts)
+
+
+def _place(bug: Exception) -> str:
+    """The function and line that raised."""
+    at = bug.__traceback__
+    while at is not None and at.tb_next is not None:
+        at = at.tb_next
+    return f"{at.tb_frame.f_code.co_qualname}, line {at.tb_lineno}" if at is not None else "?"

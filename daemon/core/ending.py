@@ -80,7 +80,11 @@ class Ending:
     def _judged(self, dataset: Dataset, attempt: Attempt, end: RunEnd) -> Failure:
         pipeline = self._desk.pipelines.get(dataset.pipeline)
         if pipeline is not None and attempt.kind == "run":
-            verdict = pipeline.judge(Outcome(end=end))
+            try:
+                verdict = pipeline.judge(Outcome(end=end))
+            except Exception as bug:  # a plugin's; it costs this attempt, not the daemon
+                detail = f"{end.detail or end.reason}; the pipeline could not judge it: {bug!r}"
+                return _failure("program", end.reason or "failed", detail, end.exit_status)
             if verdict.failure is not None:
                 return verdict.failure
         return _failure("program", end.reason or "failed", end.detail or end.reason, end.exit_status)

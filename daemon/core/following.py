@@ -60,6 +60,7 @@ class Following:
         self.ending = Ending(desk)
         self.seen: dict[str, Followed] = {}
         self._live: dict[str, str] = {}
+        self._looking_since_at = 0.0
         desk.listeners.append(self._changed)
 
     def _changed(self, before: Dataset | None, after: Dataset | None) -> None:
@@ -72,7 +73,9 @@ class Following:
                     self._live.pop(last.attempt_id, None)
 
     def recount(self) -> None:
-        """Know the live attempts again after a restart; their deadlines count from what was recorded."""
+        """Know the live attempts again after a restart; their deadlines count from what was recorded,
+        the silence of their nodes from now."""
+        self._looking_since_at = self._desk.now
         for dataset in self._desk.state.datasets.values():
             self._changed(None, dataset)
             self.consider(dataset)
@@ -247,8 +250,9 @@ class Following:
         elif desk.now >= deadline_at and dataset.stop_requested is None:
             self._stop(dataset, "deadline", "it is far beyond its walltime")
         else:
-            wake_at = min(at for at in (lost_at, deadline_at) if at is not None and at > desk.now)
-            desk.wake(wake_at, "dataset", dataset.dataset_id)
+            for at in (lost_at, deadline_at):
+                if at is not None and at > desk.now:
+                    desk.wake(at, "dataset", dataset.dataset_id)
 
     def _lost_at(self, attempt: Attempt, seen: Followed) -> float | None:
         """When a running attempt counts as lost: its node down or silent, and no news, for long enough."""
@@ -262,7 +266,7 @@ class Following:
         ):
             return None
         observed_at = max((node.observed_at for node in nodes if node is not None), default=0.0)
-        return max(observed_at, seen.news_at, attempt.started_at or 0.0) + limit
+        return max(observed_at, seen.news_at, attempt.started_at or 0.0, self._looking_since_at) + limit
 
     def _stop(self, dataset: Dataset, intent: str, by: str) -> None:
         if dataset.stop_requested is None or intent == "lost":

@@ -73,14 +73,13 @@ class Operating:
         causes = [hold.cause for hold in dataset.holds]
         if not causes:
             return f"{dataset.dataset_id} is not held"
-        stays = [cause for cause in causes if cause in ("no_pipeline", "partial")]
         for cause in causes:
-            if cause not in stays:
+            if cause != "partial":
                 self._desk.lift(self._desk.state.datasets[dataset.dataset_id], cause, by=asked.by)
-        if "partial" in stays:
+        if "partial" in causes:
             raise Refused(f"{dataset.dataset_id} is partial: 'accept' runs it with the tilts it has")
-        if stays:
-            raise Refused(f"{dataset.dataset_id} stays held: there is no pipeline for it")
+        for hold in self._desk.state.datasets[dataset.dataset_id].holds:
+            raise Refused(f"{dataset.dataset_id} stays held ({hold.cause}): {hold.detail}")
         return f"{dataset.dataset_id} is released ({', '.join(causes)})"
 
     def _retry(self, asked: o.OperatorAsked) -> str:
