@@ -20,7 +20,7 @@ from .filters import CAPACITY, FILTERS, UP, Terms, cores_on, empty, first_reason
 from .scores import total
 from .shape import on_cores, shape
 
-__all__ = ["FreeOf", "fits", "on", "place", "shape", "still_excluded"]
+__all__ = ["FreeOf", "fits", "on", "place", "score", "shape", "still_excluded"]
 
 FreeOf = Callable[[NodeInfo], Free]
 """What a node could still give (cores, memory, scratch), the policy's scratch margin already taken off."""
@@ -79,6 +79,18 @@ def fits(
     Arguments as in :func:`place`.
     """
     return first_reason(FILTERS, request, node, free, _terms(policy, excluded, only_node, now))
+
+
+def score(
+    request: ResourceRequest, node: NodeInfo, free: Free, policy: Policy, now: float | None = None
+) -> float | None:
+    """How good this one node is for the shaped request, greater is better; ``None`` if it does not fit.
+
+    The best score, and among equals the lower name, is what :func:`place` chooses on one node.
+    """
+    if first_reason(FILTERS, request, node, free, _terms(policy, (), "", now)):
+        return None
+    return total(request, node, free, policy.placement.weights)
 
 
 def on(request: ResourceRequest, nodes: Sequence[NodeInfo], policy: Policy) -> Placement:

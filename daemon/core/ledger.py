@@ -42,6 +42,8 @@ class Ledger:
         self._windows: dict[str, tuple[float, float | None]] = {}
         self._others: dict[str, Free] = {}
         self._nodes: dict[str, NodeInfo] = {}
+        self._free: dict[str, tuple[NodeInfo, int, Free]] = {}
+        self._stale: set[str] = set()
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Ledger) and list(self.reservations()) == list(other.reservations())
@@ -66,11 +68,13 @@ class Ledger:
         """Record it.  Doing it twice is once.  Whether it fits was decided before (``require``)."""
         attempt_id, node = reservation.attempt_id, reservation.node
         self._by_node.setdefault(node, {})[attempt_id] = reservation
+        self._stale.add(node)
         others = (known for known in self.booked.get(attempt_id, ()) if known != node)
         self.booked[attempt_id] = (*others, node)
 
     def release(self, attempt_id: str, node: str) -> None:
         """Give it back.  Releasing what is not reserved is fine."""
+        self._stale.add(node)
         booked = self._by_node.get(node, {})
         booked.pop(attempt_id, None)
         if not booked:
@@ -87,6 +91,7 @@ class Ledger:
     def observe(self, node: NodeInfo) -> None:
         """Take a node's own figures and work out what others use of it."""
         self._nodes[node.name] = node
+        self._stale.add(node.name)
         ours = [r for r in self.of(node.name).values() if self._materialised(r.attempt_id, node.observed_at)]
         self._others[node.name] = Free(
             cores=max(0, node.cores - node.cores_free - sum(r.cores for r in ours)),
@@ -100,6 +105,7 @@ class Ledger:
     def forget(self, node: str) -> None:
         self._nodes.pop(node, None)
         self._others.pop(node, None)
+        self._free.pop(node, None)
 
     def materialised(self, attempt_id: str, node: str, at: float) -> None:
         """From ``at`` on the attempt's ballast stands on the node, and so in the node's free bytes."""
@@ -119,7 +125,27 @@ class Ledger:
     # -- questions -----------------------------------------------------------------------------------
 
     def free(self, node: NodeInfo, margin_bytes: int = 0) -> Free:
-        """What one more attempt could have there.  Costs the attempts booked on this node."""
+        """What one more attempt could have there.
+
+        Costs the attempts booked on this node if one of them or its figures changed, else a look-up; while
+        the answer is the same it is the same object.
+        """
+        known = self._free.get(node.name)
+        if (
+            known is not None
+            and node.name not in self._stale
+            and known[0] is node
+            and known[1] == margin_bytes
+        ):
+            return known[2]
+        free = self._work_out(node, margin_bytes)
+        if known is not None and known[2] == free:
+            free = known[2]
+        self._free[node.name] = (node, margin_bytes, free)
+        self._stale.discard(node.name)
+        return free
+
+    def _work_out(self, node: NodeInfo, margin_bytes: int) -> Free:
         others = self._others.get(node.name)
         booked = self.of(node.name).values()
         return Free(

@@ -20,6 +20,7 @@ from tiltd.policy import place
 from tiltd.policy.shape import round_up_bytes, shape
 
 from . import facts as f
+from .best import Best
 from .desk import Desk
 from .gates import Gates
 from .ledger import Free
@@ -48,7 +49,7 @@ class Placing:
         self.nodes: dict[str, NodeInfo] = {}
         self.gates = Gates(desk)
         self.queue = Waiting(desk)
-        self.evaluations = 0
+        self._best = Best()
         self._roomier: dict[str, None] = {}
         self._kept_node: tuple[Order, str] | None = None
         self._asked: dict[Want, Unplaceable | None] = {}
@@ -73,6 +74,7 @@ class Placing:
         seen = {node.name for node in nodes}
         for gone in [name for name in self.nodes if name not in seen]:
             del self.nodes[gone]
+            self._best.forget(gone)
             self._desk.state.ledger.forget(gone)
         for node in nodes:
             self.nodes[node.name] = node
@@ -109,6 +111,7 @@ class Placing:
     def reload(self) -> None:
         """Judge all waiting datasets afresh (new policy)."""
         self.queue.clear()
+        self._best.clear()
         self._kept_node = None
         for dataset in list(self._desk.state.datasets.values()):
             if dataset.state is State.READY:
@@ -256,7 +259,7 @@ class Placing:
             return False
         if self.gates.stopped(want):
             return False
-        self.evaluations += 1
+        self._best.evaluations += 1
         desk = self._desk
         return not place.fits(
             want.request,
@@ -269,9 +272,23 @@ class Placing:
         )
 
     def _choose(self, want: Want) -> Placement | Unplaceable:
-        """Evaluate all nodes for a bucket."""
-        self.evaluations += len(self.nodes)
+        """The best of all nodes for a bucket.
+
+        Nothing but the request counts for most of them: then only nodes that changed are evaluated.
+        """
+        remembered = self.remembered(want)
+        if remembered:
+            return place.on(want.request, [self.nodes[remembered[0]]], self._desk.policy)
+        self._best.evaluations += len(self.nodes)
         return self.evaluate(want)
+
+    def remembered(self, want: Want) -> tuple[str, ...] | None:
+        """The best node by remembered scores, ``()`` for none; ``None`` where more than the request counts."""
+        if want.request.nodes > 1 or want.only_node or self._barred(want):
+            return None
+        desk = self._desk
+        best = self._best.of(want.request, self.nodes, self._free_of, desk.policy, desk.now)
+        return (best.name,) if best is not None else ()
 
     def evaluate(self, want: Want) -> Placement | Unplaceable:
         """Where a bucket's head could go as things stand; changes nothing, costs all nodes."""
@@ -349,6 +366,11 @@ class Placing:
         )
         self.gates.probing(dataset.dataset_id, want, placement.nodes)
         desk.record(f.Placed(at=desk.now, dataset_id=dataset.dataset_id, attempt=attempt))
+
+    @property
+    def evaluations(self) -> int:
+        """How often a node was held against a request, since the start."""
+        return self._best.evaluations
 
     # -- questions -----------------------------------------------------------------------------------------
 
