@@ -109,3 +109,15 @@ def test_a_bug_in_the_core_is_told_and_the_next_observation_handled(monkeypatch:
     assert "in test_a_bug" in scene.core.bugs[0]
     scene.nodes()
     assert "n" in scene.core.nodes
+
+
+def test_what_an_action_would_be_refused_for_is_known_beforehand() -> None:
+    scene = Scene()
+    dataset = scene.complete()
+    objection = scene.core.operating.objection
+    assert not objection("hold", dataset, {})
+    assert "delivered: nothing to hold" in objection("hold", replace(dataset, state=State.DELIVERED), {})
+    assert "only failed" in objection("retry", dataset, {})
+    assert "no such option" in objection("rerun", dataset, {"nosuch": 1})
+    assert not scene.ask("rerun", dataset, options={"nosuch": 1}, latest_run=1).ok
+    assert list(scene.core.state.datasets) == [dataset.dataset_id]
