@@ -20,10 +20,12 @@ from .filters import CAPACITY, FILTERS, UP, Terms, cores_on, empty, first_reason
 from .scores import total
 from .shape import on_cores, shape
 
-__all__ = ["FreeOf", "fits", "on", "place", "score", "shape", "still_excluded"]
+__all__ = ["FreeOf", "Score", "fits", "on", "place", "scorer", "shape", "still_excluded"]
 
 FreeOf = Callable[[NodeInfo], Free]
 """What a node could still give (cores, memory, scratch), the policy's scratch margin already taken off."""
+
+Score = Callable[[NodeInfo, Free], float | None]
 
 Excluded = Mapping[str, str] | Iterable[str]
 """Nodes that must not be taken: node -> the reason to be counted, or names alone (reason "excluded")."""
@@ -81,16 +83,22 @@ def fits(
     return first_reason(FILTERS, request, node, free, _terms(policy, excluded, only_node, now))
 
 
-def score(
-    request: ResourceRequest, node: NodeInfo, free: Free, policy: Policy, now: float | None = None
-) -> float | None:
-    """How good this one node is for the shaped request, greater is better; ``None`` if it does not fit.
+def scorer(request: ResourceRequest, policy: Policy) -> Score:
+    """(node, free) -> how good this one node is for the shaped request; ``None`` if it does not fit.
 
-    The best score, and among equals the lower name, is what :func:`place` chooses on one node.
+    Greater is better.  The best score, and among equals the lower name, is what :func:`place` chooses on one
+    node.  Staleness is left to the caller.
     """
-    if first_reason(FILTERS, request, node, free, _terms(policy, (), "", now)):
-        return None
-    return total(request, node, free, policy.placement.weights)
+    terms, weights = _terms(policy, (), "", None), policy.placement.weights
+
+    def score(node: NodeInfo, free: Free) -> float | None:
+        if free.cores < min(request.cores, node.cores):  # the commonest reason, first
+            return None
+        if first_reason(FILTERS, request, node, free, terms):
+            return None
+        return total(request, node, free, weights)
+
+    return score
 
 
 def on(request: ResourceRequest, nodes: Sequence[NodeInfo], policy: Policy) -> Placement:

@@ -6,72 +6,106 @@ invariants of the simulation check.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import heapq
+from collections.abc import Mapping
 
 from tiltd.policy import place
 
-from .ledger import Free
+from .ledger import Free, Ledger, Mark
 from .model import NodeInfo, Policy, ResourceRequest
 
 REQUESTS_MAX = 64
 """Shaped requests are few (the policy rounds them); the one that came first is forgotten first."""
 
-Known = tuple[Free, tuple[object, ...], float | None]
+Traits = tuple[object, ...]
+
+
+class Scores:
+    """Of one request: what each node scored last, and the scores in order (old ones among them)."""
+
+    def __init__(self, score: place.Score) -> None:
+        self.score = score
+        self.mark: Mark = (-1, 0)
+        self.known: dict[str, tuple[Free, Traits, float | None]] = {}
+        self.order: list[tuple[float, str]] = []
 
 
 class Best:
-    """Costs, per question, a look-up a node, and an evaluation of those that changed since the last one."""
+    """Costs, per question, an evaluation of the nodes that changed since the last one for this request."""
 
     def __init__(self) -> None:
         self.evaluations = 0
-        self._scores: dict[ResourceRequest, dict[str, Known]] = {}
-        self._traits: dict[str, tuple[NodeInfo, tuple[object, ...]]] = {}
+        self._scores: dict[ResourceRequest, Scores] = {}
+        self._traits: dict[str, tuple[NodeInfo, Traits]] = {}
 
     def of(
         self,
         request: ResourceRequest,
         nodes: Mapping[str, NodeInfo],
-        free_of: Callable[[NodeInfo], Free],
+        ledger: Ledger,
         policy: Policy,
         now: float,
     ) -> NodeInfo | None:
         """``None`` if no node fits."""
         scores = self._scores.get(request)
         if scores is None:
-            scores = self._remember(request)
-        stale_before = now - policy.placement.node_stale_seconds
-        best: tuple[float, str] | None = None
-        for name, node in nodes.items():
-            if node.observed_at < stale_before:
-                continue
-            score = self._score(scores, request, node, free_of(node), policy)
-            if score is not None and (best is None or (-score, name) < best):
-                best = (-score, name)
-        return nodes[best[1]] if best is not None else None
+            scores = self._remember(request, policy)
+        changed, scores.mark = ledger.changed_since(scores.mark)
+        for name in nodes if changed is None else changed:
+            self._look(scores, name, nodes, ledger, policy)
+        if len(scores.order) > 8 * len(nodes) + 64:
+            scores.order = [(-s, n) for n, (_, _, s) in scores.known.items() if s is not None]
+            heapq.heapify(scores.order)
+        return self._first(scores, nodes, now - policy.placement.node_stale_seconds)
 
-    def _score(
+    @staticmethod
+    def _first(scores: Scores, nodes: Mapping[str, NodeInfo], stale_before: float) -> NodeInfo | None:
+        """The best that is still true; what is stale may be fresh again, so it is kept."""
+        order = scores.order
+        aside: list[tuple[float, str]] = []
+        found: NodeInfo | None = None
+        while order and found is None:
+            minus_score, name = order[0]
+            known = scores.known.get(name)
+            if known is None or known[2] != -minus_score or (aside and aside[-1] == order[0]):
+                heapq.heappop(order)
+            elif nodes[name].observed_at < stale_before:
+                aside.append(heapq.heappop(order))
+            else:
+                found = nodes[name]
+        for item in aside:
+            heapq.heappush(order, item)
+        return found
+
+    def _look(
         self,
-        scores: dict[str, Known],
-        request: ResourceRequest,
-        node: NodeInfo,
-        free: Free,
+        scores: Scores,
+        name: str,
+        nodes: Mapping[str, NodeInfo],
+        ledger: Ledger,
         policy: Policy,
-    ) -> float | None:
-        traits = self._traits_of(node)
-        known = scores.get(node.name)
+    ) -> None:
+        """Bring one node's score up to date."""
+        node = nodes.get(name)
+        if node is None:
+            scores.known.pop(name, None)
+            return
+        free, traits = ledger.free(node, policy.placement.scratch_margin_bytes), self._traits_of(node)
+        known = scores.known.get(name)
         if known is not None and known[0] is free and known[1] is traits:
-            return known[2]
+            return
         self.evaluations += 1
-        score = place.score(request, node, free, policy)
-        scores[node.name] = (free, traits, score)
-        return score
+        score = scores.score(node, free)
+        scores.known[name] = (free, traits, score)
+        if score is not None and (known is None or known[2] != score):
+            heapq.heappush(scores.order, (-score, name))
 
-    def _traits_of(self, node: NodeInfo) -> tuple[object, ...]:
+    def _traits_of(self, node: NodeInfo) -> Traits:
         """What counts of a node beside its free room; the same object while it is the same."""
         known = self._traits.get(node.name)
         if known is not None and known[0] is node:
             return known[1]
-        traits: tuple[object, ...] = (
+        traits: Traits = (
             node.state, node.cores, node.memory_bytes, node.scratch_total_bytes, node.properties
         )  # fmt: skip
         if known is not None and known[1] == traits:
@@ -79,15 +113,10 @@ class Best:
         self._traits[node.name] = (node, traits)
         return traits
 
-    def _remember(self, request: ResourceRequest) -> dict[str, Known]:
+    def _remember(self, request: ResourceRequest, policy: Policy) -> Scores:
         while len(self._scores) >= REQUESTS_MAX:
             del self._scores[next(iter(self._scores))]
-        return self._scores.setdefault(request, {})
-
-    def forget(self, node: str) -> None:
-        self._traits.pop(node, None)
-        for scores in self._scores.values():
-            scores.pop(node, None)
+        return self._scores.setdefault(request, Scores(place.scorer(request, policy)))
 
     def clear(self) -> None:
         """Under another policy nothing of it is true."""

@@ -74,7 +74,6 @@ class Placing:
         seen = {node.name for node in nodes}
         for gone in [name for name in self.nodes if name not in seen]:
             del self.nodes[gone]
-            self._best.forget(gone)
             self._desk.state.ledger.forget(gone)
         for node in nodes:
             self.nodes[node.name] = node
@@ -283,11 +282,11 @@ class Placing:
         return self.evaluate(want)
 
     def remembered(self, want: Want) -> tuple[str, ...] | None:
-        """The best node by remembered scores, ``()`` for none; ``None`` where more than the request counts."""
+        """The best node by remembered scores, ``()`` for none; ``None`` where not only the request counts."""
         if want.request.nodes > 1 or want.only_node or self._barred(want):
             return None
         desk = self._desk
-        best = self._best.of(want.request, self.nodes, self._free_of, desk.policy, desk.now)
+        best = self._best.of(want.request, self.nodes, desk.state.ledger, desk.policy, desk.now)
         return (best.name,) if best is not None else ()
 
     def evaluate(self, want: Want) -> Placement | Unplaceable:

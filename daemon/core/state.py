@@ -15,6 +15,17 @@ from .apply import apply
 from .ledger import Ledger
 from .model import WITH_ATTEMPT, Attempt, Dataset, Notice, Record, Reservation
 
+CONSEQUENTIAL = frozenset(
+    {
+        f.Placed,
+        f.DatasetAdopted,
+        f.DatasetCompleted,
+        f.AttemptFailed,
+        f.ResultStranded,
+        f.ResultCollected,
+    }
+)
+"""Facts about a dataset that change more of the state than its record."""
 USUAL_SESSIONS_MAX = 256
 USUAL_COUNTS_MAX = 16
 
@@ -65,7 +76,8 @@ class CoreState:
             before = self.datasets.get(fact.dataset_id)
             after = apply(before, fact)
             self._file(fact.dataset_id, before, after)
-            self._consequences(fact, before, after)
+            if type(fact) in CONSEQUENTIAL:
+                self._consequences(fact, before, after)
             if self.breakers.by_scope and _ended(before, after):
                 # A probe that ended without a verdict (with one it is no probe any more).
                 self.breakers = breaker.unprobed(self.breakers, fact.dataset_id, fact.at)
@@ -122,8 +134,6 @@ class CoreState:
             case f.DatasetAdopted():
                 if fact.record.attempt is not None:
                     self._book(fact.record.attempt)
-            case f.DatasetRecalled():
-                pass
             case f.DatasetCompleted() if after is not None:
                 self._remember_count(after)
             case f.AttemptFailed() if before is not None:
