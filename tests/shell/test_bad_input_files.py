@@ -1,4 +1,4 @@
-"""What a microscope, a file server and people leave in a feed: the daemon stays up, and the others are run."""
+"""What microscopes, file servers and people leave in a feed: the daemon stays up, the others are run."""
 
 from __future__ import annotations
 
