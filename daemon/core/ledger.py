@@ -17,6 +17,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from msgspec.structs import replace
+
 from .model import NodeInfo, Record, Reservation
 
 LOG_MAX = 8192
@@ -91,6 +93,13 @@ class Ledger:
         else:
             self.booked.pop(attempt_id, None)
             self._windows.pop(attempt_id, None)
+
+    def only_scratch(self, attempt_id: str) -> None:
+        """Its job is over and its result stays on scratch: cores and memory are free again."""
+        for node in self.booked.get(attempt_id, ()):
+            self._touch(node)
+            booked = self._by_node[node]
+            booked[attempt_id] = replace(booked[attempt_id], cores=0, memory_bytes=0)
 
     # -- what is seen (memory, not history) ----------------------------------------------------------
 

@@ -142,6 +142,7 @@ class CoreState:
                     self.breakers, scopes, fact.failure.failure_class, before.dataset_id, fact.at
                 )
             case f.ResultStranded() if before is not None:
+                self.ledger.only_scratch(fact.attempt_id)
                 scopes = failure_scopes(before, fact.attempt_id)
                 self.breakers = breaker.failed(
                     self.breakers, scopes, "destination", before.dataset_id, fact.at

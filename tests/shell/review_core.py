@@ -78,12 +78,12 @@ class Scene:
             self.step(o.TimeReached, max(0.0, at - self.now))
         self.now = until_at
 
-    def nodes(self, *, scratch_bytes: int = 100 * GB) -> None:
+    def nodes(self, *, cores: int = 4, scratch_bytes: int = 100 * GB) -> None:
         node = NodeInfo(
             name="n",
             state="free",
-            cores=4,
-            cores_free=4,
+            cores=cores,
+            cores_free=cores,
             memory_bytes=16 * GB,
             scratch_total_bytes=scratch_bytes,
             scratch_free_bytes=scratch_bytes,
