@@ -20,7 +20,7 @@ from .filters import CAPACITY, FILTERS, UP, Terms, cores_on, empty, first_reason
 from .scores import total
 from .shape import on_cores, shape
 
-__all__ = ["FreeOf", "Score", "fits", "on", "place", "scorer", "shape", "still_excluded"]
+__all__ = ["FreeOf", "Score", "fits", "on", "place", "scored_by", "scorer", "shape", "still_excluded"]
 
 FreeOf = Callable[[NodeInfo], Free]
 """What a node could still give (cores, memory, scratch), the policy's scratch margin already taken off."""
@@ -81,6 +81,11 @@ def fits(
     Arguments as in :func:`place`.
     """
     return first_reason(FILTERS, request, node, free, _terms(policy, excluded, only_node, now))
+
+
+def scored_by(request: ResourceRequest) -> tuple[object, ...]:
+    """What of a request its scores depend on; requests that share it can share them."""
+    return request.cores, request.memory_bytes, request.scratch_bytes, request.properties
 
 
 def scorer(request: ResourceRequest, policy: Policy) -> Score:

@@ -35,7 +35,7 @@ class Best:
 
     def __init__(self) -> None:
         self.evaluations = 0
-        self._scores: dict[ResourceRequest, Scores] = {}
+        self._scores: dict[tuple[object, ...], Scores] = {}
         self._traits: dict[str, tuple[NodeInfo, Traits]] = {}
 
     def of(
@@ -47,9 +47,10 @@ class Best:
         now: float,
     ) -> NodeInfo | None:
         """``None`` if no node fits."""
-        scores = self._scores.get(request)
+        key = place.scored_by(request)
+        scores = self._scores.get(key)
         if scores is None:
-            scores = self._remember(request, policy)
+            scores = self._scores[key] = self._remember(request, policy)
         changed, scores.mark = ledger.changed_since(scores.mark)
         for name in nodes if changed is None else changed:
             self._look(scores, name, nodes, ledger, policy)
@@ -116,7 +117,7 @@ class Best:
     def _remember(self, request: ResourceRequest, policy: Policy) -> Scores:
         while len(self._scores) >= REQUESTS_MAX:
             del self._scores[next(iter(self._scores))]
-        return self._scores.setdefault(request, Scores(place.scorer(request, policy)))
+        return Scores(place.scorer(request, policy))
 
     def clear(self) -> None:
         """Under another policy nothing of it is true."""

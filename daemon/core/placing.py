@@ -205,8 +205,9 @@ class Placing:
         if self.gates.breakers_turned():
             self._breakers_turned()
         while self._roomier or queue.dirty:
-            if self._roomier and not (queue.buckets and self._fill_all()):
-                self._roomier.clear()
+            roomier, self._roomier = self._roomier, {}
+            for node in roomier if queue.buckets else ():
+                self._fill(node)
             for want in sorted(queue.dirty, key=queue.order):
                 queue.dirty.discard(want)
                 self._drain(want)
@@ -217,30 +218,19 @@ class Placing:
         self.queue.dirty.update(self.queue.buckets)
         self.gates.wake_for_probes()
 
-    def _fill_all(self) -> bool:
-        """Give the roomier nodes to those who wait for nodes.  False if nobody does."""
-        wants = self.queue.for_nodes()
-        while wants and self._roomier:
-            node = next(iter(self._roomier))
-            del self._roomier[node]
-            while self._fill(node, wants):
-                wants = self.queue.for_nodes()
-        return bool(wants)
-
-    def _fill(self, node_name: str, wants: list[Want]) -> bool:
-        """Place the oldest head that fits on this node; false if none does."""
+    def _fill(self, node_name: str) -> None:
+        """Give one node's room to those who wait for nodes, the oldest head that fits first."""
         node = self.nodes.get(node_name)
-        if node is None:
-            return False
-        free = self._free_of(node)
-        if free.cores < 1:
-            return False
-        for want in wants:
-            head = self.queue.head(want)
-            if head is not None and self._fits(want, node, free):
-                self._place(head, want, place.on(want.request, [node], self._desk.policy))
-                return True
-        return False
+        placed = node is not None
+        while node is not None and placed:
+            placed = False
+            free = self._free_of(node)
+            for want in self.queue.that_may_fit(node, free) if free.cores > 0 else ():
+                head = self.queue.head(want)
+                if head is not None and self._fits(want, node, free):
+                    self._place(head, want, place.on(want.request, [node], self._desk.policy))
+                    placed = True
+                    break
 
     def _drain(self, want: Want) -> None:
         """Place one bucket's datasets over all nodes until its head does not fit."""

@@ -8,7 +8,8 @@ from __future__ import annotations
 import heapq
 
 from .desk import Desk
-from .model import Dataset, Record, ResourceRequest, Unplaceable
+from .ledger import Free
+from .model import Dataset, NodeInfo, Record, ResourceRequest, Unplaceable
 
 Order = tuple[float, str]
 LAST: Order = (float("inf"), "")
@@ -83,18 +84,20 @@ class Waiting:
         head = self.head(want)
         return order_of(head) if head is not None else LAST
 
-    def for_nodes(self) -> list[Want]:
-        """The buckets that wait for room on a node, by the age of their heads."""
-        return sorted(
-            (
-                want
-                for want, bucket in list(self.buckets.items())
-                if bucket.blocked is not None
-                and "node" in bucket.blocked.unblocked_by
-                and self.head(want) is not None
-            ),
-            key=self.order,
-        )
+    def that_may_fit(self, node: NodeInfo, free: Free) -> list[Want]:
+        """The buckets that wait for room on a node and do not plainly ask for more than this one has, by the
+        age of their heads.  Costs a comparison a bucket, and the sorting of those."""
+        found = []
+        for want, bucket in self.buckets.items():
+            request, blocked = want.request, bucket.blocked
+            if (
+                blocked is not None
+                and "node" in blocked.unblocked_by
+                and free.cores >= min(request.cores, node.cores)
+                and (free.scratch_bytes >= request.scratch_bytes or not request.scratch_bytes)
+            ):
+                found.append(want)
+        return sorted(found, key=self.order) if len(found) > 1 else found
 
 
 def order_of(dataset: Dataset) -> Order:
