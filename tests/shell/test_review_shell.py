@@ -17,6 +17,7 @@ from tiltd.daemon.core.core import Step
 from tiltd.daemon.core.state import replay
 from tiltd.daemon.journal import Journal
 from tiltd.daemon.loop import Loop
+from tiltd.daemon.sweep import release
 from tiltd.daemon.telling import tell
 
 
@@ -78,3 +79,13 @@ def test_a_baseline_is_one_line_however_large() -> None:
     with structlog.testing.capture_logs() as lines:
         tell(facts)
     assert [(line["event"], line["held_for_release"]) for line in lines] == [("feed met", 50)]
+
+
+def test_a_stranded_result_that_nobody_wants_any_more_is_removed(tmp_path: Path) -> None:
+    """Else its dataset could never leave the working set, nor its scratch be given back."""
+    folder = tmp_path / "TS-1.1.a1"
+    folder.mkdir()
+    (folder / "lease.json").write_text('{"stranded": true}')
+    assert "waits for its rescue" in release(str(tmp_path), folder.name, alive=False)
+    assert release(str(tmp_path), folder.name, alive=False, given_up=True) == ""
+    assert not folder.exists()
