@@ -225,8 +225,8 @@ class Placing:
         while node is not None and placed:
             placed = False
             free = self._free_of(node)
-            for want in self.queue.that_may_fit(node, free) if free.cores > 0 else ():
-                head = self.queue.head(want)
+            for order, bucket in self.queue.that_may_fit(node, free) if free.cores > 0 else ():
+                want, head = bucket.want, self._desk.dataset(order[1])
                 if head is not None and self._fits(want, node, free):
                     self._place(head, want, place.on(want.request, [node], self._desk.policy))
                     placed = True

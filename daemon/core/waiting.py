@@ -6,6 +6,7 @@ Memory only; what stands in it can be made again from the state.
 from __future__ import annotations
 
 import heapq
+from operator import itemgetter
 
 from .desk import Desk
 from .ledger import Free
@@ -27,9 +28,11 @@ class Want(Record):
 
 
 class Bucket:
-    """Alike datasets, oldest first.  ``blocked`` says why the head could not be placed when last tried."""
+    """Alike datasets, oldest first; the first really waits (others may have left).  ``blocked`` says why the
+    head could not be placed when last tried."""
 
-    def __init__(self) -> None:
+    def __init__(self, want: Want) -> None:
+        self.want = want
         self.waiting: list[Order] = []
         self.blocked: Unplaceable | None = None
 
@@ -45,17 +48,29 @@ class Waiting:
 
     def add(self, dataset: Dataset, want: Want) -> None:
         """Queue it, or move it to another bucket.  Costs the logarithm of the bucket."""
-        if self.where.get(dataset.dataset_id) == want:
+        known = self.where.get(dataset.dataset_id)
+        if known == want:
             return
-        self.where[dataset.dataset_id] = want
-        bucket = self.buckets.setdefault(want, Bucket())
+        if known is not None:
+            self.leave(dataset.dataset_id)
+        bucket = self.buckets.get(want)
+        if bucket is None:
+            bucket = self.buckets[want] = Bucket(want)
+        self.where[dataset.dataset_id] = bucket.want
         heapq.heappush(bucket.waiting, order_of(dataset))
         if bucket.blocked is None:
             self.dirty.add(want)
 
     def leave(self, dataset_id: str) -> None:
         """It waits no more; its place in the bucket is cleared when it comes to the front."""
-        self.where.pop(dataset_id, None)
+        want = self.where.pop(dataset_id, None)
+        bucket = self.buckets.get(want) if want is not None else None
+        if bucket is None or want is None:
+            return
+        while bucket.waiting and self.where.get(bucket.waiting[0][1]) is not bucket.want:
+            heapq.heappop(bucket.waiting)
+        if not bucket.waiting:
+            del self.buckets[want]
 
     def clear(self) -> None:
         self.buckets.clear()
@@ -69,35 +84,29 @@ class Waiting:
                 self.dirty.add(want)
 
     def head(self, want: Want) -> Dataset | None:
-        """The oldest dataset that really still waits in this bucket; empty buckets are dropped."""
+        """The oldest dataset that waits in this bucket; ``None`` when there is no such bucket."""
         bucket = self.buckets.get(want)
-        while bucket is not None and bucket.waiting:
-            dataset_id = bucket.waiting[0][1]
-            dataset = self._desk.dataset(dataset_id)
-            if dataset is not None and self.where.get(dataset_id) == want:
-                return dataset
-            heapq.heappop(bucket.waiting)
-        self.buckets.pop(want, None)
-        return None
+        return self._desk.dataset(bucket.waiting[0][1]) if bucket is not None else None
 
     def order(self, want: Want) -> Order:
-        head = self.head(want)
-        return order_of(head) if head is not None else LAST
+        bucket = self.buckets.get(want)
+        return bucket.waiting[0] if bucket is not None else LAST
 
-    def that_may_fit(self, node: NodeInfo, free: Free) -> list[Want]:
+    def that_may_fit(self, node: NodeInfo, free: Free) -> list[tuple[Order, Bucket]]:
         """The buckets that wait for room on a node and do not plainly ask for more than this one has, by the
         age of their heads.  Costs a comparison a bucket, and the sorting of those."""
-        found = []
-        for want, bucket in self.buckets.items():
-            request, blocked = want.request, bucket.blocked
+        found: list[tuple[Order, Bucket]] = []
+        for bucket in self.buckets.values():
+            request, blocked = bucket.want.request, bucket.blocked
             if (
                 blocked is not None
                 and "node" in blocked.unblocked_by
                 and free.cores >= min(request.cores, node.cores)
                 and (free.scratch_bytes >= request.scratch_bytes or not request.scratch_bytes)
             ):
-                found.append(want)
-        return sorted(found, key=self.order) if len(found) > 1 else found
+                found.append((bucket.waiting[0], bucket))
+        found.sort(key=itemgetter(0))
+        return found
 
 
 def order_of(dataset: Dataset) -> Order:
