@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 import tomllib
 from pathlib import Path
 from typing import Any, get_args
@@ -63,12 +61,6 @@ def test_every_option_of_a_pipeline_is_explained(
 def by_heading(text: str) -> list[tuple[str, str]]:
     parts = re.split(r"^## (.+)$", text, flags=re.MULTILINE)
     return list(zip(parts[1::2], parts[2::2], strict=True))
-
-
-def test_the_states_are_drawn_from_the_table(project: Path) -> None:
-    argv = [sys.executable, "docs/draw_states.py", "--check"]
-    done = subprocess.run(argv, cwd=project, capture_output=True, text=True, stdin=subprocess.DEVNULL)
-    assert done.returncode == 0, done.stderr
 
 
 def test_every_command_has_its_page(project: Path) -> None:
