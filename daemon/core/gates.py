@@ -22,7 +22,7 @@ class Gates:
         self._live: Counter[str] = Counter()
         self._result_bytes: Counter[str] = Counter()
         self._seen_breakers = desk.state.breakers
-        self._seen_open: tuple[object, ...] = ()
+        self._seen_open = self._open()
 
     # -- what is live --------------------------------------------------------------------------------------
 
@@ -62,7 +62,8 @@ class Gates:
         """Why nothing of this bucket may start on any node; ``None`` if it may."""
         desk, limits = self._desk, self._desk.policy.limits
         for scope in breaker.blocking(desk.state.breakers, scopes_of(want), desk.now, desk.policy.breaker):
-            detail = f"the breaker of {scope} is open: {breaker.reason(desk.state.breakers, scope)}"
+            why = breaker.reason(desk.state.breakers, scope)
+            detail = f"the breaker of {scope} is open: {why}; 'tiltd release --breaker {scope}' closes it"
             return _stop("breaker", "time", detail)
         if limits.running_max and self._live[""] >= limits.running_max:
             return _stop("limit", "limit", f"{limits.running_max} attempts are live (limits.running_max)")
@@ -87,13 +88,16 @@ class Gates:
         if breakers is self._seen_breakers:
             return False
         self._seen_breakers = breakers
-        now = tuple(
-            (scope, known.opened_at, known.probing, known.looked_at)
-            for scope, known in breakers.by_scope.items()
-            if known.opened_at is not None
-        )
+        now = self._open()
         turned, self._seen_open = now != self._seen_open, now
         return turned
+
+    def _open(self) -> tuple[object, ...]:
+        return tuple(
+            (scope, known.opened_at, known.probing, known.looked_at)
+            for scope, known in self._desk.state.breakers.by_scope.items()
+            if known.opened_at is not None
+        )
 
     def wake_for_probes(self) -> None:
         """Ask to be woken when the next dataset may probe an open breaker."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from shell.review_core import Scene, sighting
+from shell.review_core import AT, Scene, sighting
+from tiltd.daemon.core import facts as f
 from tiltd.daemon.core import observations as o
 from tiltd.daemon.core.model import State
 
@@ -147,3 +148,18 @@ def test_a_stranded_result_outlives_a_change_of_its_input() -> None:
     scene.see(sighting(content="2"))
     assert scene.core.state.datasets[dataset.dataset_id].rescue
     assert len(scene.core.state.datasets) == 2
+
+
+def test_a_breaker_that_was_open_at_the_start_frees_its_queue_when_it_is_closed() -> None:
+    before = Scene()
+    scope = "destination:f"
+    before.core.desk.record(f.BreakerOpened(at=AT, scope=scope, failure_class="destination", detail="full"))
+    after = Scene(state=before.core.state)
+    after.nodes()
+    after.complete()
+    after.nodes()
+    blocked = after.core.blocked_by(after.dataset().dataset_id)
+    assert blocked is not None
+    assert f"release --breaker {scope}" in blocked.detail
+    after.step(o.OperatorAsked, action="close_breaker", dataset_id="", by="op", request_id="1", reason=scope)
+    assert after.dataset().state is State.RESERVED
