@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from shell.review_core import AT, Scene, sighting
+from shell.review_core import Scene, sighting
 from tiltd.daemon.core import facts as f
 from tiltd.daemon.core import observations as o
 from tiltd.daemon.core.model import State
@@ -151,12 +151,11 @@ def test_a_stranded_result_outlives_a_change_of_its_input() -> None:
 
 
 def test_a_breaker_that_was_open_at_the_start_frees_its_queue_when_it_is_closed() -> None:
-    before = Scene()
-    scope = "destination:f"
-    before.core.desk.record(f.BreakerOpened(at=AT, scope=scope, failure_class="destination", detail="full"))
-    after = Scene(state=before.core.state)
-    after.nodes()
-    after.complete()
+    before, scope = Scene(), "destination:f"
+    before.complete()
+    opened = f.BreakerOpened(at=before.now, scope=scope, failure_class="destination", detail="full")
+    before.core.desk.record(opened)
+    after = Scene(state=before.core.state, at=before.now)
     after.nodes()
     blocked = after.core.blocked_by(after.dataset().dataset_id)
     assert blocked is not None
