@@ -163,8 +163,8 @@ class Metrics:
             case f.ResultCollected():
                 self._collected(fact, note)
             case f.AttemptFailed(failure=failure, retry_at=retry_at):
-                if fact.end is not None:
-                    run = fact.end.measured.run_seconds
+                run = fact.end.measured.run_seconds if fact.end is not None else 0.0
+                if run > 0:  # a runner that was killed has measured nothing
                     self.measure(
                         "tiltd_run_seconds", run, pipeline=note.pipeline, outcome=failure.failure_class
                     )
