@@ -135,6 +135,12 @@ def test_ci_runs_what_the_readme_tells(project: Path) -> None:
     assert lines[-1] == "make test", "the closing lines must be the summary of the tests"
 
 
+def test_every_benchmark_is_named(project: Path) -> None:
+    text = pages(project)["docs/benchmarks.md"]
+    names = [path.name for path in (project / "tests" / "benchmarks").glob("bench_*.py")]
+    assert names and [name for name in names if f"| `{name}` |" not in text] == []
+
+
 def test_every_plugin_is_named(project: Path) -> None:
     text = operators_text(project)
     points = metadata(project)["entry-points"]
