@@ -45,6 +45,7 @@ def _status_lines(status: dict[str, Any]) -> list[str]:
         f"feeds     {feeds or 'none seen yet'}",
         f"nodes     {nodes or 'none seen yet'} ({manager})",
         f"policy    {status['policy_version'] or 'none'}",
+        *(f"  the file was refused: {one_line(fault)}" for fault in status.get("policy_refused", ())),
     ]
     if status["held"]:
         held = ", ".join(f"{count} {cause}" for cause, count in sorted(status["held"].items()))

@@ -70,6 +70,7 @@ class Reading:
                 "reasons": sentences,
                 "version": outside.build[0],
                 "policy_version": outside.policy_version,
+                "policy_refused": self.daemon.policy_refused,
                 "resource_manager": self.daemon.settings.resource_manager,
                 "resource_manager_up": outside.manager_up,
                 "states": dict(Counter(d.state.value for d in datasets) + finished),

@@ -162,3 +162,14 @@ def test_a_breaker_that_was_open_at_the_start_frees_its_queue_when_it_is_closed(
     assert f"release --breaker {scope}" in blocked.detail
     after.step(o.OperatorAsked, action="close_breaker", dataset_id="", by="op", request_id="1", reason=scope)
     assert after.dataset().state is State.RESERVED
+
+
+def test_why_says_what_is_asked_for_and_of_a_held_one_only_the_hold() -> None:
+    scene = Scene()
+    dataset = scene.complete()
+    lines = scene.core.why(dataset.dataset_id, scene.now)
+    assert any("asks for" in line and "of scratch" in line for line in lines)
+    scene.ask("hold", dataset)
+    lines = scene.core.why(dataset.dataset_id, scene.now)
+    assert any("held (operator" in line for line in lines)
+    assert not any("waits for a place" in line for line in lines)
