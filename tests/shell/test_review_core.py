@@ -173,3 +173,12 @@ def test_why_says_what_is_asked_for_and_of_a_held_one_only_the_hold() -> None:
     lines = scene.core.why(dataset.dataset_id, scene.now)
     assert any("held (operator" in line for line in lines)
     assert not any("waits for a place" in line for line in lines)
+
+
+def test_who_cancels_an_arriving_series_is_told_that_it_comes_back_if_it_grows() -> None:
+    scene = Scene()
+    scene.see(sighting(series=None))
+    assert "new revision; 'hold'" in scene.ask("cancel", scene.dataset()).message
+    scene.see(sighting("TS_2"))
+    scene.wait(4000.0)
+    assert scene.ask("cancel", scene.dataset("TS_2")).message.endswith("is cancelled")
