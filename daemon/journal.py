@@ -46,6 +46,7 @@ CREATE TABLE IF NOT EXISTS datasets (
     found_at REAL NOT NULL, changed_at REAL NOT NULL, body TEXT NOT NULL) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS datasets_by_name ON datasets (name);
 CREATE INDEX IF NOT EXISTS datasets_by_change ON datasets (changed_at);
+CREATE INDEX IF NOT EXISTS datasets_counted ON datasets (live, feed, state);
 CREATE INDEX IF NOT EXISTS datasets_of_series ON datasets (feed, series_key);
 CREATE TABLE IF NOT EXISTS seen (
     feed TEXT NOT NULL, series_key BLOB NOT NULL, dataset_id TEXT NOT NULL, revision INTEGER NOT NULL,
