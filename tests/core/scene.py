@@ -36,7 +36,7 @@ def node(name: str = "n1", at: float = 0.0, **changes: Any) -> NodeInfo:
     known: dict[str, Any] = {
         "state": "free",
         "cores": 4,
-        "cores_free": 4,
+        "cores_free": changes.get("cores", 4),
         "memory_bytes": 64 * GB,
         "scratch_total_bytes": 200 * GB,
         "scratch_free_bytes": 200 * GB,
