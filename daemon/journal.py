@@ -30,7 +30,7 @@ from .core.core import Row, Step
 from .core.model import Dataset
 from .core.state import CoreState, Snapshot
 from .core.transitions import IllegalTransition
-from .upcasters import SNAPSHOT, SNAPSHOT_VERSION, upcast
+from .upcasters import SNAPSHOT, SNAPSHOT_VERSION, TooNew, upcast
 
 SNAPSHOT_EVERY = 2000
 SCHEMA_VERSION = 1
@@ -154,6 +154,8 @@ class Journal:
         """The state as recorded: the snapshot and the facts after it.  Raises :class:`JournalError`."""
         try:
             return self._load()
+        except TooNew as error:
+            raise JournalError(f"the journal {self.path} cannot be read: {error}") from error
         except (sqlite3.Error, msgspec.MsgspecError, ValueError, KeyError, IllegalTransition) as error:
             raise unreadable(self.path, error) from error
 

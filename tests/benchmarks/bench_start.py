@@ -101,7 +101,7 @@ def main() -> int:
             mebibytes.append(psutil.Process(daemon.pid).memory_info().rss / 2**20)
             daemon.kill()
     print(
-        f"start with {datasets} finished datasets ({size / 1e6:.0f} MB): {min(seconds):.2f} s at best of {STARTS}, "
+        f"start with {datasets} finished datasets ({size / 1e6:.0f} MB): {min(seconds):.2f} s at best, "
         f"{statistics.median(seconds):.2f} s in the median (at best at most {START_LIMIT_SECONDS} s)"
     )
     print(f"after the start: {max(mebibytes):.1f} MiB resident")
