@@ -9,7 +9,7 @@ from tiltd.policy import breaker
 
 from . import facts as f
 from .desk import Desk
-from .model import WITH_ATTEMPT, Dataset, Unplaceable
+from .model import WITH_ATTEMPT, Dataset, State, Unplaceable
 from .waiting import Want
 
 
@@ -34,9 +34,16 @@ class Gates:
             return False
         if was:
             self._count(before, -1)
+            self._delivered(after)
         else:
             self._count(after, +1)
         return was
+
+    def _delivered(self, dataset: Dataset | None) -> None:
+        """What was published since the destination was last looked at is no longer free there."""
+        free = self.destination_free.get(dataset.feed) if dataset is not None else None
+        if dataset is not None and free is not None and dataset.state is State.DELIVERED:
+            self.destination_free[dataset.feed] = max(0, free - dataset.result_bytes)
 
     def recount(self) -> None:
         """Count live attempts afresh (after a restart)."""
