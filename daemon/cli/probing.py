@@ -11,7 +11,6 @@ from typing import NamedTuple
 from tiltd.daemon.core.model import FilePrint, Fingerprint, Options, TiltSeries
 from tiltd.plugins.api import Permanent, Pipeline
 
-
 SAMPLE = TiltSeries(
     tilt_series_name="sample",
     kind="stack",
