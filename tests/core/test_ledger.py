@@ -146,9 +146,11 @@ def test_a_booking_done_twice_is_one_and_so_is_a_release() -> None:
         known.book(booking("a", 300))
     assert known.reserved_bytes("n1") == 300
     assert known.booked == {"a": ("n1",)}
+    known.materialised("a", "n1", 1.0)
     for _ in range(2):
         known.release("a", "n1")
     assert (known.reserved_bytes("n1"), known.booked, list(known.reservations())) == (0, {}, [])
+    assert not known._windows, "nothing is remembered of what was released"
 
 
 def test_an_attempt_on_several_nodes_is_released_node_by_node() -> None:
