@@ -214,9 +214,10 @@ def test_a_ready_series_says_what_it_asks_for_and_why_not_here() -> None:
 
 def test_a_series_that_will_be_tried_again_says_when_and_what_failed() -> None:
     bench = running()
-    bench.end(ATTEMPT, "failed", "program")
+    bench.end(ATTEMPT, "failed", "program", detail="exit 1")
     bench.jobs()
     bench.jobs()
+    assert not any("computed" in line for line in why(bench))
     assert said(bench, "tried again") == "It will be tried again in 59 s."
     assert said(bench, "last attempt") == "Its last attempt failed (program, program): simulated: program"
 
@@ -234,6 +235,13 @@ def test_a_series_that_is_being_imported_says_so() -> None:
     core = Core(site, Policy(version="test"), {"simulated": SimulatedPipeline()}, bench.core.state)
     core.recover(bench.now)
     assert "It is being copied to storage that nodes see." in core.why(ID, bench.now)
+    core.handle(
+        o.OperatorAsked(at=bench.now, action="hold", dataset_id=ID, by="op", request_id="1", reason="wait")
+    )
+    assert core.why(ID, bench.now)[1:3] == [
+        "It is held (operator, by op): wait.",
+        "It was taken as complete because:",
+    ]
 
 
 # -- with an attempt -----------------------------------------------------------------------------
