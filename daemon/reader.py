@@ -38,7 +38,7 @@ class JournalReader:
 
     def _rows(self, question: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         with self._lock:
-            return self._connection.execute(question, values).fetchall()
+            return self._connection.execute(question, tuple(map(_bound, values))).fetchall()
 
     def dataset(self, dataset_id: str) -> Dataset | None:
         rows = self._rows("SELECT body FROM datasets WHERE dataset_id = ?", (dataset_id,))
@@ -50,7 +50,7 @@ class JournalReader:
             "SELECT body FROM datasets WHERE dataset_id = ? UNION ALL "
             "SELECT body FROM (SELECT body FROM datasets WHERE name = ? AND dataset_id != ? "
             "ORDER BY found_at DESC LIMIT ?)",
-            (name.encode("ascii", "replace").decode(), as_bytes(name), _ascii(name), limit),
+            (_ascii(name), _sought(name), _ascii(name), limit),
         )
         if not rows:
             first = _ascii(name)
@@ -81,7 +81,7 @@ class JournalReader:
         for column, wanted in (("feed", feed), ("project", project), ("session", session)):
             if wanted:
                 conditions.append(f"{column} = ?")
-                values.append(wanted if column == "feed" else as_bytes(wanted))
+                values.append(wanted if column == "feed" else _sought(wanted))
         if live is not None:
             conditions.append("live = ?")
             values.append(int(live))
@@ -158,6 +158,19 @@ class JournalReader:
     def close(self) -> None:
         with self._lock:
             self._connection.close()
+
+
+def _sought(name: str) -> bytes:
+    """A name that somebody asks for; one that no file can have (half a character) is sought in vain."""
+    try:
+        return as_bytes(name)
+    except UnicodeEncodeError:
+        return name.encode("utf-8", "replace")
+
+
+def _bound(value: Any) -> Any:
+    """SQLite takes no lone surrogates; ids, feeds and states have none, so such a text is sought in vain."""
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
 
 
 def _ascii(name: str) -> str:

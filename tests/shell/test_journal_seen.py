@@ -120,6 +120,15 @@ def test_only_what_runs_may_run_or_left_a_result_is_taken_over(
     ]  # fmt: skip
 
 
+async def test_what_no_name_can_be_is_asked_for_in_vain(tmp_path: Path) -> None:
+    await Journal.open(tmp_path / "journal.sqlite").close()
+    reader = JournalReader(tmp_path / "journal.sqlite")
+    for half in ("\ud800", "TS\udcff\ud800"):
+        assert reader.find(half) == reader.facts(half) == reader.select(feed=half) == []
+        assert reader.select(project=half) == reader.select(session=half) == []
+        assert reader.dataset(half) is None
+
+
 def test_many_threads_write_one_file_whole(tmp_path: Path) -> None:
     """Submissions at once install the same runner."""
     troubles: list[BaseException] = []
