@@ -163,10 +163,12 @@ class Core:
         desk = self.desk
         desk.begin(at)
         desk.touched = dict.fromkeys(self.state.datasets)
-        self.placing.gates.recount()
-        self.placing.reload()
-        self.following.recount()
-        self.placing.run()
+        placing, following = self.placing, self.following
+        for room in (placing.gates.recount, placing.reload, following.recount, placing.run):
+            try:
+                room()
+            except Exception as bug:  # ours; a daemon that starts can tell of it
+                desk.bug(bug)
         self._finalize()
         return self._step(tuple(self.performing.difference()))
 

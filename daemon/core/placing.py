@@ -113,9 +113,13 @@ class Placing:
         self._best.clear()
         self._kept_node = None
         for dataset in list(self._desk.state.datasets.values()):
-            if dataset.state is State.READY:
+            if dataset.state is not State.READY:
+                continue
+            try:
                 self._lift_no_pipeline(dataset)
                 self.consider(self._desk.state.datasets[dataset.dataset_id])
+            except Exception as bug:  # of one
+                self._desk.bug(bug, dataset.dataset_id)
 
     def _lift_no_pipeline(self, dataset: Dataset) -> None:
         """Since the last start its pipeline may have been installed."""

@@ -157,6 +157,31 @@ def test_a_bug_about_one_dataset_keeps_no_daemon_from_starting(monkeypatch: pyte
     assert causes(core.state.datasets[before.of(attempts[0]).dataset_id]) == ["bug"]
 
 
+def test_a_start_goes_on_past_a_bug_of_any_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = Bench(node(state="offline"))
+    before.see(sighting("A"), sighting("B"))
+    before.wait(301.0)
+    core = Core(SITE, before.core.policy, {"simulated": SimulatedPipeline()}, before.core.state)
+    real = core.placing.consider
+
+    def consider(dataset: Dataset) -> None:
+        if dataset.tilt_series_name == "A" and not dataset.holds:
+            raise RuntimeError("a bug of ours")
+        real(dataset)
+
+    def recount() -> None:
+        raise RuntimeError("a bug of the gates")
+
+    monkeypatch.setattr(core.placing, "consider", consider)
+    monkeypatch.setattr(core.placing.gates, "recount", recount)
+    core.recover(before.now)
+    assert len(core.bugs) == 2
+    core.handle(o.NodesObserved(at=before.now, nodes=(node(at=before.now, cores=8),)))
+    found = {dataset.tilt_series_name: dataset for dataset in core.state.datasets.values()}
+    assert (found["A"].state, causes(found["A"])) == (State.READY, ["bug"])
+    assert found["B"].state is State.RESERVED
+
+
 def test_only_the_newest_bugs_are_kept() -> None:
     bench = Bench()
     for number in range(150):
