@@ -88,16 +88,20 @@ def on(request: ResourceRequest, nodes: Sequence[NodeInfo], policy: Policy) -> P
     """
     cores = min(cores_on(request, node) for node in nodes)
     walltime = on_cores(request.walltime_seconds, request.cores, cores)
+    ceiling = request.walltime_seconds_max or policy.resources.walltime_seconds_max
     return Placement(
         nodes=tuple(sorted(node.name for node in nodes)),
         cores=cores,
         threads=min(request.threads, *(node.cores for node in nodes)),
         memory_bytes=request.memory_bytes,
         scratch_bytes=request.scratch_bytes,
-        walltime_seconds=min(walltime, max(policy.resources.walltime_seconds_max, request.walltime_seconds)),
+        walltime_seconds=min(walltime, max(ceiling, request.walltime_seconds)),
         queue=request.queue,
-        rule=policy.resources.rule,
+        rule=request.rule or policy.resources.rule,
         policy_version=policy.version,
+        account=request.account,
+        priority=request.priority,
+        directives=request.directives,
     )
 
 
