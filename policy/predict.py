@@ -10,13 +10,26 @@ costs a look-up.  How quantiles are drawn from them, robust to outliers, drift a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import ceil, exp, log
 
 from msgspec.structs import replace
 
-from tiltd.daemon.core.model import Measured, Record
+from tiltd.daemon.core.model import Measured, Prediction, Record
 
 from .drift import Watch, fit
+
+__all__ = [
+    "Prediction",
+    "Sample",
+    "SampleClass",
+    "Samples",
+    "learn",
+    "learn_killed",
+    "predict",
+    "prior",
+    "quantile",
+]
 
 SAMPLES_MAX = 256
 CLASSES_MAX = 64
@@ -73,16 +86,6 @@ class SampleClass(Record):
 
 class Samples(Record):
     by_class: dict[str, SampleClass] = {}
-
-
-class Prediction(Record):
-    """What to expect.  ``samples`` is 0 when it is the study's prior."""
-
-    seconds_p50: float
-    seconds_p99: float
-    memory_bytes_p99: int
-    scratch_bytes_p99: int
-    samples: int = 0
 
 
 def learn(
@@ -147,6 +150,11 @@ def prior(*, cores: int, threads: int, size_bytes: int) -> Prediction:
         memory_bytes_p99=ceil(PRIOR_MEMORY_PER_BYTE * scale),
         scratch_bytes_p99=ceil(PRIOR_SCRATCH_PER_BYTE * scale),
     )
+
+
+def quantile(ordered: Sequence[float], share: float) -> float:
+    """The smallest of the ascending figures that at least ``share`` of them do not exceed."""
+    return ordered[max(0, ceil(share * len(ordered)) - 1)]
 
 
 def _learn(

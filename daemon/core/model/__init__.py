@@ -21,6 +21,7 @@ from .dataset import (
     attempt_id,
     dataset_id,
 )
+from .decided import Decided, Prediction
 from .job import (
     ExpectedResult,
     Failure,
@@ -81,6 +82,7 @@ __all__ = [
     "CompletenessPolicy",
     "Condition",
     "Dataset",
+    "Decided",
     "DeadlinePolicy",
     "Decision",
     "Evidence",
@@ -110,6 +112,7 @@ __all__ = [
     "PlacementPolicy",
     "Policy",
     "PolicyTest",
+    "Prediction",
     "Problem",
     "Progress",
     "ProgressPattern",
