@@ -54,7 +54,7 @@ demo: .venv/.runs
 	@$(BIN)/tiltd demo
 
 test: .venv/.develops
-	$(BIN)/pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 check: .venv/.develops
 	$(BIN)/ruff check .

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 import structlog
+from msgspec.structs import replace
 
 from tiltd.plugins.api import Permanent, PluginError, Temporary, Unsure
 
@@ -308,8 +309,8 @@ class Perform:
     def _end_of_run(dataset: Dataset, attempt: Attempt) -> RunEnd | None:
         """For a rescue: the end of the run that computed the result, taken as the success it was."""
         for other in dataset.attempts:
-            if other.attempt_id == attempt.rescues_attempt_id:
-                return other.end
+            if other.attempt_id == attempt.rescues_attempt_id and other.end is not None:
+                return replace(other.end, outcome="success", reason="", detail="", exit_status=0)
         return attempt.end
 
     async def _import(self, effect: e.ImportSeries) -> o.Answer:

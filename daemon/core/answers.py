@@ -66,7 +66,7 @@ class Answers:
             failure = answer.failure or Failure(
                 failure_class="submit", reason="refused", detail=answer.trouble
             )
-            self._following.failed(dataset, attempt, failure)
+            self._following.ending.failed(dataset, attempt, failure)
 
     def _look(self, dataset_id: str) -> None:
         """The spool may have told more than the answer: draw it now."""
@@ -98,13 +98,13 @@ class Answers:
         self._performing.answered(dataset.dataset_id, effect, answer)
         if attempt.ended_at is not None or attempt.revoked or answer.trouble:
             return
-        if answer.revoked and dataset.state in (State.RESERVED, State.QUEUED):
+        if answer.revoked:
+            # The rename won, so nobody ever claimed it, whatever the resource manager's list shows.
             desk.record(
                 f.AttemptRevoked(at=desk.now, dataset_id=dataset.dataset_id, attempt_id=answer.attempt_id)
             )
             now = desk.state.datasets[dataset.dataset_id]
-            if now.attempt is not None and now.stop_requested is not None:
-                self._following.revoked(now, now.attempt)
+            self._following.ending.revoked(now, now.attempts[-1])
         elif answer.claimed_by:
             self._following.spool(
                 o.SpoolObserved(at=desk.now, attempt_id=answer.attempt_id, claimed_by=answer.claimed_by)
@@ -117,14 +117,17 @@ class Answers:
             return
         effect = e.FenceAttempt(attempt_id=answer.attempt_id, dataset_id=dataset.dataset_id)
         self._performing.answered(dataset.dataset_id, effect, answer)
-        if answer.trouble or attempt.fenced or attempt.ended_at is not None:
+        if answer.trouble or attempt.ended_at is not None or not attempt.lost:
             return
         desk.record(f.AttemptFenced(at=desk.now, dataset_id=dataset.dataset_id, attempt_id=answer.attempt_id))
         now = desk.state.datasets[dataset.dataset_id]
+        if now.stop_requested in ("cancel", "superseded"):
+            self._following.ending.revoked(now, now.attempts[-1])
+            return
         failure = Failure(
             failure_class="lost", reason="node_lost", detail="its node was out of reach for too long"
         )
-        self._following.failed(now, now.attempts[-1], failure)
+        self._following.ending.failed(now, now.attempts[-1], failure)
 
     def _cancelled(self, answer: o.CancelAnswered) -> None:
         dataset, attempt = self._of(answer.attempt_id)
@@ -143,6 +146,8 @@ class Answers:
         self._performing.answered(dataset.dataset_id, effect, answer)
         if dataset.state is not State.COLLECTING:
             return
+        if self._withdrawn(dataset, answer):
+            return
         if answer.occupied:
             desk.hold(dataset, "destination", answer.trouble)
             self._held(dataset, answer.trouble)
@@ -154,9 +159,23 @@ class Answers:
             failure = answer.failure or Failure(
                 failure_class="transient", reason="damaged", detail=answer.trouble
             )
-            self._following.failed(dataset, attempt, failure, attempt.end)
+            self._following.ending.failed(dataset, attempt, failure, attempt.end)
         elif answer.result_path:
             self._publish(dataset, answer)
+
+    def _withdrawn(self, dataset: Dataset, answer: o.CollectAnswered) -> bool:
+        """Who withdrew it while it was being published has his way, unless the result was there first."""
+        if dataset.stop_requested not in ("cancel", "superseded") or _is_good(dataset, answer):
+            return False
+        self._desk.record(
+            f.DatasetCancelled(
+                at=self._desk.now,
+                dataset_id=dataset.dataset_id,
+                reason=f"{dataset.stop_requested}; its result was not published",
+                by=dataset.stop_by,
+            )
+        )
+        return True
 
     def _held(self, dataset: Dataset, detail: str) -> None:
         self._desk.notice(
@@ -213,3 +232,8 @@ class Answers:
         self._performing.answered("", effect, answer)
         if answer.notice_id in self._desk.state.notices and (not answer.trouble or answer.permanent):
             self._desk.record(f.NoticeSent(at=self._desk.now, notice_id=answer.notice_id))
+
+
+def _is_good(dataset: Dataset, answer: o.CollectAnswered) -> bool:
+    bad = answer.verdict == "bad" and not dataset.accepted_quality
+    return bool(answer.result_path) and not (answer.occupied or answer.damaged or answer.failure or bad)

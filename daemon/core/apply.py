@@ -102,6 +102,12 @@ def _partial_accepted(dataset: Dataset, fact: f.PartialAccepted) -> Changes:
 
 
 def _stop_requested(dataset: Dataset, fact: f.StopRequested) -> Changes:
+    """A node out of reach is the attempt's plight: who wanted the dataset withdrawn still wants it."""
+    if fact.intent == "lost" and dataset.attempts:
+        attempts = _amend(dataset, dataset.attempts[-1].attempt_id, lost=True)
+        if dataset.stop_requested in ("cancel", "superseded"):
+            return {"attempts": attempts}
+        return {"attempts": attempts, "stop_requested": fact.intent, "stop_by": fact.by}
     return {"stop_requested": fact.intent, "stop_by": fact.by}
 
 
@@ -129,14 +135,20 @@ def _missed(dataset: Dataset, fact: f.DeadlineMissed) -> Changes:
 
 
 def _accepted(dataset: Dataset, fact: f.JobAccepted) -> Changes:
-    return {"attempts": _amend(dataset, fact.attempt_id, job_id=fact.job_id, accepted_at=fact.at)}
+    """Of two jobs for one attempt, the one that claimed it counts, whatever a late answer names."""
+    attempt = dataset.attempts[-1]
+    job_id = attempt.job_id if attempt.started_at is not None and attempt.job_id else fact.job_id
+    return {"attempts": _amend(dataset, fact.attempt_id, job_id=job_id, accepted_at=fact.at)}
 
 
 def _started(dataset: Dataset, fact: f.JobStarted) -> Changes:
     job_id = {"job_id": fact.job_id} if fact.job_id else {}
-    return {
+    changes: Changes = {
         "attempts": _amend(dataset, fact.attempt_id, started_at=fact.started_at, nodes=fact.nodes, **job_id)
     }
+    if dataset.stop_requested == "replace":
+        changes |= {"stop_requested": None, "stop_by": ""}  # it is there after all
+    return changes
 
 
 def _requeued(dataset: Dataset, fact: f.JobRequeued) -> Changes:
@@ -159,8 +171,10 @@ def _failed(dataset: Dataset, fact: f.AttemptFailed) -> Changes:
     changes: Changes = {"failure": fact.failure}
     if fact.end is not None:
         changes["end"] = fact.end
+    attempts = _amend(dataset, fact.attempt_id, ended_at=fact.at, **changes)
     return {
-        "attempts": _amend(dataset, fact.attempt_id, ended_at=fact.at, **changes),
+        "attempts": attempts,
+        "rescue": "" if _nothing_to_rescue(attempts[-1], fact) else dataset.rescue,
         "attempts_spent": dataset.attempts_spent + int(fact.failure.spent),
         "retry_not_before_at": fact.retry_at or 0.0,
         "excluded_nodes": tuple(sorted({*dataset.excluded_nodes, *fact.excluded_nodes})),
@@ -169,6 +183,12 @@ def _failed(dataset: Dataset, fact: f.AttemptFailed) -> Changes:
         "stop_requested": None,
         "stop_by": "",
     }
+
+
+def _nothing_to_rescue(attempt: Attempt, fact: f.AttemptFailed) -> bool:
+    """A rescue found nothing, or moved something that was no good: it has to be computed again."""
+    moved = attempt.end is not None and attempt.end.outcome == "success"
+    return attempt.kind == "rescue" and (moved or fact.failure.reason == "missing result")
 
 
 def _stopped(dataset: Dataset, fact: f.AttemptStopped) -> Changes:
@@ -202,6 +222,7 @@ def _collected(dataset: Dataset, fact: f.ResultCollected) -> Changes:
         "failure": None,
         "holds": (),
         "stop_requested": None,
+        "stop_by": "",
     }
 
 
@@ -210,7 +231,13 @@ def _rejected(dataset: Dataset, fact: f.DatasetRejected) -> Changes:
 
 
 def _cancelled(dataset: Dataset, fact: f.DatasetCancelled) -> Changes:
-    return {"cancel_reason": f"{fact.reason} ({fact.by})" if fact.by else fact.reason, "holds": ()}
+    return {
+        "cancel_reason": f"{fact.reason} ({fact.by})" if fact.by else fact.reason,
+        "holds": (),
+        "rescue": "",
+        "stop_requested": None,
+        "stop_by": "",
+    }
 
 
 def _revived(dataset: Dataset, fact: f.DatasetRevived) -> Changes:
@@ -218,9 +245,12 @@ def _revived(dataset: Dataset, fact: f.DatasetRevived) -> Changes:
         "attempts_spent": 0,
         "retry_not_before_at": 0.0,
         "excluded_nodes": (),
+        "rescue": "",
         "failure": None,
         "cancel_reason": "",
         "holds": (),
+        "stop_requested": None,
+        "stop_by": "",
     }
 
 

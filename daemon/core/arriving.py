@@ -223,8 +223,6 @@ class Arriving:
                 stat_signature=arrival.sighting.stat_signature,
             )
         )
-        if series.kind == "frames" and (now := desk.dataset(dataset.dataset_id)) is not None:
-            desk.hold(now, "no_pipeline", "no pipeline for frames: its pipelines take stacks")
 
     def _partial(self, dataset: Dataset, arrival: Arrival, judgement: Partial) -> None:
         wanted = self._desk.policy.completeness.partial
@@ -268,7 +266,8 @@ class Arriving:
         revision, for which the old one makes room if it has no result yet.
         """
         desk, sighting = self._desk, arrival.sighting
-        assert dataset.series is not None
+        if dataset.series is None:
+            return
         if sighting.series is None or sighting.blockers:
             if dataset.state is State.READY and touched:
                 desk.hold(dataset, "input_changing", "its files are changing")
@@ -278,14 +277,19 @@ class Arriving:
             return
         if dataset.state is State.READY:
             self._cancel(dataset, "its input was replaced by a new revision")
-        elif dataset.state in (State.RESERVED, State.QUEUED, State.RUNNING) and not dataset.stop_requested:
+        elif dataset.live_attempt is not None and dataset.stop_requested not in ("cancel", "superseded"):
             desk.record(
                 f.StopRequested(
                     at=desk.now, dataset_id=dataset.dataset_id, intent="superseded", by="its input changed"
                 )
             )
+        newer = sighting.known_revision > dataset.revision
+        if newer and sighting.known_digest == sighting.series.fingerprint.digest:
+            self.arrivals.pop((dataset.feed, dataset.series_key), None)  # a later revision is known already
+            return
         self.arrivals[dataset.feed, dataset.series_key] = arrival
-        self._found(dataset.feed, sighting, revision=dataset.revision + 1, baseline=False)
+        revision = max(dataset.revision, sighting.known_revision) + 1
+        self._found(dataset.feed, sighting, revision=revision, baseline=False)
 
     def _gone(self, feed: str, series_key: str) -> None:
         key = (feed, series_key)
@@ -300,7 +304,12 @@ class Arriving:
         if dataset.state is State.READY:
             self._desk.hold(dataset, "input_gone", "its files are no longer in the feed")
         elif dataset.state is State.ARRIVING:
+            if arrival is None:  # it vanished while tiltd was down: longer ago than a renaming takes
+                self._hold_gone(dataset)
             self._desk.wake(since_at + GONE_GRACE_SECONDS, "gone", *key)
+
+    def _hold_gone(self, dataset: Dataset) -> None:
+        self._desk.hold(dataset, "input_gone", "its files vanished before it was complete")
 
     def still_gone(self, key: Key) -> None:
         """An arriving series whose files did not come back after the grace is held, and says so."""
@@ -308,7 +317,16 @@ class Arriving:
         if arrival is None or arrival.gone_since_at is None or dataset is None:
             return
         if dataset.state is State.ARRIVING and self._desk.now >= arrival.gone_since_at + GONE_GRACE_SECONDS:
-            self._desk.hold(dataset, "input_gone", "its files vanished before it was complete")
+            self._hold_gone(dataset)
+
+    def settled(self, dataset: Dataset) -> None:
+        """Files that a job found changed, and every look finds as recorded, may be tried again."""
+        arrival = self.arrivals.get((dataset.feed, dataset.series_key))
+        if dataset.hold("input_changing") is None or arrival is None or dataset.series is None:
+            return
+        series = arrival.sighting.series
+        if series is not None and series.fingerprint.digest == dataset.series.fingerprint.digest:
+            self._desk.lift(dataset, "input_changing")
 
     # -- questions -------------------------------------------------------------------------------------
 

@@ -12,6 +12,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from msgspec.structs import replace
+
 from tiltd.plugins.api import Pipeline
 
 from . import effects as e
@@ -137,8 +139,13 @@ class Core:
                 replies.append(self.operating.ask(observation))
             else:
                 self._handlers[type(observation)](observation)
+        except Exception as bug:  # ours; it is told, and the daemon goes on
+            self._bug(bug)
+            if isinstance(observation, o.OperatorAsked):
+                replies.append(e.Reply(request_id=observation.request_id, ok=False, message=str(bug)))
+        try:
             self.placing.run()
-        except IllegalTransition as bug:
+        except Exception as bug:
             self._bug(bug)
         self._finalize()
         effects = self.performing.difference()
@@ -149,7 +156,7 @@ class Core:
         desk = self.desk
         desk.begin(at)
         desk.touched = dict.fromkeys(self.state.datasets)
-        self.placing.recount()
+        self.placing.gates.recount()
         self.placing.reload()
         self.following.recount()
         self.placing.run()
@@ -162,10 +169,10 @@ class Core:
         rows = tuple(Row(record=record, live=key in live) for key, record in desk.records.items())
         return Step(facts=tuple(desk.facts), rows=rows, effects=effects)
 
-    def _bug(self, bug: IllegalTransition) -> None:
-        self.bugs.append(str(bug))
+    def _bug(self, bug: Exception) -> None:
+        self.bugs.append(f"{bug} ({type(bug).__name__} in {_place(bug)})")
         del self.bugs[:-100]
-        dataset = self.desk.dataset(bug.dataset_id)
+        dataset = self.desk.dataset(bug.dataset_id) if isinstance(bug, IllegalTransition) else None
         if dataset is not None and dataset.state not in TERMINAL:
             self.desk.hold(dataset, "bug", str(bug))
 
@@ -179,6 +186,7 @@ class Core:
     def _nodes(self, seen: o.NodesObserved) -> None:
         self._answered()
         self.placing.observe(seen.nodes)
+        self.following.nodes()
 
     def _answered(self) -> None:
         self.server_up, self.server_trouble = True, ""
@@ -202,13 +210,24 @@ class Core:
         self.placing.reload()
 
     def _orphan(self, seen: o.SpoolOrphan) -> None:
-        """An attempt whose record came only with its job file: taken over, if nothing newer is known."""
-        dataset = self.desk.dataset(seen.record.dataset_id)
-        if dataset is not None and dataset.state not in (State.ARRIVING, State.READY):
+        """An attempt whose record came only with its job file: taken over, if nothing newer is known.
+
+        The job file was written while it was RESERVED.  With a claim there is a job; without one it is
+        submitted again, which adopts the job that already bears its name.
+        """
+        record, attempt = seen.record, seen.record.attempt
+        dataset = self.desk.dataset(record.dataset_id)
+        if attempt is None or (dataset is not None and dataset.state not in (State.ARRIVING, State.READY)):
             return
-        self.desk.record(
-            f.DatasetAdopted(at=self.desk.now, dataset_id=seen.record.dataset_id, record=seen.record)
+        if seen.job_id:
+            attempt = replace(attempt, job_id=seen.job_id, accepted_at=self.desk.now)
+        record = replace(
+            record,
+            state=State.QUEUED if seen.job_id else State.RESERVED,
+            state_since_at=self.desk.now,
+            attempts=(*record.attempts[:-1], attempt),
         )
+        self.desk.record(f.DatasetAdopted(at=self.desk.now, dataset_id=record.dataset_id, record=record))
 
     def _time(self, seen: o.TimeReached) -> None:
         for key in self.desk.due():
@@ -229,7 +248,8 @@ class Core:
         if dataset is None:
             return
         if dataset.state is State.READY:
-            self.placing.consider(dataset)
+            self.arriving.settled(dataset)
+            self.placing.consider(self.state.datasets[dataset_id])
         else:
             self.following.consider(dataset)
 
@@ -244,3 +264,11 @@ class Core:
     def _nothing_left(self, dataset: Dataset) -> bool:
         booked = self.state.ledger.booked
         return not any(attempt.attempt_id in booked for attempt in dataset.attempts)
+
+
+def _place(bug: Exception) -> str:
+    """The function and line that raised."""
+    at = bug.__traceback__
+    while at is not None and at.tb_next is not None:
+        at = at.tb_next
+    return f"{at.tb_frame.f_code.co_qualname}, line {at.tb_lineno}" if at is not None else "?"

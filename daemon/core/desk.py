@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from msgspec.structs import replace
 
@@ -40,6 +40,7 @@ class Desk:
         self.refusals: Counter[str] = Counter()
         self.listeners: list[Changed] = []
         self._wakes: list[tuple[float, WakeKey]] = []
+        self._asked_for: set[tuple[float, WakeKey]] = set()
 
     def record(self, fact: f.Fact) -> None:
         """Apply a fact and keep it for the journal.  Raises ``IllegalTransition``; nothing changed then."""
@@ -101,16 +102,24 @@ class Desk:
         self.record(f.NoticeDue(at=self.now, notice=notice))
 
     def wake(self, at: float, *key: str) -> None:
-        """Ask to be looked at again at ``at``.  A wake-up that is no longer needed is harmless."""
-        heapq.heappush(self._wakes, (at, key))
+        """Ask to be looked at again at ``at``, twice is once.  A wake-up no longer needed is harmless."""
+        if (at, key) not in self._asked_for:
+            self._asked_for.add((at, key))
+            heapq.heappush(self._wakes, (at, key))
 
     @property
     def next_wake_at(self) -> float | None:
         return self._wakes[0][0] if self._wakes else None
 
+    def wakes(self) -> Iterator[tuple[float, WakeKey]]:
+        """Everything that was asked for and is still to come, in no order."""
+        yield from self._wakes
+
     def due(self) -> list[WakeKey]:
         """All keys whose time has come, each once, earliest first."""
         keys: dict[WakeKey, None] = {}
         while self._wakes and self._wakes[0][0] <= self.now:
-            keys[heapq.heappop(self._wakes)[1]] = None
+            wake = heapq.heappop(self._wakes)
+            self._asked_for.discard(wake)
+            keys[wake[1]] = None
         return list(keys)

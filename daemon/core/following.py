@@ -15,37 +15,32 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from tiltd.policy import breaker, retry
-
 from . import facts as f
 from . import observations as o
 from .desk import Desk
+from .ending import Ending
 from .model import (
     Attempt,
     Dataset,
-    Failure,
-    FailureClass,
     Job,
     JobState,
-    Outcome,
     Progress,
     Record,
     RunEnd,
     State,
 )
 from .placing import Placing
-from .state import failure_scopes
 
 LIVE = frozenset({State.RESERVED, State.QUEUED, State.RUNNING})
 DEADLINE_GRACE_SECONDS = 600.0
 """Beyond its walltime a job is ended by its runner, then by the resource manager; then by us."""
-RESCUE_PAUSE_SECONDS = 60.0
 
 
 class Followed(Record):
     """What was seen of one live attempt; memory, not history."""
 
     job: Job | None = None
+    job_asked_at: float = 0.0
     ended_at: float | None = None
     absent_asked_at: float | None = None
     claimed_by: str = ""
@@ -62,8 +57,10 @@ class Following:
     def __init__(self, desk: Desk, placing: Placing) -> None:
         self._desk = desk
         self._placing = placing
+        self.ending = Ending(desk)
         self.seen: dict[str, Followed] = {}
         self._live: dict[str, str] = {}
+        self._looking_since_at = 0.0
         desk.listeners.append(self._changed)
 
     def _changed(self, before: Dataset | None, after: Dataset | None) -> None:
@@ -76,7 +73,9 @@ class Following:
                     self._live.pop(last.attempt_id, None)
 
     def recount(self) -> None:
-        """Know the live attempts again after a restart; their deadlines count from what was recorded."""
+        """Know the live attempts again after a restart; their deadlines count from what was recorded,
+        the silence of their nodes from now."""
+        self._looking_since_at = self._desk.now
         for dataset in self._desk.state.datasets.values():
             self._changed(None, dataset)
             self.consider(dataset)
@@ -93,9 +92,12 @@ class Following:
 
     def spool(self, seen: o.SpoolObserved) -> None:
         dataset = self._desk.dataset(self._live.get(seen.attempt_id, "")) or self._owner(seen.attempt_id)
-        if dataset is None:
+        if dataset is None or not any(a.attempt_id == seen.attempt_id for a in dataset.attempts):
             return
         known = self.seen.get(seen.attempt_id, Followed())
+        if seen.claimed_by and known.job is not None and known.job.job_id != seen.claimed_by:
+            # What was listed so far was another job for this attempt, which lost the claim.
+            known = replace(known, job=None, ended_at=None, absent_asked_at=None)
         now = replace(
             known,
             claimed_by=seen.claimed_by or known.claimed_by,
@@ -131,11 +133,11 @@ class Following:
                 continue
             job = by_id.get(attempt.job_id)
             if job is not None:
-                self._listed(dataset, attempt_id, job)
+                self._listed(dataset, attempt_id, job, seen.asked_at)
             elif seen.complete and attempt.accepted_at is not None and seen.asked_at > attempt.accepted_at:
                 self._unlisted(dataset, attempt_id, seen.asked_at)
 
-    def _listed(self, dataset: Dataset, attempt_id: str, job: Job) -> None:
+    def _listed(self, dataset: Dataset, attempt_id: str, job: Job, asked_at: float) -> None:
         known = self.seen.get(attempt_id, Followed())
         if known.job == job and known.absent_asked_at is None:
             return
@@ -143,7 +145,12 @@ class Following:
         if job.state is JobState.COMPLETED:
             ended_at = known.ended_at if known.ended_at is not None else self._desk.now
         self.seen[attempt_id] = replace(
-            known, job=job, ended_at=ended_at, absent_asked_at=None, news_at=self._desk.now
+            known,
+            job=job,
+            job_asked_at=asked_at,
+            ended_at=ended_at,
+            absent_asked_at=None,
+            news_at=self._desk.now,
         )
         self.consider(dataset)
 
@@ -157,6 +164,16 @@ class Following:
         if known.ended_at is None:
             self.seen[attempt_id] = replace(self.seen[attempt_id], ended_at=self._desk.now)
         self.consider(dataset)
+
+    def nodes(self) -> None:
+        """After a look at the nodes: whose node is down may be lost sooner than its deadline."""
+        for name, node in self._placing.nodes.items():
+            if node.state != "down":
+                continue
+            for attempt_id in list(self._desk.state.ledger.of(name)):
+                dataset = self._desk.dataset(self._live.get(attempt_id, ""))
+                if dataset is not None:
+                    self.consider(dataset)
 
     # -- conclusions ---------------------------------------------------------------------------------------
 
@@ -180,7 +197,8 @@ class Following:
                 seen.ended_at + self._desk.policy.marker_grace_seconds, "dataset", dataset.dataset_id
             )
         else:
-            self._finish(dataset, attempt, seen)
+            status = seen.job.exit_status if seen.job is not None else None
+            self.ending.finish(dataset, attempt, seen.end, status)
 
     def _succeeded(self, dataset: Dataset, attempt: Attempt, end: RunEnd) -> None:
         self._desk.record(
@@ -206,7 +224,12 @@ class Following:
                     job_id=seen.claimed_by or attempt.job_id,
                 )
             )
-        elif dataset.state is State.RUNNING and job is not None and job.state is JobState.QUEUED:
+        elif (
+            dataset.state is State.RUNNING
+            and job is not None
+            and job.state is JobState.QUEUED
+            and seen.job_asked_at > dataset.state_since_at  # an older answer is no news of a requeue
+        ):
             if seen.claimed_by:
                 # Queued again, and started again later: what the first run's runner said is void.
                 self.seen[attempt.attempt_id] = replace(seen, claimed_by="", end=None, progress=None)
@@ -218,17 +241,18 @@ class Following:
     def _overdue(self, dataset: Dataset, attempt: Attempt, seen: Followed) -> None:
         """No end is proved.  Far beyond its walltime it is cancelled; on a lost node it is fenced."""
         desk = self._desk
-        if attempt.started_at is None or dataset.stop_requested is not None:
+        if attempt.started_at is None or attempt.lost:
             return
         deadline_at = attempt.started_at + attempt.placement.walltime_seconds + DEADLINE_GRACE_SECONDS
         lost_at = self._lost_at(attempt, seen)
         if lost_at is not None and desk.now >= lost_at:
             self._stop(dataset, "lost", "its node is out of reach")
-        elif desk.now >= deadline_at:
+        elif desk.now >= deadline_at and dataset.stop_requested is None:
             self._stop(dataset, "deadline", "it is far beyond its walltime")
         else:
-            wake_at = deadline_at if lost_at is None else min(lost_at, deadline_at)
-            desk.wake(wake_at, "dataset", dataset.dataset_id)
+            for at in (lost_at, deadline_at):
+                if at is not None and at > desk.now:
+                    desk.wake(at, "dataset", dataset.dataset_id)
 
     def _lost_at(self, attempt: Attempt, seen: Followed) -> float | None:
         """When a running attempt counts as lost: its node down or silent, and no news, for long enough."""
@@ -242,10 +266,10 @@ class Following:
         ):
             return None
         observed_at = max((node.observed_at for node in nodes if node is not None), default=0.0)
-        return max(observed_at, seen.news_at, attempt.started_at or 0.0) + limit
+        return max(observed_at, seen.news_at, attempt.started_at or 0.0, self._looking_since_at) + limit
 
     def _stop(self, dataset: Dataset, intent: str, by: str) -> None:
-        if dataset.stop_requested is None:
+        if dataset.stop_requested is None or intent == "lost":
             self._desk.record(
                 f.StopRequested(
                     at=self._desk.now,
@@ -257,132 +281,6 @@ class Following:
 
     def _withdraw(self, dataset: Dataset, attempt: Attempt, why: str) -> None:
         if attempt.revoked:
-            self.revoked(dataset, attempt)
+            self.ending.revoked(dataset, attempt)
         else:
             self._stop(dataset, "replace", why)
-
-    def revoked(self, dataset: Dataset, attempt: Attempt) -> None:
-        """No runner can claim it any more: what was asked for can happen."""
-        intent = dataset.stop_requested or "replace"
-        self._desk.record(
-            f.AttemptStopped(
-                at=self._desk.now,
-                dataset_id=dataset.dataset_id,
-                attempt_id=attempt.attempt_id,
-                intent=intent,
-            )
-        )
-
-    def _finish(self, dataset: Dataset, attempt: Attempt, seen: Followed) -> None:
-        """The end is proved, and it is no success."""
-        desk, end = self._desk, seen.end
-        if end is not None and end.outcome == "stranded" and dataset.stop_requested != "cancel":
-            desk.record(
-                f.ResultStranded(
-                    at=desk.now,
-                    dataset_id=dataset.dataset_id,
-                    attempt_id=attempt.attempt_id,
-                    end=end,
-                    retry_at=desk.now + RESCUE_PAUSE_SECONDS,
-                )
-            )
-            self._open_breakers(dataset, attempt, _failure("destination", "stranded", end.reason))
-            return
-        if dataset.stop_requested in ("cancel", "superseded"):
-            self.revoked(dataset, attempt)
-            return
-        self.failed(dataset, attempt, self._failure(dataset, attempt, seen), end)
-
-    def _failure(self, dataset: Dataset, attempt: Attempt, seen: Followed) -> Failure:
-        end = seen.end
-        if dataset.stop_requested == "deadline":
-            return _failure("walltime", "deadline", "it ran far beyond its walltime and was ended")
-        if end is None:
-            status = seen.job.exit_status if seen.job is not None else None
-            said = "not known" if status is None else str(status)
-            return _failure(
-                "lost",
-                "no_word",
-                f"the job ended (exit status {said}) without a word from its runner",
-                status,
-            )
-        match end.outcome:
-            case "scratch_short":
-                return replace(_failure("scratch", "scratch_short", end.detail or end.reason), spent=False)
-            case "input_changed":
-                return replace(_failure("transient", "input_changed", end.detail or end.reason), spent=False)
-            case "fenced":
-                return _failure("lost", "fenced", "it was fenced because its node was out of reach")
-            case "terminated":
-                return _failure(
-                    "killed", end.reason or "terminated", end.detail or "the job was ended", end.exit_status
-                )
-        return self._judged(dataset, attempt, end)
-
-    def _judged(self, dataset: Dataset, attempt: Attempt, end: RunEnd) -> Failure:
-        pipeline = self._desk.pipelines.get(dataset.pipeline)
-        if pipeline is not None and attempt.kind == "run":
-            verdict = pipeline.judge(Outcome(end=end))
-            if verdict.failure is not None:
-                return verdict.failure
-        return _failure("program", end.reason or "failed", end.detail or end.reason, end.exit_status)
-
-    def failed(self, dataset: Dataset, attempt: Attempt, failure: Failure, end: RunEnd | None = None) -> None:
-        """Record the failure with the retry rule's decision, and open breakers it speaks for."""
-        desk = self._desk
-        nodes = attempt.nodes or attempt.placement.nodes
-        scopes = failure_scopes(dataset, attempt.attempt_id)
-        if breaker.is_known_cause(desk.state.breakers, scopes, failure.failure_class):
-            # The breaker's own cause struck again: no fault of this series, no attempt spent.
-            failure = replace(failure, spent=False)
-        unspent = sum(1 for a in dataset.attempts if a.failure is not None and not a.failure.spent)
-        decision = retry.after(
-            dataset.attempts_spent + int(failure.spent),
-            failure,
-            desk.policy,
-            desk.now,
-            nodes=nodes,
-            changes=dataset.changes,
-            attempts_unspent=unspent + int(not failure.spent),
-        )
-        again = decision if isinstance(decision, retry.RetryAt) else None
-        if attempt.kind == "rescue" and again is None:
-            again = retry.RetryAt(at=desk.now + desk.policy.retry.delay_seconds_max)
-        desk.record(
-            f.AttemptFailed(
-                at=desk.now,
-                dataset_id=dataset.dataset_id,
-                attempt_id=attempt.attempt_id,
-                failure=failure,
-                retry_at=again.at if again is not None else None,
-                excluded_nodes=again.exclude_nodes if again is not None else (),
-                changes=again.change if again is not None else {},
-                end=end,
-            )
-        )
-        if isinstance(decision, retry.GiveUp) and again is None:
-            desk.notice(
-                "failed", f"{dataset.dataset_id} failed: {decision.reason}", attempt.attempt_id, dataset
-            )
-        self._open_breakers(dataset, attempt, failure)
-        if failure.reason == "input_changed" and (now := desk.dataset(dataset.dataset_id)) is not None:
-            desk.hold(now, "input_changing", "its files changed while they were being staged in")
-
-    def _open_breakers(self, dataset: Dataset, attempt: Attempt, failure: Failure) -> None:
-        desk = self._desk
-        scopes = failure_scopes(dataset, attempt.attempt_id)
-        for scope in breaker.to_open(desk.state.breakers, scopes, failure.failure_class, desk.policy.breaker):
-            detail = f"{failure.failure_class} on several series, last {dataset.dataset_id}: {failure.detail}"
-            desk.record(
-                f.BreakerOpened(at=desk.now, scope=scope, failure_class=failure.failure_class, detail=detail)
-            )
-            desk.wake(desk.now + desk.policy.breaker.probe_seconds, "breaker")
-            desk.notice("breaker", f"nothing new starts for {scope}: {detail}", f"{scope}@{desk.now:.0f}")
-
-
-def _failure(
-    failure_class: FailureClass, reason: str, detail: str, exit_status: int | None = None
-) -> Failure:
-    return Failure(
-        failure_class=failure_class, reason=reason, detail=detail or reason, exit_status=exit_status
-    )

@@ -10,6 +10,7 @@ from . import observations as o
 from .arriving import Arriving
 from .desk import Desk
 from .model import TERMINAL, WITH_ATTEMPT, Dataset, Options, State, dataset_id
+from .outstanding import WORKING_HOLDS
 
 
 class Refused(Exception):
@@ -72,14 +73,13 @@ class Operating:
         causes = [hold.cause for hold in dataset.holds]
         if not causes:
             return f"{dataset.dataset_id} is not held"
-        stays = [cause for cause in causes if cause in ("no_pipeline", "partial")]
         for cause in causes:
-            if cause not in stays:
+            if cause != "partial":
                 self._desk.lift(self._desk.state.datasets[dataset.dataset_id], cause, by=asked.by)
-        if "partial" in stays:
+        if "partial" in causes:
             raise Refused(f"{dataset.dataset_id} is partial: 'accept' runs it with the tilts it has")
-        if stays:
-            raise Refused(f"{dataset.dataset_id} stays held: there is no pipeline for it")
+        for hold in self._desk.state.datasets[dataset.dataset_id].holds:
+            raise Refused(f"{dataset.dataset_id} stays held ({hold.cause}): {hold.detail}")
         return f"{dataset.dataset_id} is released ({', '.join(causes)})"
 
     def _retry(self, asked: o.OperatorAsked) -> str:
@@ -142,14 +142,18 @@ class Operating:
         if dataset.state in (State.DELIVERED, State.CANCELLED):
             raise Refused(f"{dataset.dataset_id} is {dataset.state} already")
         dataset = self._find(asked)
-        attempt = dataset.live_attempt
-        if attempt is not None:
-            if dataset.stop_requested is None:
+        publishing = dataset.state is State.COLLECTING and WORKING_HOLDS.isdisjoint(
+            hold.cause for hold in dataset.holds
+        )
+        if dataset.live_attempt is not None or publishing:
+            if dataset.stop_requested != "cancel":
                 self._desk.record(
                     f.StopRequested(
                         at=self._desk.now, dataset_id=dataset.dataset_id, intent="cancel", by=asked.by
                     )
                 )
+            if publishing:
+                return f"{dataset.dataset_id} is being published; if that fails, it will be cancelled"
             return f"{dataset.dataset_id} will be cancelled once the end of its job is proved"
         self._desk.record(
             f.DatasetCancelled(

@@ -44,16 +44,12 @@ def _of_live(dataset: Dataset) -> list[e.Effect]:
     attempt = dataset.live_attempt
     if attempt is None:
         return []
-    claimed = attempt.started_at is not None
-    match dataset.stop_requested:
-        case None:
-            return [_for(e.SubmitJob, dataset, attempt)] if dataset.state is State.RESERVED else []
-        case "lost":
-            return [] if attempt.fenced else [_for(e.FenceAttempt, dataset, attempt)]
-        case "replace":
-            return [] if claimed or attempt.revoked else [_for(e.RevokeAttempt, dataset, attempt)]
+    if attempt.lost:
+        return [] if attempt.fenced else [_for(e.FenceAttempt, dataset, attempt)]
+    if dataset.stop_requested is None:
+        return [_for(e.SubmitJob, dataset, attempt)] if dataset.state is State.RESERVED else []
     wanted: list[e.Effect] = []
-    if not claimed and not attempt.revoked:
+    if attempt.started_at is None and not attempt.revoked:
         wanted.append(_for(e.RevokeAttempt, dataset, attempt))
     elif attempt.job_id:
         wanted.append(

@@ -31,6 +31,7 @@ from .model import (
     Placement,
     ResourceRequest,
     State,
+    TiltSeries,
     Unplaceable,
     attempt_id,
 )
@@ -111,13 +112,18 @@ class Placing:
         self._kept_node = None
         for dataset in list(self._desk.state.datasets.values()):
             if dataset.state is State.READY:
-                self.consider(dataset)
+                self._lift_no_pipeline(dataset)
+                self.consider(self._desk.state.datasets[dataset.dataset_id])
+
+    def _lift_no_pipeline(self, dataset: Dataset) -> None:
+        """Since the last start its pipeline may have been installed."""
+        if dataset.series is not None and not self._no_pipeline(dataset, dataset.series):
+            self._desk.lift(dataset, "no_pipeline")
 
     # -- what a dataset asks for -------------------------------------------------------------------------
 
     def _want(self, dataset: Dataset) -> Want | None:
         """The bucket of this dataset.  A pipeline that cannot take it rejects it here."""
-        desk = self._desk
         assert dataset.series is not None
         only_node = ""
         if dataset.rescue:
@@ -127,10 +133,8 @@ class Placing:
                 cores=1, threads=1, walltime_seconds=3600.0, result_bytes=stranded.request.result_bytes
             )
         else:
-            try:
-                asked = desk.pipelines[dataset.pipeline].request(dataset.series, dataset.options)
-            except (Permanent, KeyError) as error:
-                self._reject(dataset, error)
+            asked = self._asked_by_pipeline(dataset, dataset.series)
+            if asked is None:
                 return None
             request = self._shaped(dataset, asked)
         return Want(
@@ -141,6 +145,30 @@ class Placing:
             only_node=only_node,
             excluded_nodes=() if only_node else dataset.excluded_nodes,
         )
+
+    def _asked_by_pipeline(self, dataset: Dataset, series: TiltSeries) -> ResourceRequest | None:
+        """What the pipeline asks for; ``None`` if it cannot take the series, which is said on the dataset."""
+        desk = self._desk
+        if missing := self._no_pipeline(dataset, series):
+            desk.hold(dataset, "no_pipeline", missing)
+            return None
+        try:
+            return desk.pipelines[dataset.pipeline].request(series, dataset.options)
+        except Permanent as error:
+            self._reject(dataset, error)
+        except Exception as bug:  # a plugin's; it stops this dataset, not the daemon
+            detail = (
+                f"the pipeline {dataset.pipeline} cannot say what it needs: {bug!r}; mend it, then release"
+            )
+            desk.hold(dataset, "bug", detail)
+        return None
+
+    def _no_pipeline(self, dataset: Dataset, series: TiltSeries) -> str:
+        if series.kind == "frames":
+            return "no pipeline for frames: its pipelines take stacks"
+        if dataset.pipeline not in self._desk.pipelines:
+            return f"the pipeline {dataset.pipeline} of its feed is not installed"
+        return ""
 
     def _shaped(self, dataset: Dataset, asked: ResourceRequest) -> ResourceRequest:
         """The policy's word over the pipeline's.  What the result takes is rounded like the rest, so that
@@ -156,12 +184,7 @@ class Placing:
         )
         return replace(shaped, result_bytes=round_up_bytes(asked.result_bytes))
 
-    def _reject(self, dataset: Dataset, error: Exception) -> None:
-        if isinstance(error, KeyError):
-            self._desk.hold(
-                dataset, "no_pipeline", f"the pipeline {dataset.pipeline} of its feed is not installed"
-            )
-            return
+    def _reject(self, dataset: Dataset, error: Permanent) -> None:
         failure = Failure(failure_class="config", reason="rejected", detail=str(error), spent=False)
         self._desk.record(
             f.DatasetRejected(at=self._desk.now, dataset_id=dataset.dataset_id, failure=failure)
@@ -248,9 +271,10 @@ class Placing:
     def _choose(self, want: Want) -> Placement | Unplaceable:
         """Evaluate all nodes for a bucket."""
         self.evaluations += len(self.nodes)
-        return self._evaluate(want)
+        return self.evaluate(want)
 
-    def _evaluate(self, want: Want) -> Placement | Unplaceable:
+    def evaluate(self, want: Want) -> Placement | Unplaceable:
+        """Where a bucket's head could go as things stand; changes nothing, costs all nodes."""
         desk = self._desk
         return place.place(
             want.request,
@@ -338,7 +362,7 @@ class Placing:
 
     def _why(self, want: Want) -> Unplaceable | None:
         if want not in self._asked:
-            found = self.gates.stopped(want) or self._evaluate(want)
+            found = self.gates.stopped(want) or self.evaluate(want)
             self._asked[want] = found if isinstance(found, Unplaceable) else None
         return self._asked[want]
 

@@ -13,7 +13,7 @@ from tiltd.policy import breaker, predict
 from . import facts as f
 from .apply import apply
 from .ledger import Ledger
-from .model import Attempt, Dataset, Measured, Notice, Record, Reservation
+from .model import WITH_ATTEMPT, Attempt, Dataset, Measured, Notice, Record, Reservation
 from .usage import Usage
 
 USUAL_SESSIONS_MAX = 256
@@ -45,6 +45,7 @@ class CoreState:
     def __init__(self) -> None:
         self.datasets: dict[str, Dataset] = {}
         self.current: dict[tuple[str, str], str] = {}
+        self._older: dict[tuple[str, str], tuple[str, ...]] = {}
         self.ledger = Ledger()
         self.breakers = breaker.Breakers()
         self.samples = predict.Samples()
@@ -71,6 +72,9 @@ class CoreState:
             after = apply(before, fact)
             self._file(fact.dataset_id, before, after)
             self._consequences(fact, before, after)
+            if self.breakers.by_scope and _ended(before, after):
+                # A probe that ended without a verdict (with one it is no probe any more).
+                self.breakers = breaker.unprobed(self.breakers, fact.dataset_id, fact.at)
             return
         match fact:
             case f.ScratchReleased():
@@ -96,16 +100,31 @@ class CoreState:
                 self._claim_series(after)
         elif before is not None:
             del self.datasets[dataset_id]
-            key = (before.feed, before.series_key)
-            if self.current.get(key) == dataset_id:
-                del self.current[key]
+            self._leave_series(before)
 
     def _claim_series(self, dataset: Dataset) -> None:
         key = (dataset.feed, dataset.series_key)
         holder = self.datasets.get(self.current.get(key, ""))
-        newest = (dataset.revision, dataset.run)
-        if holder is None or (holder.revision, holder.run) <= newest:
+        if holder is None:
             self.current[key] = dataset.dataset_id
+            return
+        older = dataset.dataset_id
+        if _age(holder) <= _age(dataset):
+            self.current[key], older = older, holder.dataset_id
+        self._older[key] = (*self._older.get(key, ()), older)
+
+    def _leave_series(self, dataset: Dataset) -> None:
+        """The next newest live one speaks for the series, if there is one."""
+        key, gone = (dataset.feed, dataset.series_key), dataset.dataset_id
+        older = [known for known in self._older.pop(key, ()) if known != gone]
+        if self.current.get(key) == gone:
+            del self.current[key]
+            if older:
+                newest = max(older, key=lambda known: _age(self.datasets[known]))
+                older.remove(newest)
+                self.current[key] = newest
+        if older:
+            self._older[key] = tuple(older)
 
     def _consequences(self, fact: f.DatasetFact, before: Dataset | None, after: Dataset | None) -> None:
         self._ended(fact.at, before, after)
@@ -244,6 +263,16 @@ def replay(facts: Iterable[f.Fact], state: CoreState | None = None) -> CoreState
     for fact in facts:
         state.apply(fact)
     return state
+
+
+def _ended(before: Dataset | None, after: Dataset | None) -> bool:
+    if before is None or before.state not in WITH_ATTEMPT:
+        return False
+    return after is None or after.state not in WITH_ATTEMPT
+
+
+def _age(dataset: Dataset) -> tuple[int, int]:
+    return dataset.revision, dataset.run
 
 
 def session_key(dataset: Dataset) -> str:

@@ -28,18 +28,18 @@ Key = tuple[State | None, type[f.DatasetFact]]
 TABLE: dict[Key, tuple[State | None, ...]] = {
     # a series is met, grows and is complete
     (None, f.DatasetFound): (A,),
-    (None, f.DatasetAdopted): (Q, RN),
+    (None, f.DatasetAdopted): (RS, Q),
     (None, f.DatasetRecalled): (A, DELIVERED, FAILED, CANCELLED),
     (A, f.DatasetCompleted): (RY,),
     (A, f.PartialAccepted): (A,),
     (A, f.DatasetParked): (None,),
-    (A, f.DatasetAdopted): (Q, RN),
+    (A, f.DatasetAdopted): (RS, Q),
     (A, f.DatasetRejected): (FAILED,),
     (A, f.DatasetCancelled): (CANCELLED,),
     # it waits for its place
     (RY, f.SeriesImported): (RY,),
     (RY, f.Placed): (RS,),
-    (RY, f.DatasetAdopted): (Q, RN),
+    (RY, f.DatasetAdopted): (RS, Q),
     (RY, f.DatasetRejected): (FAILED,),
     (RY, f.DatasetCancelled): (CANCELLED,),
     # it is submitted, runs and ends; the spool may tell of it sooner than the answer of qsub
@@ -61,6 +61,7 @@ TABLE: dict[Key, tuple[State | None, ...]] = {
     (Q, f.ResultStranded): (RY,),
     (RN, f.JobAccepted): (RN,),
     (RN, f.JobRequeued): (Q,),
+    (RN, f.AttemptRevoked): (RN,),
     (RN, f.JobEnded): (C,),
     (RN, f.StopRequested): (RN,),
     (RN, f.AttemptFenced): (RN,),

@@ -36,13 +36,33 @@ cp "$stack" "$output/volume.bin"
 """A reconstruction in a hurry: notes that it ran, takes its time, leaves a copy of the stack."""
 
 
+POLICY = """
+[completeness]
+quiet_min = "0.3s"
+gap_max = "0.3s"
+short_series_wait = "0.3s"
+stale = "2s"
+[placement]
+scratch_margin = "1MB"
+[retry]
+delay = "0.2s"
+delay_factor = 1.0
+[resources]
+cores = { base = 1 }
+threads = { base = 1 }
+[jobs]
+marker_grace = "1s"
+"""
+"""Tenths of seconds where a real session takes minutes."""
+
+
 class Site:
     """Folders, ``tiltd.toml`` and policy of one daemon.  ``more`` goes to the end of tiltd.toml."""
 
     def __init__(
         self, folder: Path, *, step_seconds: float = 0.1, scratch_bytes: int = 10**9, cores: int = 4,
         scan_seconds: float = 0.2, feeds: tuple[str, ...] = ("krios1",), feed_lines: str = "",
-        listen: str = "", more: str = "", policy: str = "", spool: Path | None = None,
+        listen: str = "", more: str = "", policy: str = POLICY, spool: Path | None = None,
         results: Path | None = None, state: Path | None = None,
     ) -> None:  # fmt: skip
         self.folder = folder
@@ -62,11 +82,7 @@ class Site:
             path.mkdir(parents=True, exist_ok=True)
         self.step.write_text(STEP)
         self.policy = folder / "policy.toml"
-        self.policy.write_text(
-            '[completeness]\nquiet_min = "0.3s"\ngap_max = "0.3s"\nshort_series_wait = "0.3s"\nstale = "2s"\n'
-            '[placement]\nscratch_margin = "1MB"\n[retry]\ndelay = "0.2s"\ndelay_factor = 1.0\n'
-            f'[resources]\ncores = {{ base = 1 }}\nthreads = {{ base = 1 }}\n[jobs]\nmarker_grace = "1s"\n{policy}'
-        )
+        self.policy.write_text(policy)
         command = f"sh {self.step} {{stack}} {{output}} {folder}"
         feed_tables = "".join(
             f"""
@@ -77,7 +93,7 @@ pipeline = "command"
 destination = "{self.results}/{name}/{{project}}/{{session}}/{{series}}"
 pattern = "{{project}}/{{session}}"
 scan_seconds = {scan_seconds}
-options = {{ command = "{command} {step_seconds}", results = "volume.bin", cores = 1, memory = 1e8, walltime = 60 }}
+options = {{ command = "{command} {step_seconds}", results = "volume.bin", memory = 1e8, walltime = 60 }}
 {feed_lines}
 """
             for name, path in self.feeds.items()
@@ -247,9 +263,11 @@ class DaemonProcess:
     def settled(self, seconds: float = 20.0) -> None:
         """Wait until every dataset has left the working set and nothing is reserved or left on scratch."""
         self.wait(
-            lambda: all(row["finalized_at"] for row in self.rows().values())
-            and self.reserved_bytes() == 0
-            and not self.site.scratch_left(),
+            lambda: (
+                all(row["finalized_at"] for row in self.rows().values())
+                and self.reserved_bytes() == 0
+                and not self.site.scratch_left()
+            ),
             seconds,
         )
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -24,7 +23,7 @@ def unit(project: Path, tmp_path: Path) -> Path:
     """The unit with a program in it that is there."""
     text = (project / "deploy" / "systemd" / "tiltd.service").read_text(encoding="utf-8")
     copy = tmp_path / "tiltd.service"
-    copy.write_text(re.sub(r"^ExecStart=\S+", f"ExecStart={sys.executable}", text, flags=re.MULTILINE))
+    copy.write_text(re.sub(r"^ExecStart=\S+", "ExecStart=/bin/sh", text, flags=re.MULTILINE))
     return copy
 
 

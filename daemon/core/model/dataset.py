@@ -60,7 +60,8 @@ class Hold(Record):
 class Attempt(Record):
     """One try at running a dataset: ``run``, or ``rescue`` of results stranded on a node.
 
-    ``revoked`` and ``fenced`` say that this attempt can publish nothing any more.  ``end`` is the last
+    ``revoked`` and ``fenced`` say that this attempt can publish nothing any more; ``lost`` that its node is
+    out of reach and it is to be fenced.  ``end`` is the last
     word of its runner, ``failure`` the judgement; an attempt is over when ``ended_at`` is set.
     """
 
@@ -76,6 +77,7 @@ class Attempt(Record):
     ended_at: float | None = None
     revoked: bool = False
     fenced: bool = False
+    lost: bool = False
     nodes: tuple[str, ...] = ()
     rescues_attempt_id: str = ""
     rescue_path: str = ""

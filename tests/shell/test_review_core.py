@@ -1,0 +1,111 @@
+"""What a reviewer tried on the core, each once a bug."""
+
+from __future__ import annotations
+
+import pytest
+from msgspec.structs import replace
+
+from shell.review_core import Scene, sighting
+from tiltd.daemon.core import observations as o
+from tiltd.daemon.core.model import State
+
+
+def test_a_restart_does_not_take_a_long_run_for_lost_before_it_knows_the_nodes() -> None:
+    before = Scene()
+    dataset = before.running()
+    after = Scene(state=before.core.state, at=before.now + 2000.0)
+    assert after.dataset().stop_requested is None
+    after.nodes()
+    after.wait(1500.0)
+    assert dataset.attempts[-1].started_at is not None
+    assert after.dataset().stop_requested is None
+
+
+def test_a_cancel_of_a_job_beyond_its_deadline_is_no_crash() -> None:
+    scene = Scene()
+    dataset = scene.running()
+    scene.ask("cancel", dataset)
+    for _ in range(30):
+        scene.wait(600.0)
+        scene.nodes()
+    scene.step(o.SpoolObserved, attempt_id=dataset.attempts[-1].attempt_id, claimed_by="7")
+    assert scene.dataset().stop_requested == "cancel"
+
+
+def test_frames_are_held_until_a_pipeline_takes_them() -> None:
+    scene = Scene()
+    dataset = scene.complete(kind="frames")
+    assert (dataset.state, [hold.cause for hold in dataset.holds]) == (State.READY, ["no_pipeline"])
+    assert scene.ask("rerun", dataset, latest_run=1).ok
+    rerun = scene.core.state.datasets[dataset.dataset_id[:-1] + "2"]
+    assert (rerun.state, [hold.cause for hold in rerun.holds]) == (State.READY, ["no_pipeline"])
+
+
+def test_a_pipeline_that_raises_stops_its_dataset_and_nothing_else() -> None:
+    scene = Scene(bug="request")
+    scene.nodes()
+    dataset = scene.complete()
+    assert [hold.cause for hold in dataset.holds] == ["bug"]
+    assert "pipeline p" in dataset.holds[0].detail
+
+
+def test_a_pipeline_that_cannot_judge_costs_its_attempt_only() -> None:
+    scene = Scene(bug="judge")
+    scene.ended(scene.running(), outcome="failed", reason="exit", exit_status=1)
+    failure = scene.dataset().failure
+    assert failure is not None
+    assert "ZeroDivisionError" in failure.detail
+
+
+def test_what_vanished_while_the_daemon_was_down_is_held_as_gone() -> None:
+    before = Scene()
+    before.see(sighting(series=None))
+    after = Scene(state=before.core.state, at=before.now + 10.0)
+    after.see(gone=["TS"])
+    after.wait(200.0)
+    assert [hold.cause for hold in after.dataset().holds] == ["input_gone"]
+    after.see(sighting())
+    assert not after.dataset().holds
+
+
+def test_an_old_revision_tried_again_makes_no_second_dataset_of_the_newer_one() -> None:
+    scene = Scene()
+    first = scene.complete()
+    scene.see(sighting(content="2"))
+    second = f"{first.dataset_id[:-3]}2.1"
+    assert set(scene.core.state.datasets) == {second}
+    scene.core.handle(
+        o.OperatorAsked(at=scene.now, action="cancel", dataset_id=second, by="op", request_id="1")
+    )
+    assert not scene.core.state.datasets
+    # The first is tried again although the journal knows a second revision, which is finished.
+    assert scene.ask("retry", first, record=replace(first, state=State.CANCELLED)).ok
+    newer = sighting(content="2").series
+    assert newer is not None
+    known = {"known_revision": 2, "known_digest": newer.fingerprint.digest}
+    scene.see(sighting(content="2", **known))
+    assert not scene.core.state.datasets
+
+
+def test_looks_asked_for_twice_are_kept_once() -> None:
+    scene = Scene()
+    dataset = scene.running()
+    waiting = len(scene.core.desk._wakes)
+    for _ in range(50):
+        scene.step(o.SpoolObserved, attempt_id=dataset.attempts[-1].attempt_id, claimed_by="7")
+    assert len(scene.core.desk._wakes) <= waiting + 1
+
+
+def test_a_bug_in_the_core_is_told_and_the_next_observation_handled(monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = Scene()
+
+    def fail(*_: object) -> None:
+        raise KeyError("somewhere")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(scene.core.placing, "observe", fail)
+        scene.nodes()
+    assert len(scene.core.bugs) == 1
+    assert "in test_a_bug" in scene.core.bugs[0]
+    scene.nodes()
+    assert "n" in scene.core.nodes
