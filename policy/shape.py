@@ -42,9 +42,9 @@ def shape(
 
     Memory and scratch (bytes): a rule's plain word, else request x factor, or the figure by size where the
     pipeline names none; at least the floor.  Walltime (seconds): a rule's plain word, else p99 of what this
-    ``pipeline`` took (``samples``), else what it asks, else by size; x factor, at least the floor; at most the
-    ceiling.  ``changes`` (``Dataset.changes``) multiply after the floors, so that "more walltime" is more.
-    Without a ``decision`` it is that for a dataset of which only the size is known.
+    ``pipeline`` took (``samples``), else what it asks, else by size; x factor, at least the floor; at most
+    the ceiling.  ``changes`` (``Dataset.changes``) multiply after the floors, so that "more walltime" is
+    more.  Without a ``decision`` it is that for a dataset of which only the size is known.
     """
     if decision is None:
         decision = decide(Features(size_bytes=size_bytes, pipeline=pipeline), policy)

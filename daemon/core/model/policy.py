@@ -233,7 +233,7 @@ class Condition(Record):
 class Rule(Record):
     """Sets values for the datasets that fulfil all its conditions (none: for every dataset).
 
-    ``sets`` is by the keys of a rule's ``set`` (``tiltd.policy.schema_rules.Sets``).  Rules are tried in
+    ``sets`` is by the keys of a rule's ``set`` (``tiltd.policy.schema_set.Sets``).  Rules are tried in
     order, a later one wins key by key; none is tried behind a matching one with ``stop``.
     """
 
@@ -250,7 +250,8 @@ class Decision(Record):
     to the pipeline's request (and the history), the factors and the ``*_by_size`` figures.  ``pipeline``,
     ``options`` and ``destination`` are those of the feed where they are empty.  ``hold`` is the reason for
     holding the dataset, in words; "" is none.  ``due_seconds`` counts from completeness; 0 is never.
-    ``rules`` are the names of those that matched, in order; ``origins`` is key -> file:line for what they set.
+    ``rules`` are the names of those that matched, in order; ``origins`` is key -> file:line of what
+    they set.
     """
 
     rules: tuple[str, ...] = ()
@@ -302,7 +303,7 @@ class Expected(Record):
 
 
 class PolicyTest(Record):
-    """A ``[[test]]`` of a policy file: a dataset, what its pipeline asks, nodes if wanted, what must follow."""
+    """A ``[[test]]`` of a policy file: a dataset, what its pipeline asks, perhaps nodes, what must follow."""
 
     name: str
     features: Features
