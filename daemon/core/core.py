@@ -32,6 +32,10 @@ from .site import Site
 from .state import CoreState
 from .transitions import IllegalTransition
 
+FAULTS_KEPT = 20
+FAULTS_TOLD = 3
+"""Faults of a refused policy that stand in the fact, and in the notice."""
+
 
 class Row(Record):
     """A dataset as it is after a step; not ``live`` once it left the working set."""
@@ -61,7 +65,7 @@ class Core:
     ) -> None:
         self.desk = Desk(state or CoreState(), policy, site, pipelines)
         self.placing = Placing(self.desk)
-        self.arriving = Arriving(self.desk)
+        self.arriving = Arriving(self.desk, self.placing.deciding)
         self.following = Following(self.desk, self.placing)
         self.operating = Operating(self.desk, self.arriving)
         self.performing = Performing(self.desk)
@@ -79,6 +83,8 @@ class Core:
             o.SpoolObserved: self.following.spool,
             o.SpoolOrphan: self._orphan,
             o.PolicyLoaded: self._policy,
+            o.PolicyRefused: self._policy_refused,
+            o.CivilTimeObserved: self._civil,
             o.TimeReached: self._time,
             o.DestinationsObserved: self._destinations,
             **self.answers.handlers,
@@ -157,6 +163,7 @@ class Core:
         desk.begin(at)
         desk.touched = dict.fromkeys(self.state.datasets)
         self.placing.gates.recount()
+        self.placing.deadlines.recount()
         self.placing.reload()
         self.following.recount()
         self.placing.run()
@@ -199,15 +206,45 @@ class Core:
         self.placing.observe_destinations(seen.free_bytes)
 
     def _policy(self, seen: o.PolicyLoaded) -> None:
-        """A reload judges ARRIVING again and places READY again; RESERVED and later stay as they are."""
-        known = self.desk.policy.version
-        self.desk.policy = seen.policy
-        if known != seen.policy.version or seen.reason == "start":
-            self.desk.record(
-                f.PolicyAdopted(at=self.desk.now, version=seen.policy.version, reason=seen.reason)
+        """One reference is swapped; then ARRIVING is judged again and READY placed again.  RESERVED and later
+        stay as they are, and no hold is lifted but the policy's own."""
+        desk, known = self.desk, self.desk.policy.version
+        desk.policy = seen.policy
+        self.placing.deciding.adopt(seen.civil)
+        if known != seen.policy.version or seen.reason == "start" or desk.state.refused_policy:
+            desk.record(
+                f.PolicyAdopted(
+                    at=desk.now,
+                    version=seen.policy.version,
+                    reason=seen.reason,
+                    half_life_seconds=seen.policy.sharing.half_life_seconds,
+                )
             )
         self.arriving.judge_all()
         self.placing.reload()
+
+    def _policy_refused(self, seen: o.PolicyRefused) -> None:
+        """It changes nothing; it is told, once for the same content."""
+        desk = self.desk
+        if desk.state.refused_policy == seen.content:
+            return
+        desk.record(f.PolicyRejected(at=desk.now, content=seen.content, faults=seen.faults[:FAULTS_KEPT]))
+        more = len(seen.faults) - FAULTS_TOLD
+        told = "; ".join(seen.faults[:FAULTS_TOLD]) + (f"; and {more} more" if more > 0 else "")
+        desk.notice(
+            "policy_refused",
+            f"the policy was refused, version {desk.policy.version} stays in force: {told}",
+            f"{seen.content}@{desk.now:.0f}",
+        )
+
+    def _civil(self, seen: o.CivilTimeObserved) -> None:
+        self.placing.deciding.turned(seen.civil)
+        self._decide_again()
+
+    def _decide_again(self) -> None:
+        """What rules can see has turned: the arriving are judged again, the waiting decided again."""
+        self.arriving.judge_all()
+        self.placing.decide_again()
 
     def _orphan(self, seen: o.SpoolOrphan) -> None:
         """An attempt whose record came only with its job file: taken over, if nothing newer is known.
@@ -240,6 +277,13 @@ class Core:
                     self._look(dataset_id)
                 case ("effect", owner):
                     self.desk.touched[owner] = None
+                case ("due", dataset_id):
+                    self.placing.deadlines.due(dataset_id)
+                case ("civil",):
+                    if self.placing.deciding.lapsed():
+                        self._decide_again()
+                case ("waiting",):
+                    pass  # ``placing.run`` counts those that wait in every step
                 case _:
                     self.placing.look_again(key)
 

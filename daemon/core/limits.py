@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from .desk import Desk
-from .model import WITH_ATTEMPT, Dataset, State, Unplaceable
+from .model import WITH_ATTEMPT, Dataset, State
 
 STAGING_PHASES = frozenset({"", "claimed", "scratch", "stage_in"})
 """Phases of a runner before its input is on the node's scratch."""
@@ -68,8 +68,8 @@ class Limits:
         for dataset in self._desk.state.datasets.values():
             self._counted(None, dataset)
 
-    def stopped(self, project: str, *, stages_in: bool = True) -> Unplaceable | None:
-        """The limit that this project's next attempt would pass; ``None`` if there is none."""
+    def passed(self, project: str, *, stages_in: bool = True) -> str:
+        """The limit that this project's next attempt would pass, in words; "" if there is none."""
         limits = self._desk.policy.limits
         for name, limit, count, what in (
             ("running_max", limits.running_max, self.live["all"], "attempts are live"),
@@ -88,9 +88,8 @@ class Limits:
             ),
         ):
             if limit and count >= limit:
-                detail = f"{count} {what} (limits.{name} is {limit})"
-                return Unplaceable(rejected={"limit": 1}, unblocked_by=("limit",), detail=detail)
-        return None
+                return f"{count} {what} (limits.{name} is {limit})"
+        return ""
 
     def full_nodes(self) -> dict[str, str]:
         """Nodes that have as many of our attempts as they may; freed when one's scratch is released."""

@@ -54,7 +54,5 @@ class Sharing:
         found = []
         for project in usage.by_project:
             used, weight = usage.of(project, now), self.weight(project)
-            found.append(
-                Share(project=project, weight=weight, used_core_seconds=used, ratio=used / weight)
-            )
+            found.append(Share(project=project, weight=weight, used_core_seconds=used, ratio=used / weight))
         return sorted(found, key=lambda share: (share.ratio, share.project))

@@ -32,7 +32,7 @@ class Usage(Record):
         return used.core_seconds * self._faded(at - used.at) if used is not None else 0.0
 
     def _faded(self, seconds: float) -> float:
-        return 2.0 ** (-max(0.0, seconds) / self.half_life_seconds)
+        return float(2.0 ** (-max(0.0, seconds) / self.half_life_seconds))
 
     def with_half_life(self, half_life_seconds: float, at: float) -> Usage:
         """All usage is decayed up to now at the old pace, and goes on at the new."""

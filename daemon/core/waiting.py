@@ -1,4 +1,6 @@
-"""The queue of READY datasets: buckets of those that ask for the same, oldest first.
+"""The queue of READY datasets: buckets of those that ask for the same, oldest first, and their order.
+
+Between buckets: what is soon due, then priority, then the project that has used least of its share, then age.
 
 Memory only; what stands in it can be made again from the state.
 """
@@ -9,9 +11,12 @@ import heapq
 
 from .desk import Desk
 from .model import Dataset, Record, ResourceRequest, Unplaceable
+from .sharing import Sharing
 
-Order = tuple[float, str]
-LAST: Order = (float("inf"), "")
+Age = tuple[float, str]
+Order = tuple[int, int, float, float, str]
+"""(0 if soon due, else 1; minus the priority; used of its share; complete since; dataset id)."""
+LAST: Order = (2, 0, 0.0, float("inf"), "")
 
 
 class Want(Record):
@@ -23,21 +28,24 @@ class Want(Record):
     project: str
     only_node: str
     excluded_nodes: tuple[str, ...]
+    due_seconds: float = 0.0
+    destination: str = ""
 
 
 class Bucket:
     """Alike datasets, oldest first.  ``blocked`` says why the head could not be placed when last tried."""
 
     def __init__(self) -> None:
-        self.waiting: list[Order] = []
+        self.waiting: list[Age] = []
         self.blocked: Unplaceable | None = None
 
 
 class Waiting:
     """All buckets.  ``dirty`` are those whose head is to be tried over all nodes."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: Desk, sharing: Sharing) -> None:
         self._desk = desk
+        self._sharing = sharing
         self.buckets: dict[Want, Bucket] = {}
         self.where: dict[str, Want] = {}
         self.dirty: set[Want] = set()
@@ -81,10 +89,17 @@ class Waiting:
 
     def order(self, want: Want) -> Order:
         head = self.head(want)
-        return order_of(head) if head is not None else LAST
+        return self.order_for(head, want) if head is not None else LAST
+
+    def order_for(self, dataset: Dataset, want: Want) -> Order:
+        """The place of this one dataset of a bucket, as things stand now."""
+        age = order_of(dataset)
+        urgent_at = age[0] + want.due_seconds - self._desk.policy.deadlines.urgent_seconds
+        later = not want.due_seconds or self._desk.now < urgent_at
+        return (int(later), -want.request.priority, self._sharing.ratio(want.project), *age)
 
     def for_nodes(self) -> list[Want]:
-        """The buckets that wait for room on a node, by the age of their heads."""
+        """The buckets that wait for room on a node, in the order of their heads."""
         return sorted(
             (
                 want
@@ -97,7 +112,7 @@ class Waiting:
         )
 
 
-def order_of(dataset: Dataset) -> Order:
-    """The place in the queue: since when it is complete."""
+def order_of(dataset: Dataset) -> Age:
+    """The place in its bucket: since when it is complete."""
     completed_at = dataset.completed_at
     return (completed_at if completed_at is not None else dataset.found_at, dataset.dataset_id)

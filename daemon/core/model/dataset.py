@@ -41,6 +41,7 @@ HoldCause = Literal[
     "no_pipeline",
     "destination",
     "quality",
+    "failure",
     "bug",
 ]
 StopIntent = Literal["cancel", "superseded", "replace", "deadline", "lost"]
