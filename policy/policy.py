@@ -123,7 +123,8 @@ def _read(number: int, name: str, text: str, values: _Values, known: Known) -> l
     try:
         read = PolicyFile.model_validate(table)
     except ValidationError as error:
-        return [_told(file, detail) for detail in error.errors(include_url=False)]
+        # Of ``tilts = "41"``, short for a range, both ends would be told.
+        return list(dict.fromkeys(_told(file, detail) for detail in error.errors(include_url=False)))
     earlier = [rule for rule, record in values.rules.items() if record is not None]
     if faults := [file.error(path, message) for path, message in references(read, known, earlier)]:
         return faults

@@ -1,8 +1,8 @@
 """What follows a failed attempt: again at some instant, perhaps elsewhere or with more, or give up.
 
 Per class of failure the policy says: give up at once (``give_up``), keep off the node it happened on
-(``other_node``), ask for more memory (``more_memory``) or more walltime (``more_walltime``), wait for a person
-(``hold``); a class in none of them is tried again as it was.  All but giving up can hold together.
+(``other_node``), ask for more memory (``more_memory``) or more walltime (``more_walltime``), wait for a
+person (``hold``); a class in none of them is tried again as it was.  All but giving up can go together.
 
 Attempts are spent against ``attempts_max``, except by ends that are nobody's try (``Failure.spent`` is
 false: scratch short on the node, input changed underneath, the breaker's cause): those never make the

@@ -178,8 +178,14 @@ def _part(expected: Expected, result: Outcome) -> str:
     found: Any = getattr(result.decision, expected.key)
     table = found if isinstance(found, dict) else msgspec.structs.asdict(found)
     wrong = {name: table.get(name) for name, value in expected.value.items() if table.get(name) != value}
-    told = ", ".join(f"{name} = {_shown(value)}" for name, value in wrong.items())
-    return f"found {told}" if wrong else ""
+    return f"found {', '.join(_key_and_value(name, value) for name, value in wrong.items())}" if wrong else ""
+
+
+def _key_and_value(field: str, value: Any) -> str:
+    """A field of a record as its key stands in a file."""
+    if "_seconds" in field:
+        return f'{field.replace("_seconds", "")} = "{show_seconds(value)}"'
+    return f"{printable(field)} = {'not set' if value is None else _shown(value)}"
 
 
 def _node(expected: Expected, result: Outcome) -> str:
