@@ -3,8 +3,7 @@
     features --rule by rule, in order--> those that match --later wins, key by key--> Decision
 
 Rules are compiled once a policy: the conditions of a rule are sorted by cost, texts without wildcards are
-looked up in a set.  A rule that does not match then costs a fifth of a microsecond, so 50 rules cost about
-ten (``tests/benchmarks/bench_rules.py``).
+looked up in a set.  A rule costs about half a microsecond (``tests/benchmarks/bench_rules.py``).
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from functools import lru_cache
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -76,7 +76,10 @@ def decide(features: Features, policy: Policy) -> Decision:
     names: list[str] = []
     origins: dict[str, str] = {}
     for tests, rule in _compiled(policy):
-        if all(test(features) for test in tests):
+        for test in tests:
+            if not test(features):
+                break
+        else:
             names.append(rule.name)
             for key, value in rule.sets.items():
                 sets[key] = {**sets.get(key, {}), **value} if isinstance(value, dict) else value
@@ -126,21 +129,21 @@ def uses(policy: Policy, key: str) -> bool:
 # -- conditions --------------------------------------------------------------------------------------------
 
 _TEXTS: dict[str, Callable[[Features], str]] = {
-    "feed": lambda features: features.feed,
+    "feed": attrgetter("feed"),
     "microscope": lambda features: features.microscope or features.labels.get("microscope", ""),
     "project": lambda features: features.project or features.labels.get("project", ""),
     "session": lambda features: features.session or features.labels.get("session", ""),
-    "pipeline": lambda features: features.pipeline,
-    "name": lambda features: features.name,
+    "pipeline": attrgetter("pipeline"),
+    "name": attrgetter("name"),
 }
 
 _FIGURES: dict[str, Callable[[Features], float | None]] = {
-    "size": lambda features: features.size_bytes,
-    "tilts": lambda features: features.tilt_count,
+    "size": attrgetter("size_bytes"),
+    "tilts": attrgetter("tilt_count"),
     "image_size": lambda features: None if features.image_size is None else max(features.image_size),
-    "pixel_size": lambda features: features.pixel_spacing_angstrom,
-    "attempt": lambda features: features.attempt_number,
-    "waiting": lambda features: features.waiting_count,
+    "pixel_size": attrgetter("pixel_spacing_angstrom"),
+    "attempt": attrgetter("attempt_number"),
+    "waiting": attrgetter("waiting_count"),
 }
 
 _COSTS = (*_FIGURES, "hours", "weekdays", "feed", "pipeline", "microscope", "project", "session", "name")
