@@ -68,6 +68,10 @@ format: .venv/.develops
 
 docs: .venv/.develops
 	$(BIN)/python docs/draw_states.py
+	$(BIN)/python docs/draw_layers.py
+	$(BIN)/python docs/draw_flow.py
+	$(BIN)/python docs/write_metrics.py
+	PYTHONPATH=tests/_path $(BIN)/python tests/policy/test_policy_docs.py
 
 # Every file is a program that prints its figures and exits 1 if one is missed; all run, then the verdict.
 bench: .venv/.develops
@@ -77,14 +81,18 @@ bench: .venv/.develops
 	done; \
 	[ -z "$$missed" ] || { echo "missed their figures:$$missed" >&2; exit 1; }
 
+# What an earlier build left in build/ would come into the wheel.
 dist: .venv/.develops
+	rm -rf build
 	$(BIN)/python -m build --outdir dist .
 
 # A virtual environment at PREFIX with tiltd in it, as the unit in deploy/systemd expects.
 install:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo 'tiltd needs Python 3.11 or newer.' >&2; exit 1; }
 	$(PYTHON) -m venv '$(PREFIX)'
+	@rm -rf build
 	'$(PREFIX)/bin/python' -m pip --disable-pip-version-check -q install --upgrade .
+	@rm -rf build tiltd.egg-info
 	@echo 'Installed. Next: $(PREFIX)/bin/tiltd init /etc/tiltd'
 
 clean:

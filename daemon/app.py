@@ -9,6 +9,7 @@ import re
 import signal
 import uuid
 from collections.abc import Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from importlib import resources
 from time import perf_counter
 from typing import Any
@@ -37,6 +38,7 @@ from .plugged import Plugged
 from .poll import Poll, watch_destinations, watch_spool
 from .reader import JournalReader
 from .spool import Spool
+from .telling import tell
 from .watch import FeedWatch
 from .watcher import Watcher
 from .web import Servers
@@ -44,6 +46,9 @@ from .web import Servers
 DRAIN_SECONDS = 10.0
 MARK_SECONDS = 60.0
 LAG_SECONDS = 1.0
+THREADS = 24
+THREADS_PER_FEED = 3
+"""A look, a destination's free space and an import may hang on a file server and must stop nobody else."""
 ASK_TIMEOUT_SECONDS = 30.0
 
 
@@ -111,6 +116,8 @@ class App:
     async def run(self) -> None:
         """Everything in one task group: if one root task ends, all stop."""
         running = asyncio.get_running_loop()
+        threads = THREADS + THREADS_PER_FEED * len(self.settings.feeds)
+        running.set_default_executor(ThreadPoolExecutor(threads, thread_name_prefix="tiltd"))
         for number in (signal.SIGTERM, signal.SIGINT):
             running.add_signal_handler(number, self._stop.set)
         running.add_signal_handler(signal.SIGHUP, self.reload)
@@ -177,7 +184,7 @@ class App:
         await self.servers.stop()
         await self.perform.drain(DRAIN_SECONDS)
         with contextlib.suppress(Exception):
-            await self.journal.close(self.core.state if not self.loop.stuck else None)
+            await self.journal.close(None if self.loop.ahead else self.core.state)
         if not self._without_baseline:
             write_mark(self.settings.spool_dir, self.journal)
         self.reader.close()
@@ -194,6 +201,7 @@ class App:
         if observation is not None:
             self.metrics.saw(observation)
         self.metrics.observe(step.facts, self.core)
+        tell(step.facts)
         for fact in step.facts:
             if isinstance(fact, f.FeedMet):
                 self._without_baseline.discard(fact.feed)
@@ -204,7 +212,7 @@ class App:
             for wake in self._wakes.values():
                 wake.set()
         for bug in self.core.bugs:
-            self.log.error("a bug of tiltd stopped a dataset", detail=bug)
+            self.log.error("a bug of tiltd: please report it", detail=bug)
         self.core.bugs.clear()
 
     def _replied(self, reply: e.Reply) -> None:

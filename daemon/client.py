@@ -82,22 +82,32 @@ class Client:
         """Raises NotRunning, Answered."""
         return self._ask("POST", f"{API}/{part}", json.dumps(body).encode("ascii"))
 
+    def text(self, target: str) -> tuple[int, str]:
+        """Status and text of what is no JSON, such as ``/metrics`` and ``/readyz``.  Raises NotRunning."""
+        status, content = self._exchange("GET", target)
+        return status, content.decode("utf-8", "replace")
+
     def _ask(self, method: str, target: str, body: bytes | None = None) -> Any:
+        status, content = self._exchange(method, target, body)
+        try:
+            value = json.loads(content)
+        except ValueError:
+            raise NotRunning(f"what answers at {self.path} is no tiltd") from None
+        if status >= 400:
+            raise Answered(status, value if isinstance(value, dict) else {})
+        return value
+
+    def _exchange(self, method: str, target: str, body: bytes | None = None) -> tuple[int, bytes]:
         connection = _Connection(self.path)
         try:
             headers = {"Content-Type": "application/json"} if body is not None else {}
             connection.request(method, target, body=body, headers=headers)
             response = connection.getresponse()
-            value = json.loads(response.read())
+            return response.status, response.read()
         except (OSError, http.client.HTTPException) as error:
             raise NotRunning(self._not_running(error)) from None
-        except ValueError:
-            raise NotRunning(f"what answers at {self.path} is no tiltd") from None
         finally:
             connection.close()
-        if response.status >= 400:
-            raise Answered(response.status, value if isinstance(value, dict) else {})
-        return value
 
     def _not_running(self, error: Exception) -> str:
         if isinstance(error, PermissionError):

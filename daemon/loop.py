@@ -36,7 +36,8 @@ class Loop:
     """One task; it alone touches the core.
 
     ``stuck`` is the sentence for ``/readyz`` while the journal cannot be written: then nothing is performed
-    and nothing is answered, and the append is tried again until it succeeds.
+    and nothing is answered, and the append is tried again until it succeeds.  ``ahead``: the core's state
+    holds what the journal may not: no snapshot may be taken of it.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Loop:
         self.core = core
         self.inbox: asyncio.Queue[Observation] = asyncio.Queue()
         self.stuck = ""
+        self.ahead = False
         self._journal = journal
         self._start = start
         self._clock = clock
@@ -94,6 +96,7 @@ class Loop:
     async def _append(self, steps: Sequence[Step]) -> None:
         """Durable before anything is done.  State is ahead of the disk until this returns."""
         tries = 0
+        self.ahead = bool(steps)
         while steps:
             try:
                 began = perf_counter()
@@ -105,6 +108,7 @@ class Loop:
                 self._log.error(self.stuck, tries=tries)
                 await asyncio.sleep(APPEND_RETRY_SECONDS[min(tries, len(APPEND_RETRY_SECONDS) - 1)])
                 tries += 1
+        self.ahead = False
         if self.stuck:
             self._log.info("the journal can be written again")
             self.stuck = ""

@@ -25,6 +25,7 @@ from .core import observations as o
 from .core.core import Core
 from .core.destination import result_folder, staging_folder
 from .core.model import (
+    TERMINAL,
     Attempt,
     Dataset,
     ExpectedResult,
@@ -359,7 +360,13 @@ class Perform:
         node = self._core.nodes.get(effect.node)
         if self._settings.resource_manager != "local" or node is None:
             return ""
-        return sweep.release(node.scratch_path, effect.attempt_id, alive)
+        given_up = not self._is_to_be_rescued(dataset, effect.attempt_id)
+        return sweep.release(node.scratch_path, effect.attempt_id, alive, given_up)
+
+    @staticmethod
+    def _is_to_be_rescued(dataset: Dataset | None, attempt_id: str) -> bool:
+        """Is the result that this attempt left on scratch still wanted?"""
+        return dataset is None or (dataset.rescue == attempt_id and dataset.state not in TERMINAL)
 
     @staticmethod
     def _is_collected(dataset: Dataset | None, attempt_id: str) -> bool:

@@ -15,14 +15,14 @@ _ATTEMPT_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 MAX_LEASE_BYTES = 65536
 
 
-def release(scratch_path: str, attempt_id: str, alive: bool) -> str:
+def release(scratch_path: str, attempt_id: str, alive: bool, given_up: bool = False) -> str:
     """Make sure that nothing of a dead attempt is left below ``scratch_path``; "" when nothing is, else a
     sentence that says why something stays.
 
     Removes only real folders named exactly ``ATTEMPT_ID`` (and ``ATTEMPT_ID.old``, a former run's) right
-    below ``scratch_path``.  Links are never followed.  A result that waits there for its rescue (a lease
-    with ``stranded``) stays, and so does everything of an attempt that is ``alive``.  Blocks; cost grows
-    with the number of files.
+    below ``scratch_path``.  Links are never followed.  Everything of an attempt that is ``alive`` stays, and
+    a result that waits there for its rescue (a lease with ``stranded``) unless it is ``given_up``.  Blocks;
+    cost grows with the number of files.
     """
     if not _ATTEMPT_ID.fullmatch(attempt_id):
         return f"{shown(attempt_id)} is no id of an attempt; nothing was removed"
@@ -34,18 +34,18 @@ def release(scratch_path: str, attempt_id: str, alive: bool) -> str:
             continue
         except OSError as error:
             return f"cannot look at {shown(path)}: {error.strerror}"
-        trouble = _why_it_stays(path, status, alive) or _remove(path)
+        trouble = _why_it_stays(path, status, alive, given_up) or _remove(path)
         if trouble:
             return trouble
     return ""
 
 
-def _why_it_stays(path: str, status: os.stat_result, alive: bool) -> str:
+def _why_it_stays(path: str, status: os.stat_result, alive: bool, given_up: bool) -> str:
     if not stat.S_ISDIR(status.st_mode):
         return f"{shown(path)} is no folder of ours (a link or a file); look at it and remove it by hand"
     if alive:
         return f"the job of {shown(path)} is still alive"
-    if _is_stranded(path):
+    if not given_up and _is_stranded(path):
         return f"{shown(path)} holds a result that waits for its rescue"
     return ""
 

@@ -20,10 +20,12 @@ from .filters import CAPACITY, FILTERS, UP, Terms, cores_on, empty, first_reason
 from .scores import total
 from .shape import on_cores, shape
 
-__all__ = ["FreeOf", "fits", "on", "place", "shape", "still_excluded"]
+__all__ = ["FreeOf", "Score", "fits", "on", "place", "scored_by", "scorer", "shape", "still_excluded"]
 
 FreeOf = Callable[[NodeInfo], Free]
 """What a node could still give (cores, memory, scratch), the policy's scratch margin already taken off."""
+
+Score = Callable[[NodeInfo, Free], float | None]
 
 Excluded = Mapping[str, str] | Iterable[str]
 """Nodes that must not be taken: node -> the reason to be counted, or names alone (reason "excluded")."""
@@ -79,6 +81,36 @@ def fits(
     Arguments as in :func:`place`.
     """
     return first_reason(FILTERS, request, node, free, _terms(policy, excluded, only_node, now))
+
+
+def scored_by(request: ResourceRequest) -> tuple[object, ...]:
+    """What of a request its scores depend on; requests that share it can share them."""
+    return (
+        request.cores,
+        request.memory_bytes,
+        request.scratch_bytes,
+        request.properties,
+        request.only_nodes,
+        request.not_nodes,
+    )
+
+
+def scorer(request: ResourceRequest, policy: Policy) -> Score:
+    """(node, free) -> how good this one node is for the shaped request; ``None`` if it does not fit.
+
+    Greater is better.  The best score, and among equals the lower name, is what :func:`place` chooses on one
+    node.  Staleness is left to the caller.
+    """
+    terms, weights = _terms(policy, (), "", None), policy.placement.weights
+
+    def score(node: NodeInfo, free: Free) -> float | None:
+        if free.cores < min(request.cores, node.cores):  # the commonest reason, first
+            return None
+        if first_reason(FILTERS, request, node, free, terms):
+            return None
+        return total(request, node, free, weights)
+
+    return score
 
 
 def on(request: ResourceRequest, nodes: Sequence[NodeInfo], policy: Policy) -> Placement:

@@ -82,7 +82,7 @@ COMMANDS = {
             "rerun",
             f"{_CLI}.acting",
             "run the same input again with other parameters",
-            ("tiltd rerun TS_01 --set binning=4 --set thickness_nm=200",),
+            ("tiltd rerun TS_01 --set binning=4 --set thickness_px=256",),
         ),
         Command("cancel", f"{_CLI}.acting", "withdraw datasets", ("tiltd cancel TS_01",)),
         Command(

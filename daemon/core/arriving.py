@@ -271,13 +271,13 @@ class Arriving:
         if dataset.series is None:
             return
         if sighting.series is None or sighting.blockers:
-            if dataset.state is State.READY and touched:
+            if dataset.state is State.READY and touched and not dataset.rescue:
                 desk.hold(dataset, "input_changing", "its files are changing")
             return
         if sighting.series.fingerprint.digest == dataset.series.fingerprint.digest:
             desk.lift(dataset, "input_changing")
             return
-        if dataset.state is State.READY:
+        if dataset.state is State.READY and not dataset.rescue:  # a result that waits is delivered first
             self._cancel(dataset, "its input was replaced by a new revision")
         elif dataset.live_attempt is not None and dataset.stop_requested not in ("cancel", "superseded"):
             desk.record(
@@ -303,7 +303,7 @@ class Arriving:
         if arrival is not None:
             since_at = arrival.gone_since_at if arrival.gone_since_at is not None else self._desk.now
             self.arrivals[key] = replace(arrival, gone_since_at=since_at)
-        if dataset.state is State.READY:
+        if dataset.state is State.READY and not dataset.rescue:
             self._desk.hold(dataset, "input_gone", "its files are no longer in the feed")
         elif dataset.state is State.ARRIVING:
             if arrival is None:  # it vanished while tiltd was down: longer ago than a renaming takes

@@ -23,7 +23,7 @@ from .answers import Answers
 from .arriving import Arrival, Arriving
 from .desk import Desk
 from .following import Following
-from .model import TERMINAL, Dataset, NodeInfo, Policy, Record, State, Unplaceable
+from .model import TERMINAL, Dataset, NodeInfo, Options, Policy, Record, State, Unplaceable
 from .operating import Operating
 from .outstanding import outstanding
 from .performing import Performing
@@ -125,6 +125,10 @@ class Core:
         from .explain import why  # here, because it explains the core and so imports it
 
         return why(self, dataset_id, now)
+
+    def objection(self, action: str, dataset: Dataset, options: Options) -> str:
+        """Why an operator's action would be refused; empty if it can be tried.  Changes nothing."""
+        return self.operating.objection(action, dataset, options)
 
     def watchlist(self, feed: str) -> dict[str, str]:
         return self.arriving.watchlist(feed)

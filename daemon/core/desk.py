@@ -17,6 +17,8 @@ from .state import CoreState
 
 Changed = Callable[[Dataset | None, Dataset | None], None]
 WakeKey = tuple[str, ...]
+OF_A_DATASET = frozenset({"dataset", "effect", "aged"})
+"""Kinds of wake-up whose second word is a dataset's id (or empty: the notices')."""
 
 
 class Desk:
@@ -109,7 +111,13 @@ class Desk:
 
     @property
     def next_wake_at(self) -> float | None:
+        """When something is to be looked at next.  Wake-ups for datasets that have left are dropped here."""
+        while self._wakes and self._is_moot(self._wakes[0][1]):
+            self._asked_for.discard(heapq.heappop(self._wakes))
         return self._wakes[0][0] if self._wakes else None
+
+    def _is_moot(self, key: WakeKey) -> bool:
+        return key[0] in OF_A_DATASET and bool(key[1]) and key[1] not in self.state.datasets
 
     def wakes(self) -> Iterator[tuple[float, WakeKey]]:
         """Everything that was asked for and is still to come, in no order."""

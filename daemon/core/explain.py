@@ -25,6 +25,7 @@ def why(core: Core, dataset_id: str, now: float) -> list[str]:
             lines += _live(core, dataset, now)
         case _:
             pass
+    lines += _stranded(dataset)
     if dataset.failure is not None:
         failure = dataset.failure
         lines.append(f"Its last attempt failed ({failure.failure_class}, {failure.reason}): {failure.detail}")
@@ -105,6 +106,12 @@ def _live(core: Core, dataset: Dataset, now: float) -> list[str]:
     if core.server_up is False:
         lines.append(f"The resource manager does not answer: {core.server_trouble}")
     return lines
+
+
+def _stranded(dataset: Dataset) -> list[str]:
+    """A result that is computed and could not leave its node."""
+    told = [a.end.detail for a in dataset.attempts if a.attempt_id == dataset.rescue and a.end is not None]
+    return [f"Its result is computed and waits to be delivered: {detail}." for detail in told]
 
 
 def _hold(hold: Hold) -> str:

@@ -122,7 +122,7 @@ class Following:
         for node in ledger.booked.get(attempt_id, ()):
             if seen.progress is not None and seen.progress.phase != "claimed":
                 ledger.materialised(attempt_id, node, seen.progress.at)
-            if seen.end is not None:
+            if seen.end is not None and seen.end.outcome != "stranded":
                 ledger.vanished(attempt_id, node, seen.end.ended_at)
                 self._placing.roomier(node)
 
@@ -201,6 +201,8 @@ class Following:
         else:
             status = seen.job.exit_status if seen.job is not None else None
             self.ending.finish(dataset, attempt, seen.end, status)
+            for node in attempt.placement.nodes:
+                self._placing.roomier(node)
 
     def _succeeded(self, dataset: Dataset, attempt: Attempt, end: RunEnd) -> None:
         self._desk.record(

@@ -15,9 +15,15 @@ figures still say.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+
+from msgspec.structs import replace
 
 from .model import NodeInfo, Record, Reservation
+
+LOG_MAX = 8192
+Mark = tuple[int, int]
+"""A place in the log of changed nodes."""
 
 
 class OverCommit(Exception):
@@ -42,6 +48,10 @@ class Ledger:
         self._windows: dict[str, tuple[float, float | None]] = {}
         self._others: dict[str, Free] = {}
         self._nodes: dict[str, NodeInfo] = {}
+        self._free: dict[str, tuple[NodeInfo, int, Free]] = {}
+        self._stale: set[str] = set()
+        self._log: list[str] = []
+        self._log_number = 0
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Ledger) and list(self.reservations()) == list(other.reservations())
@@ -66,11 +76,13 @@ class Ledger:
         """Record it.  Doing it twice is once.  Whether it fits was decided before (``require``)."""
         attempt_id, node = reservation.attempt_id, reservation.node
         self._by_node.setdefault(node, {})[attempt_id] = reservation
+        self._touch(node)
         others = (known for known in self.booked.get(attempt_id, ()) if known != node)
         self.booked[attempt_id] = (*others, node)
 
     def release(self, attempt_id: str, node: str) -> None:
         """Give it back.  Releasing what is not reserved is fine."""
+        self._touch(node)
         booked = self._by_node.get(node, {})
         booked.pop(attempt_id, None)
         if not booked:
@@ -82,11 +94,19 @@ class Ledger:
             self.booked.pop(attempt_id, None)
             self._windows.pop(attempt_id, None)
 
+    def only_scratch(self, attempt_id: str) -> None:
+        """Its job is over and its result stays on scratch: cores and memory are free again."""
+        for node in self.booked.get(attempt_id, ()):
+            self._touch(node)
+            booked = self._by_node[node]
+            booked[attempt_id] = replace(booked[attempt_id], cores=0, memory_bytes=0)
+
     # -- what is seen (memory, not history) ----------------------------------------------------------
 
     def observe(self, node: NodeInfo) -> None:
         """Take a node's own figures and work out what others use of it."""
         self._nodes[node.name] = node
+        self._touch(node.name)
         ours = [r for r in self.of(node.name).values() if self._materialised(r.attempt_id, node.observed_at)]
         self._others[node.name] = Free(
             cores=max(0, node.cores - node.cores_free - sum(r.cores for r in ours)),
@@ -100,6 +120,8 @@ class Ledger:
     def forget(self, node: str) -> None:
         self._nodes.pop(node, None)
         self._others.pop(node, None)
+        self._free.pop(node, None)
+        self._touch(node)
 
     def materialised(self, attempt_id: str, node: str, at: float) -> None:
         """From ``at`` on the attempt's ballast stands on the node, and so in the node's free bytes."""
@@ -119,7 +141,39 @@ class Ledger:
     # -- questions -----------------------------------------------------------------------------------
 
     def free(self, node: NodeInfo, margin_bytes: int = 0) -> Free:
-        """What one more attempt could have there.  Costs the attempts booked on this node."""
+        """What one more attempt could have there.
+
+        Costs the attempts booked on this node if one of them or its figures changed, else a look-up; while
+        the answer is the same it is the same object.
+        """
+        known = self._free.get(node.name)
+        if (
+            known is not None
+            and node.name not in self._stale
+            and known[0] is node
+            and known[1] == margin_bytes
+        ):
+            return known[2]
+        free = self._work_out(node, margin_bytes)
+        if known is not None and known[2] == free:
+            free = known[2]
+        self._free[node.name] = (node, margin_bytes, free)
+        self._stale.discard(node.name)
+        return free
+
+    def _touch(self, node: str) -> None:
+        self._stale.add(node)
+        if len(self._log) >= LOG_MAX:
+            self._log.clear()
+            self._log_number += 1
+        self._log.append(node)
+
+    def changed_since(self, mark: Mark) -> tuple[Iterable[str] | None, Mark]:
+        """The nodes whose room may have changed since ``mark`` (``None``: any node), and a new mark."""
+        now = (self._log_number, len(self._log))
+        return (dict.fromkeys(self._log[mark[1] :]) if mark[0] == now[0] else None), now
+
+    def _work_out(self, node: NodeInfo, margin_bytes: int) -> Free:
         others = self._others.get(node.name)
         booked = self.of(node.name).values()
         return Free(

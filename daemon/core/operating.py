@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from tiltd.plugins.api import Permanent
+
 from . import effects as e
 from . import facts as f
 from . import observations as o
@@ -35,18 +37,53 @@ class Operating:
             "close_breaker": self._close_breaker,
         }
         try:
+            known = self._desk.dataset(asked.dataset_id) or asked.record
+            if known is None and asked.dataset_id:
+                raise Refused(f"no dataset {asked.dataset_id} is known; 'tiltd list' shows those that are")
+            if known is not None and (no := self.objection(asked.action, known, asked.options)):
+                raise Refused(no)
             message, ok = actions[asked.action](asked), True
         except Refused as refusal:
             message, ok = str(refusal), False
         return e.Reply(request_id=asked.request_id, ok=ok, message=message)
+
+    def objection(self, action: str, dataset: Dataset, options: Options) -> str:
+        """Why this cannot be done to a dataset as it is now; empty if it can be tried.  Changes nothing."""
+        known, state = dataset.dataset_id, dataset.state
+        match action:
+            case "hold" if state in TERMINAL:
+                return f"{known} is {state}: nothing to hold"
+            case "retry" if state is State.READY and dataset.retry_not_before_at:
+                return f"{known} is waiting to be tried again already"
+            case "retry" if state not in (State.FAILED, State.CANCELLED):
+                return f"{known} is {state}: only failed and cancelled datasets can be retried"
+            case "rerun" if dataset.series is None:
+                return f"{known} was never complete: there is nothing to run again"
+            case "rerun":
+                return self._options_refused(dataset, options)
+            case "cancel" if state in (State.DELIVERED, State.CANCELLED):
+                return f"{known} is {state} already"
+            case "accept" if state is not State.ARRIVING:
+                return f"{known} is {state}: only an arriving series can be accepted as it is"
+        return ""
+
+    def _options_refused(self, dataset: Dataset, options: Options) -> str:
+        """The pipeline's word on options that an operator gives; not on those that it took before."""
+        pipeline = self._desk.pipelines.get(dataset.pipeline)
+        if pipeline is None or dataset.series is None or not options:
+            return ""
+        try:
+            pipeline.request(dataset.series, {**dataset.options, **options})
+        except Permanent as error:
+            return f"{dataset.dataset_id} cannot be run so: {error}"
+        return ""
 
     def _find(self, asked: o.OperatorAsked) -> Dataset:
         """The dataset in the working set, recalled from the journal's row if it is not there."""
         dataset = self._desk.dataset(asked.dataset_id)
         if dataset is not None:
             return dataset
-        if asked.record is None:
-            raise Refused(f"no dataset {asked.dataset_id} is known; 'tiltd list' shows those that are")
+        assert asked.record is not None
         recalled = f.DatasetRecalled(
             at=self._desk.now, dataset_id=asked.dataset_id, record=asked.record, by=asked.by
         )
@@ -54,11 +91,6 @@ class Operating:
         return self._desk.state.datasets[asked.dataset_id]
 
     def _hold(self, asked: o.OperatorAsked) -> str:
-        dataset = self._desk.dataset(asked.dataset_id) or asked.record
-        if dataset is None or dataset.state in TERMINAL:
-            raise Refused(
-                f"{asked.dataset_id} is {dataset.state if dataset else 'not known'}: nothing to hold"
-            )
         dataset = self._find(asked)
         if dataset.hold("operator") is not None:
             return f"{dataset.dataset_id} was held already"
@@ -83,12 +115,6 @@ class Operating:
         return f"{dataset.dataset_id} is released ({', '.join(causes)})"
 
     def _retry(self, asked: o.OperatorAsked) -> str:
-        dataset = self._desk.dataset(asked.dataset_id) or asked.record
-        if dataset is not None and dataset.state is State.READY and dataset.retry_not_before_at:
-            raise Refused(f"{dataset.dataset_id} is waiting to be tried again already")
-        if dataset is None or dataset.state not in (State.FAILED, State.CANCELLED):
-            state = dataset.state if dataset else "not known"
-            raise Refused(f"{asked.dataset_id} is {state}: only failed and cancelled datasets can be retried")
         dataset = self._find(asked)
         newest = self._desk.state.current.get((dataset.feed, dataset.series_key), "")
         newer = self._desk.dataset(newest)
@@ -100,8 +126,8 @@ class Operating:
     def _rerun(self, asked: o.OperatorAsked) -> str:
         """The same input with other parameters: a run of its own, whose result stands beside the first."""
         old = self._desk.dataset(asked.dataset_id) or asked.record
-        if old is None or old.series is None:
-            raise Refused(f"{asked.dataset_id} was never complete: there is nothing to run again")
+        assert old is not None
+        assert old.series is not None
         run = max(old.run, asked.latest_run) + 1
         new_id = dataset_id(old.feed, old.series_key, old.tilt_series_name, old.revision, run)
         if self._desk.dataset(new_id) is not None:
@@ -136,11 +162,6 @@ class Operating:
         return f"{new_id} will be run"
 
     def _cancel(self, asked: o.OperatorAsked) -> str:
-        dataset = self._desk.dataset(asked.dataset_id) or asked.record
-        if dataset is None:
-            raise Refused(f"no dataset {asked.dataset_id} is known")
-        if dataset.state in (State.DELIVERED, State.CANCELLED):
-            raise Refused(f"{dataset.dataset_id} is {dataset.state} already")
         dataset = self._find(asked)
         publishing = dataset.state is State.COLLECTING and WORKING_HOLDS.isdisjoint(
             hold.cause for hold in dataset.holds
@@ -167,10 +188,6 @@ class Operating:
         return f"{dataset.dataset_id} is cancelled"
 
     def _accept(self, asked: o.OperatorAsked) -> str:
-        dataset = self._desk.dataset(asked.dataset_id) or asked.record
-        if dataset is None or dataset.state is not State.ARRIVING:
-            state = dataset.state if dataset else "not known"
-            raise Refused(f"{asked.dataset_id} is {state}: only an arriving series can be accepted as it is")
         dataset = self._find(asked)
         self._desk.record(f.PartialAccepted(at=self._desk.now, dataset_id=dataset.dataset_id, by=asked.by))
         self._arriving.judge((dataset.feed, dataset.series_key))

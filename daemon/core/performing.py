@@ -41,6 +41,8 @@ class Performing:
         desk = self._desk
         starts: list[e.Effect] = []
         for dataset_id in desk.touched:
+            if not dataset_id:
+                continue  # the notices', below
             dataset = desk.dataset(dataset_id)
             wanted = outstanding_of(dataset, desk.state.ledger.booked, desk.site.feeds) if dataset else ()
             starts += self._hold_against(dataset_id, wanted)
@@ -60,6 +62,8 @@ class Performing:
             if under_way is _NEW or (under_way.again_at is not None and under_way.again_at <= self._desk.now):
                 kept[effect] = replace(under_way, again_at=None)
                 starts.append(effect)
+            elif under_way.again_at is not None:
+                self._desk.wake(under_way.again_at, "effect", owner)
         self._started[owner] = kept
         return starts
 
@@ -75,7 +79,7 @@ class Performing:
             pause = BACKOFF_SECONDS[min(failures, len(BACKOFF_SECONDS)) - 1]
         again_at = self._desk.now + max(pause, answer.retry_seconds)
         self._started[owner][effect] = UnderWay(failures=failures, again_at=again_at, trouble=answer.trouble)
-        self._desk.wake(again_at, "effect", owner)
+        self._desk.touched[owner] = None  # if it stays outstanding, ``difference`` asks for the wake-up
 
     def troubles(self, dataset_id: str) -> list[str]:
         """What went wrong with the effects of a dataset that are still to be repeated."""

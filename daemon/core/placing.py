@@ -16,10 +16,10 @@ import heapq
 from collections import defaultdict
 
 from tiltd.policy import place
-from tiltd.policy.shape import key as shape_key
 
 from . import facts as f
 from .asking import Asking
+from .best import Best
 from .deadlines import Deadlines
 from .deciding import Deciding
 from .desk import Desk
@@ -53,7 +53,7 @@ class Placing:
         self.sharing = Sharing(desk)
         self.queue = Waiting(desk, self.sharing)
         self._asking = Asking(desk, self.deciding)
-        self.evaluations = 0
+        self._best = Best()
         self._roomier: dict[str, None] = {}
         self._kept_node: tuple[str, str] | None = None
         """(dataset id, node): an aged head, and the node that it keeps for itself."""
@@ -122,6 +122,7 @@ class Placing:
     def reload(self) -> None:
         """Judge all waiting datasets afresh (new policy)."""
         self.queue.clear()
+        self._best.clear()
         self._kept_node = None
         for dataset in list(self._desk.state.datasets.values()):
             if dataset.state is State.READY:
@@ -140,8 +141,9 @@ class Placing:
         if self.gates.breakers_turned():
             self._breakers_turned()
         while self._roomier or queue.dirty:
-            if self._roomier and not (queue.buckets and self._fill_all()):
-                self._roomier.clear()
+            roomier, self._roomier = self._roomier, {}
+            for node in roomier if queue.buckets else ():
+                self._fill(node)
             self._drain_dirty()
 
     def _breakers_turned(self) -> None:
@@ -150,31 +152,20 @@ class Placing:
         self.queue.dirty.update(self.queue.buckets)
         self.gates.wake_for_probes()
 
-    def _fill_all(self) -> bool:
-        """Give the roomier nodes to those who wait for nodes.  False if nobody does."""
-        wants = self.queue.for_nodes()
-        while wants and self._roomier:
-            node = next(iter(self._roomier))
-            del self._roomier[node]
-            while self._fill(node, wants):
-                wants = self.queue.for_nodes()
-        return bool(wants)
-
-    def _fill(self, node_name: str, wants: list[Want]) -> bool:
-        """Place the oldest head that fits on this node; false if none does."""
+    def _fill(self, node_name: str) -> None:
+        """Give one node's room to those who wait for nodes, the oldest head that fits first."""
         node = self.nodes.get(node_name)
-        if node is None:
-            return False
-        free = self._free_of(node)
-        if free.cores < 1:
-            return False
-        refused: set[tuple[object, ...]] = set()
-        for want in wants:
-            head = self.queue.head(want)
-            if head is not None and self._fits(want, node, free, refused):
-                self._place(head, want, place.on(want.request, [node], self._desk.policy))
-                return True
-        return False
+        placed = node is not None
+        while node is not None and placed:
+            placed = False
+            free = self._free_of(node)
+            refused: set[tuple[object, ...]] = set()
+            for _, bucket in self.queue.that_may_fit(node, free) if free.cores > 0 else ():
+                want, head = bucket.want, self.queue.head(bucket.want)
+                if head is not None and self._fits(want, node, free, refused):
+                    self._place(head, want, place.on(want.request, [node], self._desk.policy))
+                    placed = True
+                    break
 
     def _drain_dirty(self) -> None:
         """Try every dirty bucket over all nodes, head by head in the order of the whole queue, until none
@@ -201,10 +192,10 @@ class Placing:
         if want.request.nodes > 1:
             self.queue.dirty.add(want)
             return False
-        alike = (shape_key(want.request), want.only_node)
+        alike = (*place.scored_by(want.request), want.only_node)
         if alike in refused or self.gates.stopped(want) or node.name in self._barred(want):
             return False
-        self.evaluations += 1
+        self._best.evaluations += 1
         desk = self._desk
         found = place.fits(want.request, node, free, desk.policy, only_node=want.only_node, now=desk.now)
         if found:
@@ -212,9 +203,23 @@ class Placing:
         return not found
 
     def _choose(self, want: Want) -> Placement | Unplaceable:
-        """Evaluate all nodes for a bucket."""
-        self.evaluations += len(self.nodes)
+        """The best of all nodes for a bucket.
+
+        Nothing but the request counts for most of them: then only nodes that changed are evaluated.
+        """
+        remembered = self.remembered(want)
+        if remembered:
+            return place.on(want.request, [self.nodes[remembered[0]]], self._desk.policy)
+        self._best.evaluations += len(self.nodes)
         return self.evaluate(want)
+
+    def remembered(self, want: Want) -> tuple[str, ...] | None:
+        """The best node by remembered scores, ``()`` for none; ``None`` where not only the request counts."""
+        if want.request.nodes > 1 or want.only_node or self._barred(want):
+            return None
+        desk = self._desk
+        best = self._best.of(want.request, self.nodes, desk.state.ledger, desk.policy, desk.now)
+        return (best.name,) if best is not None else ()
 
     def evaluate(self, want: Want) -> Placement | Unplaceable:
         """Where a bucket's head could go as things stand; changes nothing, costs all nodes."""
@@ -317,6 +322,11 @@ class Placing:
         """A runner told its phase; with its input on scratch another may stage in."""
         if self.gates.limits.staged(attempt_id, phase):
             self.queue.again(ATTEMPT_ENDED)
+
+    @property
+    def evaluations(self) -> int:
+        """How often a node was held against a request, since the start."""
+        return self._best.evaluations
 
     # -- questions -----------------------------------------------------------------------------------------
 

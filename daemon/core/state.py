@@ -16,6 +16,17 @@ from .ledger import Ledger
 from .model import WITH_ATTEMPT, Attempt, Dataset, Measured, Notice, Record, Reservation
 from .usage import Usage
 
+CONSEQUENTIAL = frozenset(
+    {
+        f.Placed,
+        f.DatasetAdopted,
+        f.DatasetCompleted,
+        f.AttemptFailed,
+        f.ResultStranded,
+        f.ResultCollected,
+    }
+)
+"""Facts about a dataset that change more of the state than its record."""
 USUAL_SESSIONS_MAX = 256
 USUAL_COUNTS_MAX = 16
 
@@ -71,7 +82,8 @@ class CoreState:
             before = self.datasets.get(fact.dataset_id)
             after = apply(before, fact)
             self._file(fact.dataset_id, before, after)
-            self._consequences(fact, before, after)
+            if type(fact) in CONSEQUENTIAL:
+                self._consequences(fact, before, after)
             if self.breakers.by_scope and _ended(before, after):
                 # A probe that ended without a verdict (with one it is no probe any more).
                 self.breakers = breaker.unprobed(self.breakers, fact.dataset_id, fact.at)
@@ -136,8 +148,6 @@ class CoreState:
             case f.DatasetAdopted():
                 if fact.record.attempt is not None:
                     self._book(fact.record.attempt)
-            case f.DatasetRecalled():
-                pass
             case f.DatasetCompleted() if after is not None:
                 self._remember_count(after)
             case f.AttemptFailed() if before is not None:
@@ -148,6 +158,7 @@ class CoreState:
                 if fact.failure.failure_class == "walltime":
                     self._learn_killed(before, fact)
             case f.ResultStranded() if before is not None:
+                self.ledger.only_scratch(fact.attempt_id)
                 scopes = failure_scopes(before, fact.attempt_id)
                 self.breakers = breaker.failed(
                     self.breakers, scopes, "destination", before.dataset_id, fact.at

@@ -8,9 +8,11 @@ Memory only; what stands in it can be made again from the state.
 from __future__ import annotations
 
 import heapq
+from operator import itemgetter
 
 from .desk import Desk
-from .model import Dataset, Record, ResourceRequest, Unplaceable
+from .ledger import Free
+from .model import Dataset, NodeInfo, Record, ResourceRequest, Unplaceable
 from .sharing import Sharing
 
 Age = tuple[float, str]
@@ -33,9 +35,11 @@ class Want(Record):
 
 
 class Bucket:
-    """Alike datasets, oldest first.  ``blocked`` says why the head could not be placed when last tried."""
+    """Alike datasets, oldest first; the first really waits (others may have left).  ``blocked`` says why the
+    head could not be placed when last tried."""
 
-    def __init__(self) -> None:
+    def __init__(self, want: Want) -> None:
+        self.want = want
         self.waiting: list[Age] = []
         self.blocked: Unplaceable | None = None
 
@@ -52,17 +56,29 @@ class Waiting:
 
     def add(self, dataset: Dataset, want: Want) -> None:
         """Queue it, or move it to another bucket.  Costs the logarithm of the bucket."""
-        if self.where.get(dataset.dataset_id) == want:
+        known = self.where.get(dataset.dataset_id)
+        if known == want:
             return
-        self.where[dataset.dataset_id] = want
-        bucket = self.buckets.setdefault(want, Bucket())
+        if known is not None:
+            self.leave(dataset.dataset_id)
+        bucket = self.buckets.get(want)
+        if bucket is None:
+            bucket = self.buckets[want] = Bucket(want)
+        self.where[dataset.dataset_id] = bucket.want
         heapq.heappush(bucket.waiting, order_of(dataset))
         if bucket.blocked is None:
             self.dirty.add(want)
 
     def leave(self, dataset_id: str) -> None:
         """It waits no more; its place in the bucket is cleared when it comes to the front."""
-        self.where.pop(dataset_id, None)
+        want = self.where.pop(dataset_id, None)
+        bucket = self.buckets.get(want) if want is not None else None
+        if bucket is None or want is None:
+            return
+        while bucket.waiting and self.where.get(bucket.waiting[0][1]) is not bucket.want:
+            heapq.heappop(bucket.waiting)
+        if not bucket.waiting:
+            del self.buckets[want]
 
     def clear(self) -> None:
         self.buckets.clear()
@@ -76,40 +92,40 @@ class Waiting:
                 self.dirty.add(want)
 
     def head(self, want: Want) -> Dataset | None:
-        """The oldest dataset that really still waits in this bucket; empty buckets are dropped."""
+        """The oldest dataset that waits in this bucket; ``None`` when there is no such bucket."""
         bucket = self.buckets.get(want)
-        while bucket is not None and bucket.waiting:
-            dataset_id = bucket.waiting[0][1]
-            dataset = self._desk.dataset(dataset_id)
-            if dataset is not None and self.where.get(dataset_id) == want:
-                return dataset
-            heapq.heappop(bucket.waiting)
-        self.buckets.pop(want, None)
-        return None
+        return self._desk.dataset(bucket.waiting[0][1]) if bucket is not None else None
 
     def order(self, want: Want) -> Order:
-        head = self.head(want)
-        return self.order_for(head, want) if head is not None else LAST
+        bucket = self.buckets.get(want)
+        return self._order_at(bucket.waiting[0], want) if bucket is not None else LAST
 
     def order_for(self, dataset: Dataset, want: Want) -> Order:
         """The place of this one dataset of a bucket, as things stand now."""
-        age = order_of(dataset)
-        urgent_at = age[0] + want.due_seconds - self._desk.policy.deadlines.urgent_seconds
-        later = not want.due_seconds or self._desk.now < urgent_at
-        return (int(later), -want.request.priority, self._sharing.ratio(want.project), *age)
+        return self._order_at(order_of(dataset), want)
 
-    def for_nodes(self) -> list[Want]:
-        """The buckets that wait for room on a node, in the order of their heads."""
-        return sorted(
-            (
-                want
-                for want, bucket in list(self.buckets.items())
-                if bucket.blocked is not None
-                and "node" in bucket.blocked.unblocked_by
-                and self.head(want) is not None
-            ),
-            key=self.order,
-        )
+    def _order_at(self, age: Age, want: Want) -> Order:
+        later = 1
+        if want.due_seconds:
+            urgent_at = age[0] + want.due_seconds - self._desk.policy.deadlines.urgent_seconds
+            later = int(self._desk.now < urgent_at)
+        return (later, -want.request.priority, self._sharing.ratio(want.project), *age)
+
+    def that_may_fit(self, node: NodeInfo, free: Free) -> list[tuple[Order, Bucket]]:
+        """The buckets that wait for room on a node and do not plainly ask for more than this one has, in the
+        order of their heads.  Costs a comparison a bucket, and the sorting of those."""
+        found: list[tuple[Order, Bucket]] = []
+        for bucket in self.buckets.values():
+            request, blocked = bucket.want.request, bucket.blocked
+            if (
+                blocked is not None
+                and "node" in blocked.unblocked_by
+                and free.cores >= min(request.cores, node.cores)
+                and (free.scratch_bytes >= request.scratch_bytes or not request.scratch_bytes)
+            ):
+                found.append((self._order_at(bucket.waiting[0], bucket.want), bucket))
+        found.sort(key=itemgetter(0))
+        return found
 
 
 def order_of(dataset: Dataset) -> Age:

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any, NoReturn
 
+from tiltd.daemon.client import Answered, NotRunning
 from tiltd.daemon.text import shown
 
 from .checks import (
@@ -22,7 +23,6 @@ from .checks import (
     site_checks,
     snapshot,
 )
-from .client import NotReachable
 from .daemon import Daemon, DaemonFailed, running
 from .follow import Seen, look
 from .screen import Screen, row, table, verdict
@@ -71,7 +71,7 @@ def main(args: argparse.Namespace) -> int:
     signal.signal(signal.SIGTERM, _terminated)
     try:
         checks = story.run()
-    except (DaemonFailed, NotReachable, OSError) as error:
+    except (DaemonFailed, NotRunning, Answered, OSError) as error:
         print(f"{error}\nEverything is in {shown(str(site.folder))}.", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -112,7 +112,7 @@ class Demo:
         return time.monotonic() - self.started
 
     def run(self) -> list[Check]:
-        """All of it, the daemon stopped at the end.  Raises DaemonFailed, NotReachable or OSError."""
+        """All of it, the daemon stopped at the end.  Raises DaemonFailed, NotRunning, Answered or OSError."""
         say = self.screen.say
         say(f"tiltd demo in {shown(str(self.site.folder))}")
         with running(self.site) as daemon:
@@ -127,7 +127,7 @@ class Demo:
             self._until_released(daemon)
             checks = list(series_checks(EXPECTED, self.seen))
             checks += result_checks(EXPECTED, self.seen, self.args.tilts, 13.4 * 256 / self.args.size)
-            checks += metric_checks(daemon.client.get("/metrics")[1].decode(), self.delivered)
+            checks += metric_checks(daemon.client.text("/metrics")[1], self.delivered)
             code = daemon.stop()
         checks += site_checks(self.site, self.delivered)
         checks.append(feed_check(before, snapshot(self.site.incoming)))
@@ -154,7 +154,7 @@ class Demo:
         """Scratch is released just after a result is published; wait for the last one."""
         deadline = time.monotonic() + 10
         while time.monotonic() < deadline:
-            nodes = (daemon.client.json("nodes") or {}).get("nodes", [])
+            nodes = daemon.client.get("nodes")["nodes"]
             if not any(node["attempts"] for node in nodes):
                 return
             time.sleep(0.1)

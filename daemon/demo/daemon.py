@@ -9,7 +9,8 @@ import sys
 import time
 from collections.abc import Iterator
 
-from .client import Client
+from tiltd.daemon.client import Client, NotRunning
+
 from .site import Site
 
 
@@ -35,11 +36,17 @@ class Daemon:
     def wait_ready(self, limit_seconds: float = 30.0) -> None:
         """Raises DaemonFailed when it ends, or is not ready in time."""
         deadline = time.monotonic() + limit_seconds
-        while not self.client.ready():
+        while not self._is_ready():
             self.check_alive()
             if time.monotonic() > deadline:
                 raise DaemonFailed(f"The daemon is not ready after {limit_seconds:.0f} s.\n{self.log_tail()}")
             time.sleep(0.1)
+
+    def _is_ready(self) -> bool:
+        try:
+            return self.client.text("/readyz")[0] == 200
+        except NotRunning:
+            return False
 
     def check_alive(self) -> None:
         """Raises DaemonFailed when it has ended by itself."""

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .client import Client
+from tiltd.daemon.client import Answered, Client
+
 from .shooting import Expected
 
 TERMINAL = frozenset({"delivered", "failed", "cancelled"})
@@ -41,10 +42,10 @@ class Seen:
 def look(client: Client, expected: tuple[Expected, ...]) -> dict[str, Seen]:
     """By the name of the series.  Two questions, and one more for each that has settled.
 
-    Raises NotReachable.
+    Raises NotRunning, Answered.
     """
-    rows = client.json("datasets")["datasets"]
-    ignored = {each["series_key"]: each["reason"] for each in client.json("ignored")["ignored"]}
+    rows = client.get("datasets")["datasets"]
+    ignored = {each["series_key"]: each["reason"] for each in client.get("ignored")["ignored"]}
     found = {}
     for series in expected:
         own = [row for row in rows if row["name"] == series.name]
@@ -59,7 +60,7 @@ def look(client: Client, expected: tuple[Expected, ...]) -> dict[str, Seen]:
 
 
 def _ignored(client: Client, series: Expected, code: str) -> Seen:
-    answer = client.json("why", series.stack) or {}
+    answer = _known(client, "why", series.stack)
     line = (answer.get("lines") or [code])[0]
     return Seen(state="ignored", reason=line if code in line else f"{code}: {line}")
 
@@ -76,9 +77,18 @@ def _of_row(client: Client, series: Expected, rows: list[dict[str, Any]]) -> See
     )
     if not seen.settled(series) and not seen.held:
         return seen
-    answer = client.json("datasets", newest["dataset_id"])
-    record = answer["dataset"] if answer else {}
+    record = _known(client, "datasets", newest["dataset_id"]).get("dataset", {})
     return Seen(**{**seen.__dict__, "record": record, "reason": _sentence(record, seen.reason)})
+
+
+def _known(client: Client, *parts: str) -> dict[str, Any]:
+    """The answer, empty where the daemon knows no such thing."""
+    try:
+        return dict(client.get(*parts))
+    except Answered as refusal:
+        if refusal.status == 404:
+            return {}
+        raise
 
 
 def _sentence(record: Mapping[str, Any], word: str) -> str:

@@ -81,6 +81,10 @@ def _idle(core: Core) -> Iterator[str]:
     for want in set(core.placing.queue.where.values()):
         head = core.placing.queue.head(want)
         found = core.placing.gates.stopped(want) or core.placing.evaluate(want)
+        best = core.placing.remembered(want)
+        placed = found.nodes if isinstance(found, Placement) else ()
+        if best is not None and best != placed:
+            yield f"the best node for {want.request} is {placed}, and {best} is remembered"
         if head is not None and isinstance(found, Placement):
             yield f"{head.dataset_id}: it waits, though {', '.join(found.nodes)} would take it"
 

@@ -86,7 +86,8 @@ class Acting:
             "message": f"would {action.replace('_', ' ')}",
         }
         if dry_run:
-            return result
+            no = self.daemon.core.objection(action, dataset, options)
+            return result | ({"ok": False, "message": no} if no else {})
         live = dataset.dataset_id in self.daemon.core.state.datasets
         latest_run = await self.lookup.latest_run(dataset) if action == "rerun" else dataset.run
         asked = OperatorAsked(

@@ -9,7 +9,7 @@ import msgspec
 
 from tiltd.daemon.config import Settings
 from tiltd.daemon.core.facts import Fact
-from tiltd.daemon.core.model import Dataset
+from tiltd.daemon.core.model import Dataset, Options
 from tiltd.daemon.core.observations import OperatorAsked
 from tiltd.daemon.metrics import Metrics
 from tiltd.daemon.metrics.view import CoreView, waiting_reason
@@ -19,6 +19,7 @@ class Core(CoreView, Protocol):
     """:class:`tiltd.daemon.core.core.Core`, as far as it is read here."""
 
     def why(self, dataset_id: str, now: float) -> Sequence[str]: ...
+    def objection(self, action: str, dataset: Dataset, options: Options) -> str: ...
 
 
 class SeenRow(Protocol):

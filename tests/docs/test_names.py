@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 import tomllib
 from pathlib import Path
 from typing import Any, get_args
@@ -13,6 +11,7 @@ import pytest
 
 from docs.pages import pages
 from tiltd.daemon.cli.commands import COMMANDS
+from tiltd.daemon.cli.dispatch import parser_of
 from tiltd.daemon.config import known_keys
 from tiltd.daemon.core.model import HoldCause, State
 from tiltd.plugins import command, wbp
@@ -64,15 +63,29 @@ def by_heading(text: str) -> list[tuple[str, str]]:
     return list(zip(parts[1::2], parts[2::2], strict=True))
 
 
-def test_the_states_are_drawn_from_the_table(project: Path) -> None:
-    argv = [sys.executable, "docs/draw_states.py", "--check"]
-    done = subprocess.run(argv, cwd=project, capture_output=True, text=True, stdin=subprocess.DEVNULL)
-    assert done.returncode == 0, done.stderr
-
-
 def test_every_command_has_its_page(project: Path) -> None:
     text = operators_text(project)
     assert [name for name in COMMANDS if f"`tiltd {name}" not in text] == []
+
+
+def test_every_option_of_every_command_is_named(project: Path) -> None:
+    text = pages(project)["docs/commands.md"]
+    missing = [
+        f"{name} {option}"
+        for name in COMMANDS
+        for option in options_of(name)
+        if option not in ("--help",) and not re.search(rf"{option}(?![\w-])", text)
+    ]
+    assert missing == []
+
+
+def options_of(command: str) -> list[str]:
+    """Long options of a command's parser; none for a command that is not installed."""
+    try:
+        parser = parser_of(COMMANDS[command])
+    except ImportError:
+        return []
+    return [option for action in parser._actions for option in action.option_strings if "--" in option]
 
 
 def test_every_command_that_a_page_tells_is_there(project: Path) -> None:

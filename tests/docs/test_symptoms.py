@@ -51,7 +51,7 @@ def test_every_failure_class_is_explained(project: Path) -> None:
 
 def test_every_refusal_is_explained(project: Path) -> None:
     """Of a node, of a gate before all nodes, and of what only metrics tell."""
-    of_nodes = set(filters.REASONS) | {"breaker", "excluded", "kept_for_aged"}
+    of_nodes = set(filters.REASONS) | {"breaker", "excluded", "kept_for_aged", "too_few_nodes"}
     of_gates = first_arguments(project, "daemon/core/gates.py", "_stop")
     in_metrics = returned(project, "daemon/metrics/view.py", "waiting_reason") | {"placing"}
     assert {"limit", "destination"} <= of_gates and {"held", "retry"} <= in_metrics
@@ -64,6 +64,8 @@ def test_placing_bars_nodes_for_no_other_reason(project: Path) -> None:
     text = (project / "daemon/core/placing.py").read_text(encoding="utf-8")
     body = text.partition("def _barred")[2].partition("\n    def ")[0]
     assert set(re.findall(r'"([a-z_]+)"', body)) == {"excluded", "kept_for_aged"}
+    text = (project / "policy/place.py").read_text(encoding="utf-8")
+    assert set(re.findall(r'rejected\["(\w+)"\]|rejected=\{"(\w+)"', text)) <= {("too_few_nodes", "")}
 
 
 def test_every_reason_to_ignore_a_file_is_explained(project: Path) -> None:

@@ -1,4 +1,4 @@
-"""Virtual time, a batch server in a folder, and the boundaries where a daemon can die; see ``crash_scene``."""
+"""Virtual time, a batch server in a folder, and where a daemon can die; see ``crash_scene``."""
 
 from __future__ import annotations
 

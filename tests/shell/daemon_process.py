@@ -6,6 +6,7 @@ Nothing here sleeps for a fixed time: every wait polls a condition until a deadl
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
 import shutil
@@ -155,6 +156,13 @@ def wait_until(what: Callable[[], T], seconds: float, tell: Callable[[], object]
         time.sleep(0.02)
 
 
+def as_a_plain_user() -> None:
+    """Root reads and writes what it likes; without two capabilities it must ask like everyone else."""
+    libc, drop_from_bounding_set, dac_override, dac_read_search = ctypes.CDLL(None), 24, 1, 2
+    for capability in (dac_override, dac_read_search):
+        libc.prctl(drop_from_bounding_set, capability, 0, 0, 0)
+
+
 class DaemonProcess:
     """``tiltd run`` of a site.  ``python`` replaces ``-m tiltd.daemon`` by code that ends in running it."""
 
@@ -170,7 +178,7 @@ class DaemonProcess:
             self._process = subprocess.Popen(
                 [sys.executable, *program, "run", "--config", str(self.site.config)],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
-                start_new_session=True, env=os.environ | self._env,
+                start_new_session=True, env=os.environ | self._env, preexec_fn=as_a_plain_user,
             )  # fmt: skip
         if wait:
             self.wait(lambda: self.ready() and self.feeds_met(), seconds)

@@ -88,6 +88,7 @@ class FakeDaemon:
             blocked_by=blocked.get,
             refusals={},
             why=lambda dataset_id, now: [f"{dataset_id} waits at {now:g}"],
+            objection=lambda action, dataset, options: "",
         )
         self.reader = FakeReader(*finished)
         self.metrics = Metrics(now=lambda: NOW)

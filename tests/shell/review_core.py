@@ -26,6 +26,7 @@ from tiltd.daemon.core.model import (
 )
 from tiltd.daemon.core.site import FeedInfo, Site
 from tiltd.daemon.core.state import CoreState
+from tiltd.plugins.api import Permanent
 
 GB = 10**9
 AT = 1_000_000.0
@@ -38,6 +39,8 @@ class Pipeline:
         self.bug = bug
 
     def request(self, series: TiltSeries, options: Options) -> ResourceRequest:
+        if "nosuch" in options:
+            raise Permanent("no such option")
         if self.bug == "request":
             raise KeyError("a bug of the pipeline")
         return ResourceRequest(cores=1, threads=1, scratch_bytes=GB, memory_bytes=GB, walltime_seconds=3600.0)
@@ -75,12 +78,12 @@ class Scene:
             self.step(o.TimeReached, max(0.0, at - self.now))
         self.now = until_at
 
-    def nodes(self, *, scratch_bytes: int = 100 * GB) -> None:
+    def nodes(self, *, cores: int = 4, scratch_bytes: int = 100 * GB) -> None:
         node = NodeInfo(
             name="n",
             state="free",
-            cores=4,
-            cores_free=4,
+            cores=cores,
+            cores_free=cores,
             memory_bytes=16 * GB,
             scratch_total_bytes=scratch_bytes,
             scratch_free_bytes=scratch_bytes,

@@ -84,7 +84,7 @@ class FakeClient:
     ) -> None:
         self.rows, self.ignored, self.record = rows, ignored, record
 
-    def json(self, *parts: str) -> Any:
+    def get(self, *parts: str) -> Any:
         match parts:
             case ("datasets",):
                 return {"datasets": self.rows}

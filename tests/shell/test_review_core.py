@@ -109,3 +109,41 @@ def test_a_bug_in_the_core_is_told_and_the_next_observation_handled(monkeypatch:
     assert "in test_a_bug" in scene.core.bugs[0]
     scene.nodes()
     assert "n" in scene.core.nodes
+
+
+def test_what_an_action_would_be_refused_for_is_known_beforehand() -> None:
+    scene = Scene()
+    dataset = scene.complete()
+    objection = scene.core.operating.objection
+    assert not objection("hold", dataset, {})
+    assert "delivered: nothing to hold" in objection("hold", replace(dataset, state=State.DELIVERED), {})
+    assert "only failed" in objection("retry", dataset, {})
+    assert "no such option" in objection("rerun", dataset, {"nosuch": 1})
+    assert not scene.ask("rerun", dataset, options={"nosuch": 1}, latest_run=1).ok
+    assert list(scene.core.state.datasets) == [dataset.dataset_id]
+
+
+def test_a_stranded_result_keeps_its_scratch_and_nothing_else() -> None:
+    """With its cores it would keep its own rescue, and everybody else, from a node that it fills."""
+    scene = Scene()
+    dataset = scene.running()
+    scene.nodes(cores=1)
+    scene.ended(dataset, outcome="stranded", reason="Permission denied", stranded_path="/scratch/x")
+    (booked,) = scene.core.state.ledger.of("n").values()
+    assert (booked.cores, booked.memory_bytes, booked.reserved_bytes > 0) == (0, 0, True)
+    scene.nodes(cores=1)
+    scene.wait(120.0)
+    scene.nodes(cores=1)
+    attempt = scene.dataset().attempts[-1]
+    assert (attempt.kind, attempt.placement.nodes) == ("rescue", ("n",))
+
+
+def test_a_stranded_result_outlives_a_change_of_its_input() -> None:
+    scene = Scene()
+    dataset = scene.running()
+    scene.ended(dataset, outcome="stranded", reason="Permission denied", stranded_path="/scratch/x")
+    scene.see(gone=["TS"])
+    assert not scene.dataset().holds
+    scene.see(sighting(content="2"))
+    assert scene.core.state.datasets[dataset.dataset_id].rescue
+    assert len(scene.core.state.datasets) == 2

@@ -20,10 +20,10 @@ def analyze(*argv: str | Path) -> tuple[int, str]:
 
 @pytest.fixture
 def unit(project: Path, tmp_path: Path) -> Path:
-    """The unit with a program in it that is there."""
+    """The unit with programs in it that are there."""
     text = (project / "deploy" / "systemd" / "tiltd.service").read_text(encoding="utf-8")
     copy = tmp_path / "tiltd.service"
-    copy.write_text(re.sub(r"^ExecStart=\S+", "ExecStart=/bin/sh", text, flags=re.MULTILINE))
+    copy.write_text(re.sub(r"^(Exec\w+)=\S+", r"\1=/bin/sh", text, flags=re.MULTILINE))
     return copy
 
 

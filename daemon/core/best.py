@@ -1,0 +1,124 @@
+"""The best node for a request, remembering what was worked out before.
+
+A memory of scores only: what it chooses is what :func:`tiltd.policy.place.place` would choose, which the
+invariants of the simulation check.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Mapping
+
+from tiltd.policy import place
+
+from .ledger import Free, Ledger, Mark
+from .model import NodeInfo, Policy, ResourceRequest
+
+REQUESTS_MAX = 64
+"""Shaped requests are few (the policy rounds them); the one that came first is forgotten first."""
+
+Traits = tuple[object, ...]
+
+
+class Scores:
+    """Of one request: what each node scored last, and the scores in order (old ones among them)."""
+
+    def __init__(self, score: place.Score) -> None:
+        self.score = score
+        self.mark: Mark = (-1, 0)
+        self.known: dict[str, tuple[Free, Traits, float | None]] = {}
+        self.order: list[tuple[float, str]] = []
+
+
+class Best:
+    """Costs, per question, an evaluation of the nodes that changed since the last one for this request."""
+
+    def __init__(self) -> None:
+        self.evaluations = 0
+        self._scores: dict[tuple[object, ...], Scores] = {}
+        self._traits: dict[str, tuple[NodeInfo, Traits]] = {}
+
+    def of(
+        self,
+        request: ResourceRequest,
+        nodes: Mapping[str, NodeInfo],
+        ledger: Ledger,
+        policy: Policy,
+        now: float,
+    ) -> NodeInfo | None:
+        """``None`` if no node fits."""
+        key = place.scored_by(request)
+        scores = self._scores.get(key)
+        if scores is None:
+            scores = self._scores[key] = self._remember(request, policy)
+        changed, scores.mark = ledger.changed_since(scores.mark)
+        for name in nodes if changed is None else changed:
+            self._look(scores, name, nodes, ledger, policy)
+        if len(scores.order) > 8 * len(nodes) + 64:
+            scores.order = [(-s, n) for n, (_, _, s) in scores.known.items() if s is not None]
+            heapq.heapify(scores.order)
+        return self._first(scores, nodes, now - policy.placement.node_stale_seconds)
+
+    @staticmethod
+    def _first(scores: Scores, nodes: Mapping[str, NodeInfo], stale_before: float) -> NodeInfo | None:
+        """The best that is still true; what is stale may be fresh again, so it is kept."""
+        order = scores.order
+        aside: list[tuple[float, str]] = []
+        found: NodeInfo | None = None
+        while order and found is None:
+            minus_score, name = order[0]
+            known = scores.known.get(name)
+            if known is None or known[2] != -minus_score or (aside and aside[-1] == order[0]):
+                heapq.heappop(order)
+            elif nodes[name].observed_at < stale_before:
+                aside.append(heapq.heappop(order))
+            else:
+                found = nodes[name]
+        for item in aside:
+            heapq.heappush(order, item)
+        return found
+
+    def _look(
+        self,
+        scores: Scores,
+        name: str,
+        nodes: Mapping[str, NodeInfo],
+        ledger: Ledger,
+        policy: Policy,
+    ) -> None:
+        """Bring one node's score up to date."""
+        node = nodes.get(name)
+        if node is None:
+            scores.known.pop(name, None)
+            return
+        free, traits = ledger.free(node, policy.placement.scratch_margin_bytes), self._traits_of(node)
+        known = scores.known.get(name)
+        if known is not None and known[0] is free and known[1] is traits:
+            return
+        self.evaluations += 1
+        score = scores.score(node, free)
+        scores.known[name] = (free, traits, score)
+        if score is not None and (known is None or known[2] != score):
+            heapq.heappush(scores.order, (-score, name))
+
+    def _traits_of(self, node: NodeInfo) -> Traits:
+        """What counts of a node beside its free room; the same object while it is the same."""
+        known = self._traits.get(node.name)
+        if known is not None and known[0] is node:
+            return known[1]
+        traits: Traits = (
+            node.state, node.cores, node.memory_bytes, node.scratch_total_bytes, node.properties
+        )  # fmt: skip
+        if known is not None and known[1] == traits:
+            traits = known[1]
+        self._traits[node.name] = (node, traits)
+        return traits
+
+    def _remember(self, request: ResourceRequest, policy: Policy) -> Scores:
+        while len(self._scores) >= REQUESTS_MAX:
+            del self._scores[next(iter(self._scores))]
+        return Scores(place.scorer(request, policy))
+
+    def clear(self) -> None:
+        """Under another policy nothing of it is true."""
+        self._scores.clear()

@@ -1,0 +1,91 @@
+"""What a reviewer tried on the shell around the core, each once a bug or missing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import structlog
+
+from shell.review_core import Scene, sighting
+from tiltd.daemon.core import observations as o
+from tiltd.daemon.core.core import Step
+from tiltd.daemon.core.state import replay
+from tiltd.daemon.journal import Journal
+from tiltd.daemon.loop import Loop
+from tiltd.daemon.sweep import release
+from tiltd.daemon.telling import tell
+
+
+async def test_a_stop_in_the_middle_of_an_append_leaves_a_journal_that_can_be_read(tmp_path: Path) -> None:
+    journal, scene = Journal.open(tmp_path / "journal.sqlite"), Scene()
+    writing, go_on, append_now = threading.Event(), threading.Event(), journal.append_now
+
+    def slow(steps: Sequence[Step]) -> None:
+        writing.set()
+        go_on.wait(10)
+        append_now(steps)
+
+    await journal.append([scene.step(o.FilesObserved, feed="f", up=True, sightings=(sighting("TS_1"),))])
+    journal.append_now = slow  # type: ignore[method-assign]
+    loop = Loop(scene.core, journal, lambda effect: None, FixedClock())
+    task = asyncio.create_task(loop.run())
+    await loop.put(o.FilesObserved(at=scene.now, feed="f", up=True, sightings=(sighting("TS_2"),)))
+    await asyncio.to_thread(writing.wait, 10)
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+    threading.Timer(0.2, go_on.set).start()  # the disk answers while the journal is being closed
+    await journal.close(None if loop.ahead else scene.core.state)
+    again = Journal.open(tmp_path / "journal.sqlite")
+    assert again.load() == replay(fact for _, fact in again.facts_after(0))
+    await again.close()
+
+
+class FixedClock:
+    def now(self) -> float:
+        return 1_000_000.0
+
+
+def test_what_matters_is_told_in_one_line_each(capsys: pytest.CaptureFixture[str]) -> None:
+    scene, facts = Scene(), []
+    handle = scene.core.handle
+
+    def keep(observation: o.Observation) -> Step:
+        step = handle(observation)
+        facts.extend(step.facts)
+        return step
+
+    scene.core.handle = keep  # type: ignore[method-assign]
+    dataset = scene.running()
+    scene.ended(dataset, outcome="failed", reason="exit", exit_status=1)
+    scene.ask("hold", scene.dataset())
+    scene.ask("cancel", scene.dataset())
+    with structlog.testing.capture_logs() as lines:
+        tell(facts)
+    told = [line["event"] for line in lines]
+    assert told == ["found", "completed", "placed", "started", "failed", "held", "cancelled"]
+    assert {line["dataset"] for line in lines} == {dataset.dataset_id}
+
+
+def test_a_baseline_is_one_line_however_large() -> None:
+    scene = Scene()
+    seen = tuple(sighting(f"TS_{n}", series=None) for n in range(50))
+    facts = scene.step(o.FilesObserved, feed="f", up=True, sightings=seen, first=True).facts
+    with structlog.testing.capture_logs() as lines:
+        tell(facts)
+    assert [(line["event"], line["held_for_release"]) for line in lines] == [("feed met", 50)]
+
+
+def test_a_stranded_result_that_nobody_wants_any_more_is_removed(tmp_path: Path) -> None:
+    """Else its dataset could never leave the working set, nor its scratch be given back."""
+    folder = tmp_path / "TS-1.1.a1"
+    folder.mkdir()
+    (folder / "lease.json").write_text('{"stranded": true}')
+    assert "waits for its rescue" in release(str(tmp_path), folder.name, alive=False)
+    assert release(str(tmp_path), folder.name, alive=False, given_up=True) == ""
+    assert not folder.exists()
