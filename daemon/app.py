@@ -10,7 +10,6 @@ import signal
 import uuid
 from collections.abc import Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from importlib import resources
 from time import perf_counter
 from typing import Any
 
@@ -18,9 +17,8 @@ import structlog
 from msgspec.structs import replace
 
 from tiltd.plugins.api import Context, PluginError
-from tiltd.policy.policy import load as load_policy
 
-from . import registry
+from . import policy_files, registry
 from .clock import Clock
 from .config import FeedSettings, Settings
 from .core import effects as e
@@ -326,16 +324,10 @@ def site_of(settings: Settings) -> Site:
 
 def read_policy(settings: Settings) -> Policy:
     """The shipped policy with the site's own over it.  Raises StartError with every fault, a line each."""
-    texts = [("default.toml", resources.files("tiltd.policy").joinpath("default.toml").read_text("utf-8"))]
-    if settings.policy_file is not None:
-        try:
-            texts.append((settings.policy_file.name, settings.policy_file.read_text("utf-8")))
-        except (OSError, UnicodeDecodeError) as error:
-            raise StartError(f"the policy {settings.policy_file} cannot be read: {error}") from None
-    policy = load_policy(texts)
-    if isinstance(policy, Policy):
-        return policy
-    raise StartError("\n".join(str(fault) for fault in policy))
+    try:
+        return policy_files.read_policy(settings)
+    except policy_files.PolicyRefused as refused:
+        raise StartError(str(refused)) from None
 
 
 def fixed_part(destination: str) -> str:

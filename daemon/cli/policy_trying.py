@@ -1,0 +1,2 @@
+def add_diff(p): pass
+def add_replay(p): pass
