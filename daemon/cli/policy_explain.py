@@ -17,7 +17,8 @@ from tiltd.daemon.core.model import Features, NodeInfo, Placement, Policy, Resou
 from tiltd.daemon.core.units import parse_bytes, show_bytes, show_seconds
 from tiltd.daemon.journal import JournalError
 from tiltd.daemon.questions.dataset import at_time, labels_of, series_like
-from tiltd.daemon.questions.explain import Explanation, explain as explained, summary
+from tiltd.daemon.questions.explain import Explanation, summary
+from tiltd.daemon.questions.explain import explain as explained
 from tiltd.daemon.questions.files import Refused, policy_of
 from tiltd.daemon.questions.scene import (
     Scene,
@@ -41,7 +42,9 @@ SHOWN_KEYS = ("nodes", "cores", "threads", "memory_bytes", "scratch_bytes", "wal
 
 def add_explain(parser: argparse.ArgumentParser) -> None:
     dataset = parser.add_argument_group("the dataset (what is not given is not known of it)")
-    dataset.add_argument("--size", required=True, type=amount, metavar="BYTES", help='its input, as in "2.6GB"')
+    dataset.add_argument(
+        "--size", required=True, type=amount, metavar="BYTES", help='its input, as in "2.6GB"'
+    )
     dataset.add_argument("--tilts", type=int, metavar="N", help="number of its tilts")
     dataset.add_argument("--image-size", type=pixels, metavar="NXxNY", help="pixels of its images")
     dataset.add_argument("--pixel-size", type=float, metavar="A", help="in angstrom")
@@ -50,12 +53,20 @@ def add_explain(parser: argparse.ArgumentParser) -> None:
     dataset.add_argument("--label", action="append", default=[], metavar="KEY=VALUE", help="another label")
     dataset.add_argument("--attempt", type=int, default=1, metavar="N", help="the attempt to be placed")
     dataset.add_argument("--waiting", type=int, default=0, metavar="N", help="so many series wait")
-    dataset.add_argument("--at", default="", metavar="TIME", help="'Sat 03:00' in the rules' zones (default: now)")
+    dataset.add_argument(
+        "--at", default="", metavar="TIME", help="'Sat 03:00' in the rules' zones (default: now)"
+    )
     asked = parser.add_argument_group("where it is asked (default: the site's policy, nodes and history)")
-    asked.add_argument("--policy", action="append", default=[], metavar="FILE", help="over the shipped policy")
+    asked.add_argument(
+        "--policy", action="append", default=[], metavar="FILE", help="over the shipped policy"
+    )
     asked.add_argument("--shipped", action="store_true", help="the policy as shipped, without the site's")
-    asked.add_argument("--nodes", metavar="FILE", help="[[node]] tables, or what `tiltd nodes --json` printed")
-    asked.add_argument("--config", metavar="FILE", help="tiltd.toml (default: $TILTD_CONFIG, ./, /etc/tiltd/)")
+    asked.add_argument(
+        "--nodes", metavar="FILE", help="[[node]] tables, or what `tiltd nodes --json` printed"
+    )
+    asked.add_argument(
+        "--config", metavar="FILE", help="tiltd.toml (default: $TILTD_CONFIG, ./, /etc/tiltd/)"
+    )
     asked.add_argument("--socket", metavar="PATH", help="the daemon's unix socket")
     parser.add_argument("--json", action="store_true", help="print JSON, for programs")
 
@@ -156,9 +167,7 @@ def _asked(features: Features, settings: Settings | None, policy: Policy) -> tup
         return ResourceRequest(), "by size: no pipeline was named"
     feed = next((f for f in settings.feeds if f.name == features.feed), None) if settings else None
     options = {**(feed.options if feed else {}), **decision.options}
-    asked, why = asked_by(
-        pipelines_of(settings, {name}).get(name), series_like(features), options
-    )
+    asked, why = asked_by(pipelines_of(settings, {name}).get(name), series_like(features), options)
     return asked, f"by size: {why}" if why else f"by pipeline {name}, for a series of that size"
 
 

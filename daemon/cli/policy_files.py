@@ -22,7 +22,9 @@ from .exits import FAILED, OK, USAGE
 
 
 def add_check(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("files", nargs="+", metavar="FILE", help="laid over the shipped policy, in this order")
+    parser.add_argument(
+        "files", nargs="+", metavar="FILE", help="laid over the shipped policy, in this order"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON, for programs")
 
 
@@ -57,7 +59,7 @@ def test(args: argparse.Namespace) -> int:
     except ConfigError as error:
         print(f"tiltd policy: {one_line(str(error))}", file=sys.stderr)
         return USAGE
-    results = []
+    results: list[dict[str, Any]] = []
     for each in policy.tests:
         failed = run_tests(_only(policy, each.name))
         results.append({"name": each.name, "ok": not failed, "faults": [_fault(f) for f in failed]})

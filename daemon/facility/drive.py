@@ -1,8 +1,8 @@
 """Drives the production core through a modelled facility, with a heap of what happens next for a clock.
 
-A series goes the same way as in the service: seen in its feed, complete after the policy's quiet time, placed,
-submitted, claimed, staged in over the file server, run, staged out, verified, published, its scratch released.
-A run that exceeds the walltime asked for is killed.  Deterministic: no randomness, ties in order of birth.
+A series goes the same way as in the service: seen in its feed, complete after the policy's quiet time,
+placed, submitted, claimed, staged in over the file server, run, staged out, verified, published, its scratch
+released.  A run that exceeds the walltime asked for is killed.  Deterministic: no randomness, ties in order of birth.
 
 Cost: some seven observations a series, and one look at the nodes a minute: a millisecond or two a series.
 """
@@ -13,14 +13,14 @@ import heapq
 from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 
+from msgspec.structs import replace
+
 from tiltd.daemon.core import effects as e
 from tiltd.daemon.core import observations as o
 from tiltd.daemon.core.core import Core, Step
 from tiltd.daemon.core.model import Dataset, Job, JobState, Measured, Policy, Record, RunEnd, TiltSeries
 from tiltd.daemon.core.site import Site
 from tiltd.plugins.api import Pipeline
-
-from msgspec.structs import replace
 
 from .cluster import Hardware
 from .figures import Run, run_of
@@ -274,9 +274,7 @@ class Facility:
         )  # fmt: skip
 
     def _spool_end(self, attempt_id: str, end: RunEnd) -> None:
-        self._see(
-            o.SpoolObserved(at=self.now, attempt_id=attempt_id, claimed_by=end.job_id, end=end)
-        )
+        self._see(o.SpoolObserved(at=self.now, attempt_id=attempt_id, claimed_by=end.job_id, end=end))
 
     def _collect(self, attempt_id: str, dataset_id: str) -> None:
         dataset = self.core.state.datasets[dataset_id]

@@ -126,9 +126,7 @@ def _quantile(ordered: Sequence[float], share: float) -> float:
 
 def _peak(spans: Iterable[tuple[float, float, int]]) -> int:
     """The largest sum at one time; what ends when another begins does not overlap it."""
-    changes = sorted(
-        change for begin, end, size in spans for change in ((end, -size), (begin, size))
-    )
+    changes = sorted(change for begin, end, size in spans for change in ((end, -size), (begin, size)))
     most = now = 0
     for _, size in changes:
         now += size

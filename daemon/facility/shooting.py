@@ -23,7 +23,9 @@ BURST_SECONDS = 1800.0
 def site(feeds: Sequence[str] = MICROSCOPES) -> Site:
     """Feeds that the model's pipeline serves."""
     return Site(
-        feeds={name: FeedInfo(name=name, pipeline=PIPELINE, destination="/results/{series}") for name in feeds}
+        feeds={
+            name: FeedInfo(name=name, pipeline=PIPELINE, destination="/results/{series}") for name in feeds
+        }
     )
 
 

@@ -1,4 +1,4 @@
-"""The dataset that a question is about: its features as rules see them, and a series to ask a pipeline with."""
+"""The dataset of a question: its features as rules see them, and a series to ask a pipeline with."""
 
 from __future__ import annotations
 
@@ -30,7 +30,9 @@ def civil_of(when: str) -> CivilTime:
     day, hour = (match.group(1), match.group(2)) if match else (None, None)
     weekday = DAYS.index(day[:3].lower()) if day and day[:3].lower() in DAYS else -1
     if match is None or (day and weekday < 0) or (not day and not hour) or (hour and int(hour) > 23):
-        raise ValueError(f"{when!a} is no time of a week: allowed is a day, an hour or both, as in 'Sat 03:00'")
+        raise ValueError(
+            f"{when!a} is no time of a week: allowed is a day, an hour or both, as in 'Sat 03:00'"
+        )
     return CivilTime(zone=EVERY_ZONE, hour=int(hour) if hour else -1, weekday=weekday, valid_until_at=0.0)
 
 
@@ -51,14 +53,12 @@ def civil_at(names: Iterable[str], at: float) -> dict[str, CivilTime]:
         except (ZoneInfoNotFoundError, ValueError, OSError):
             continue
         until_at = at - at % 3600 + 3600
-        found[name] = CivilTime(
-            zone=name, hour=there.hour, weekday=there.weekday(), valid_until_at=until_at
-        )
+        found[name] = CivilTime(zone=name, hour=there.hour, weekday=there.weekday(), valid_until_at=until_at)
     return found
 
 
 def series_like(features: Features, *, tilt_axis_deg: float = USUAL_AXIS_DEG) -> TiltSeries:
-    """A series of that size; tilts and images as told, else 41 tilts and square images of two bytes a pixel."""
+    """A series of that size; tilts and images as told, else 41 tilts of square images, two bytes a pixel."""
     tilts = features.tilt_count or USUAL_TILTS
     side = max(16, int(sqrt(features.size_bytes / (BYTES_A_PIXEL * tilts))))
     name = features.name or "series"

@@ -75,9 +75,7 @@ def explain(
     asked = asked or ResourceRequest()
     decision = decide(features, policy)
     pipeline = decision.pipeline or features.pipeline
-    request = shape(
-        asked, features.size_bytes, policy, decision=decision, pipeline=pipeline, samples=samples
-    )
+    request = shape(asked, features.size_bytes, policy, decision=decision, pipeline=pipeline, samples=samples)
     free = free_of(policy)
     placement = place(request, nodes, free, policy, now=now) if nodes else None
     at = placement if isinstance(placement, Placement) else request

@@ -94,9 +94,7 @@ def pipelines_of(settings: Settings | None, names: set[str]) -> dict[str, Pipeli
     found = {}
     for name in sorted(names):
         try:
-            found[name] = registry.make(
-                "pipeline", name, settings.table(name) if settings else {}, context
-            )
+            found[name] = registry.make("pipeline", name, settings.table(name) if settings else {}, context)
         except registry.RegistryError:
             continue
     return found
