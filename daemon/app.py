@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from tiltd.plugins.api import Context, PluginError
 
-from . import policy_files, registry
+from . import registry
 from .clock import Clock
 from .config import FeedSettings, Settings
 from .core import effects as e
@@ -33,6 +33,7 @@ from .metrics import Metrics
 from .owning import StartError, journal_is_behind, own, write_mark
 from .perform import Perform
 from .plugged import Plugged
+from .policies import Policies, Refused
 from .poll import Poll, watch_destinations, watch_spool
 from .reader import JournalReader
 from .spool import Spool
@@ -78,8 +79,9 @@ class App:
             journal_id=self.journal.journal_id,
             owner=getpass.getuser(),
         )
-        policy = read_policy(settings)
-        self.policy_refused: list[str] = []
+        self._reload_asked = asyncio.Event()
+        self.policies = Policies(settings, self.clock.now, self._put, self.metrics.policy_refused)
+        policy = self._first_policy()
         self.plugged = Plugged.of(settings, context)
         self.core = Core(site_of(settings), policy, self.plugged.pipelines, self.journal.load())
         self.behind = journal_is_behind(settings.spool_dir, self.journal)
@@ -109,6 +111,16 @@ class App:
         self.servers = Servers(self)
         self._wakes = {feed.name: asyncio.Event() for feed in settings.feeds}
 
+    def _first_policy(self) -> Policy:
+        """Raises StartError with every fault, a line each."""
+        try:
+            return self.policies.begin()
+        except Refused as refused:
+            raise StartError(str(refused)) from None
+
+    async def _put(self, observation: o.Observation) -> None:
+        await self.loop.put(observation)
+
     # -- the life of the daemon ------------------------------------------------------------------------------
 
     async def run(self) -> None:
@@ -120,7 +132,7 @@ class App:
             running.add_signal_handler(number, self._stop.set)
         running.add_signal_handler(signal.SIGHUP, self.reload)
         self.metrics.attach(self.core, lambda: self.ready()[0], self.reader.finished_counts())
-        await self.loop.put(o.PolicyLoaded(at=self.clock.now(), policy=self.core.policy, reason="start"))
+        await self.policies.loaded()
         await self._adopt_orphans()
         await self.servers.start()
         self.log.info("tiltd is up", feeds=len(self.settings.feeds), live=len(self.core.state.datasets))
@@ -148,6 +160,9 @@ class App:
                 self.loop.put,
                 self.clock,
             ),
+            "policy": self.policies.watch(),
+            "hours": self.policies.hours(),
+            "reload": self._reload_when_asked(),
             "mark": self._mark(),
             "lag": self._lag(),
         }
@@ -253,16 +268,18 @@ class App:
 
     def reload(self) -> None:
         """SIGHUP: a policy that is refused changes nothing, and says why."""
-        try:
-            policy = read_policy(self.settings)
-        except StartError as error:
-            self.policy_refused = str(error).splitlines()
-            self.metrics.policy_refused()
-            self.log.error("the policy was refused, the one in force stays", faults=self.policy_refused)
-            return
-        self.policy_refused = []
-        self.loop.inbox.put_nowait(o.PolicyLoaded(at=self.clock.now(), policy=policy, reason="reload"))
-        self.log.info("the policy was read again", version=policy.version)
+        self._reload_asked.set()
+
+    async def _reload_when_asked(self) -> None:
+        while True:
+            await self._reload_asked.wait()
+            self._reload_asked.clear()
+            await self.policies.reload("SIGHUP")
+
+    async def reload_policy(self, by: str) -> tuple[bool, list[str], str]:
+        """``tiltd policy reload``: accepted?  Else the faults.  And the version that is in force then."""
+        faults = await self.policies.reload(f"command by {by}")
+        return not faults, list(faults), self.policies.policy.version
 
     # -- crash recovery --------------------------------------------------------------------------------------
 
@@ -320,14 +337,6 @@ def site_of(settings: Settings) -> Site:
         for feed in settings.feeds
     }
     return Site(feeds=feeds)
-
-
-def read_policy(settings: Settings) -> Policy:
-    """The shipped policy with the site's own over it.  Raises StartError with every fault, a line each."""
-    try:
-        return policy_files.read_policy(settings)
-    except policy_files.PolicyRefused as refused:
-        raise StartError(str(refused)) from None
 
 
 def fixed_part(destination: str) -> str:

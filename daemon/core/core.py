@@ -28,6 +28,7 @@ from .operating import Operating
 from .outstanding import outstanding
 from .performing import Performing
 from .placing import Placing
+from .sharing import Share
 from .site import Site
 from .state import CoreState
 from .transitions import IllegalTransition
@@ -119,6 +120,10 @@ class Core:
 
     def blocked_by(self, dataset_id: str) -> Unplaceable | None:
         return self.placing.blocked_by(dataset_id)
+
+    def shares(self, now: float) -> list[Share]:
+        """How projects stand in fair sharing, the least served first."""
+        return self.placing.sharing.shares(now)
 
     def why(self, dataset_id: str, now: float) -> list[str]:
         """Why it is where it is, in words; see ``explain.py``."""

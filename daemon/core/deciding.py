@@ -11,6 +11,9 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable
 
+from msgspec.structs import replace
+
+from tiltd.policy.directives import filled
 from tiltd.policy.predict import predict
 from tiltd.policy.rules import decide, depends_on_completeness
 
@@ -147,6 +150,26 @@ class Deciding:
             options=options_of(dataset, decision),
             destination=decision.destination,
         )
+
+    def with_directives(self, placement: Placement, dataset: Dataset, decision: Decision) -> Placement:
+        """The rules' directives, filled in with what this dataset and placement are."""
+        if not placement.directives:
+            return placement
+        features = self.features(dataset)
+        values = {
+            "feed": features.feed,
+            "microscope": features.microscope,
+            "project": features.project,
+            "session": features.session,
+            "pipeline": pipeline_of(dataset, decision),
+            "account": placement.account,
+            "queue": placement.queue,
+            "priority": placement.priority,
+            "nodes": len(placement.nodes),
+            "cores": placement.cores,
+            "threads": placement.threads,
+        }
+        return replace(placement, directives=filled(placement.directives, values))
 
     # -- what turns ----------------------------------------------------------------------------------------
 

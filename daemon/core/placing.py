@@ -28,7 +28,6 @@ from .ledger import Free
 from .model import (
     Attempt,
     Dataset,
-    Decided,
     NodeInfo,
     Placement,
     State,
@@ -292,6 +291,11 @@ class Placing:
             desk.state.ledger.require(self.nodes[name], placement.scratch_bytes)
         number = len(dataset.attempts) + 1
         stranded = next((a for a in dataset.attempts if a.attempt_id == dataset.rescue), None)
+        decided = None
+        if stranded is None:
+            decision = self.deciding.decide(dataset)
+            placement = self.deciding.with_directives(placement, dataset, decision)
+            decided = self.deciding.decided(dataset, decision, placement)
         attempt = Attempt(
             attempt_id=attempt_id(dataset.dataset_id, number),
             number=number,
@@ -301,13 +305,10 @@ class Placing:
             placed_at=desk.now,
             rescues_attempt_id=dataset.rescue,
             rescue_path=stranded.end.stranded_path if stranded and stranded.end else "",
-            decided=self._decided(dataset, placement) if stranded is None else None,
+            decided=decided,
         )
         self.gates.probing(dataset.dataset_id, want, placement.nodes)
         desk.record(f.Placed(at=desk.now, dataset_id=dataset.dataset_id, attempt=attempt))
-
-    def _decided(self, dataset: Dataset, placement: Placement) -> Decided:
-        return self.deciding.decided(dataset, self.deciding.decide(dataset), placement)
 
     # -- what rules can see turns ----------------------------------------------------------------------------
 

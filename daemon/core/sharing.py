@@ -14,12 +14,14 @@ from .model import Policy, Record
 
 
 class Share(Record):
-    """How a project stands: ``ratio`` is used/weight; the least is served first."""
+    """How a project stands: ``ratio`` is used/weight; the least is served first.  ``named``: the policy's
+    ``[shares]`` names it in full, not by a pattern."""
 
     project: str
     weight: float
     used_core_seconds: float
     ratio: float
+    named: bool
 
 
 class Sharing:
@@ -50,9 +52,21 @@ class Sharing:
 
     def shares(self, now: float) -> list[Share]:
         """Every project that used something or is named by the policy, the least served first."""
-        usage = self._desk.state.usage
+        usage, policy = self._desk.state.usage, self._desk.policy
         found = []
-        for project in usage.by_project:
+        for project in {**usage.by_project, **dict.fromkeys(p for p in policy.shares if _plain(p))}:
             used, weight = usage.of(project, now), self.weight(project)
-            found.append(Share(project=project, weight=weight, used_core_seconds=used, ratio=used / weight))
+            found.append(
+                Share(
+                    project=project,
+                    weight=weight,
+                    used_core_seconds=used,
+                    ratio=used / weight,
+                    named=project in policy.shares,
+                )
+            )
         return sorted(found, key=lambda share: (share.ratio, share.project))
+
+
+def _plain(pattern: str) -> bool:
+    return "*" not in pattern and "?" not in pattern

@@ -70,6 +70,13 @@ class Reading:
                 "reasons": sentences,
                 "version": outside.build[0],
                 "policy_version": outside.policy_version,
+                "policy": {
+                    "version": outside.policy_version,
+                    "accepted_at": outside.policy_accepted_at,
+                    "last_reload_accepted": outside.policy_accepted,
+                    "faults": list(outside.policy_faults),
+                },
+                "shares": [record(share) for share in core.shares(now)],
                 "resource_manager": self.daemon.settings.resource_manager,
                 "resource_manager_up": outside.manager_up,
                 "states": dict(Counter(d.state.value for d in datasets) + finished),
