@@ -54,7 +54,7 @@ demo: .venv/.runs
 	@$(BIN)/tiltd demo
 
 test: .venv/.develops
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -P -m pytest $(PYTEST_ARGS)
 
 check: .venv/.develops
 	$(BIN)/ruff check .

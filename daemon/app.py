@@ -25,11 +25,12 @@ from .core import effects as e
 from .core import facts as f
 from .core import observations as o
 from .core.core import Core, Step
-from .core.model import Policy
+from .core.model import Dataset, Policy
 from .core.site import FeedInfo, Site
 from .journal import Journal, JournalError
 from .loop import Loop
 from .metrics import Metrics
+from .orphans import find_orphans
 from .owning import StartError, journal_is_behind, own, write_mark
 from .perform import Perform
 from .plugged import Plugged
@@ -80,7 +81,7 @@ class App:
             owner=getpass.getuser(),
         )
         self._reload_asked = asyncio.Event()
-        self.policies = Policies(settings, self.clock.now, self._put, self.metrics.policy_refused)
+        self.policies = Policies(settings, self.clock.now, self._put)
         policy = self._first_policy()
         self.plugged = Plugged.of(settings, context)
         self.core = Core(site_of(settings), policy, self.plugged.pipelines, self.journal.load())
@@ -109,6 +110,7 @@ class App:
             self._replied,
         )
         self.servers = Servers(self)
+        self._awaited: dict[int, asyncio.Event] = {}
         self._wakes = {feed.name: asyncio.Event() for feed in settings.feeds}
 
     def _first_policy(self) -> Policy:
@@ -184,9 +186,11 @@ class App:
             pattern=feed.pattern,
             open_after_seconds=min(10.0, 2 * feed.scan_seconds),
         )
+        # What was taken over from the spool is no news of the feed: it has to be known first.
+        await self._put_recorded(o.TimeReached(at=self.clock.now()))
         watcher = Watcher(watch, scan_seconds=feed.scan_seconds, inotify=feed.inotify)
         await watcher.run(
-            self.loop.put,
+            self._put_recorded,
             lambda: self.core.watchlist(feed.name),
             self.clock.now,
             self._wakes[feed.name],
@@ -206,6 +210,13 @@ class App:
 
     # -- the loop's companions -------------------------------------------------------------------------------
 
+    async def _put_recorded(self, observation: o.Observation) -> None:
+        """Into the inbox, and wait until what follows from it is durable: a feed is looked at again only
+        when the journal's ``seen`` table tells what became of the last look."""
+        self._awaited[id(observation)] = recorded = asyncio.Event()
+        await self.loop.put(observation)
+        await recorded.wait()
+
     def _start_effect(self, effect: e.Effect) -> None:
         self.perform.start(effect)
 
@@ -213,6 +224,8 @@ class App:
         """After the append: metrics, and what the facts make worth looking at sooner."""
         if observation is not None:
             self.metrics.saw(observation)
+            if recorded := self._awaited.pop(id(observation), None):
+                recorded.set()
         self.metrics.observe(step.facts, self.core)
         tell(step.facts)
         for fact in step.facts:
@@ -276,6 +289,11 @@ class App:
             self._reload_asked.clear()
             await self.policies.reload("SIGHUP")
 
+    @property
+    def policy_refused(self) -> list[str]:
+        """The faults of the policy files as they are, if they were refused."""
+        return list(self.policies.refused)
+
     async def reload_policy(self, by: str) -> tuple[bool, list[str], str]:
         """``tiltd policy reload``: accepted?  Else the faults.  And the version that is in force then."""
         faults = await self.policies.reload(f"command by {by}")
@@ -285,22 +303,13 @@ class App:
 
     async def _adopt_orphans(self) -> None:
         """Attempts in the spool that the journal does not know: taken over by their own job files."""
-        for attempt_id in await asyncio.to_thread(self.spool.attempts):
-            dataset_id = attempt_id.rpartition(".a")[0]
-            known = self.core.state.datasets.get(dataset_id) or await asyncio.to_thread(
-                self.reader.dataset, dataset_id
-            )
-            if known is not None and any(a.attempt_id == attempt_id for a in known.attempts):
-                continue
-            seen = await asyncio.to_thread(self.spool.read, attempt_id)
-            record = await asyncio.to_thread(self.spool.story, attempt_id)
-            if record is None or seen.revoked or not seen.prepared:
-                continue
-            await self.loop.put(
-                o.SpoolOrphan(
-                    at=self.clock.now(), attempt_id=attempt_id, record=record, job_id=seen.claimed_by
-                )
-            )
+
+        def known(dataset_id: str) -> Dataset | None:
+            return self.core.state.datasets.get(dataset_id) or self.reader.dataset(dataset_id)
+
+        found = await asyncio.to_thread(lambda: list(find_orphans(self.spool, known, self.clock.now)))
+        for orphan in found:
+            await self.loop.put(orphan)
 
     async def _mark(self) -> None:
         """Mark the spool with how far the journal is: never before every feed has its baseline, so that a

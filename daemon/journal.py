@@ -29,6 +29,7 @@ from .core import facts as f
 from .core.core import Row, Step
 from .core.model import Dataset
 from .core.state import CoreState, Snapshot
+from .core.transitions import IllegalTransition
 from .upcasters import SNAPSHOT, SNAPSHOT_VERSION, upcast
 
 SNAPSHOT_EVERY = 2000
@@ -83,6 +84,13 @@ def decode_dataset(body: str) -> Dataset:
     return msgspec.convert(json.loads(body), Dataset)
 
 
+def unreadable(path: Path, error: Exception) -> JournalError:
+    return JournalError(
+        f"the journal {path} cannot be read ({error}); restore it from a backup, or move it away to "
+        "start with an empty one: running jobs are adopted, finished series are held for release"
+    )
+
+
 def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
     """A connection for one thread at a time.  Raises :class:`JournalError` with a sentence."""
     mode = "ro" if read_only else "rwc"
@@ -96,6 +104,8 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
             connection.execute("PRAGMA synchronous=FULL")
             connection.execute("PRAGMA cache_size=-4000")
     except sqlite3.Error as error:
+        if not isinstance(error, sqlite3.OperationalError):
+            raise unreadable(path, error) from error
         raise JournalError(
             f"the journal {path} cannot be opened ({error}); check that its folder exists, is writable, has "
             "free space and is not on a network file system"
@@ -125,10 +135,7 @@ class Journal:
             schema = int(journal._meta("schema", str(SCHEMA_VERSION)))
             row = journal._connection.execute("SELECT max(seq) FROM facts").fetchone()
         except sqlite3.Error as error:
-            raise JournalError(
-                f"the journal {path} cannot be read ({error}); restore it from a backup, or move it away to "
-                "start with an empty one: running jobs are adopted, finished series are held for release"
-            ) from error
+            raise unreadable(path, error) from error
         if schema > SCHEMA_VERSION:
             raise JournalError(f"the journal {path} was written by a later tiltd (schema {schema})")
         journal.sequence = row[0] or 0
@@ -144,6 +151,12 @@ class Journal:
 
     def load(self) -> CoreState:
         """The state as recorded: the snapshot and the facts after it.  Raises :class:`JournalError`."""
+        try:
+            return self._load()
+        except (sqlite3.Error, msgspec.MsgspecError, ValueError, KeyError, IllegalTransition) as error:
+            raise unreadable(self.path, error) from error
+
+    def _load(self) -> CoreState:
         row = self._connection.execute("SELECT seq, version, body FROM snapshot").fetchone()
         state, after = CoreState(), 0
         if row is not None:
@@ -210,6 +223,8 @@ class Journal:
                         fact.stat_signature,
                     ),
                 )
+            case f.DatasetAdopted():
+                self._see_adopted(fact.record)
             case f.DatasetCompleted() if fact.stat_signature:
                 digest = fact.series.fingerprint.digest
                 self._resee(fact.dataset_id, "digest = ?, stat_signature = ?", digest, fact.stat_signature)
@@ -240,6 +255,16 @@ class Journal:
             f"UPDATE seen SET {columns} WHERE dataset_id = ? AND (feed, series_key) IN "
             "(SELECT feed, series_key FROM datasets WHERE dataset_id = ?)",
             (*values, dataset_id, dataset_id),
+        )
+
+    def _see_adopted(self, record: Dataset) -> None:
+        """Its files' signature is not known; the digest tells that they are the same once they are read."""
+        digest = record.series.fingerprint.digest if record.series is not None else ""
+        self._connection.execute(
+            "INSERT INTO seen VALUES (?, ?, ?, ?, ?, '', '', ?) ON CONFLICT DO UPDATE SET dataset_id = "
+            "excluded.dataset_id, revision = excluded.revision, digest = excluded.digest, "
+            "stat_signature = '' WHERE excluded.revision > seen.revision",
+            (record.feed, as_bytes(record.series_key), record.dataset_id, record.revision, digest, b""),
         )
 
     # -- snapshots and pruning -----------------------------------------------------------------------------

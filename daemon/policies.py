@@ -48,12 +48,10 @@ class Policies:
         settings: Settings,
         now: Callable[[], float],
         put: Callable[[o.Observation], Awaitable[None]],
-        refused: Callable[[Sequence[str]], None] = lambda faults: None,
     ) -> None:
         self._settings = settings
         self._now = now
         self._put = put
-        self._tell_refused = refused
         self._log = structlog.get_logger("tiltd.policy")
         self._lock = asyncio.Lock()
         self._seen: Signature | None = None
@@ -125,7 +123,6 @@ class Policies:
             version=self.policy.version,
             faults=list(refused.faults),
         )
-        self._tell_refused(refused.faults)
 
     async def _tell(self) -> None:
         await self._put(o.PolicyRefused(at=self._now(), content=self._content, faults=self.refused))

@@ -10,10 +10,11 @@ from typing import Literal
 
 from tiltd.daemon import manifest
 from tiltd.daemon.core.model import TERMINAL, Dataset, Record, State
+from tiltd.daemon.importing import import_folder
 from tiltd.daemon.spool import Spool
 from tiltd.plugins.api import PluginError
 
-What = Literal["attempt", "story", "result"]
+What = Literal["attempt", "story", "result", "import"]
 
 
 class Prunable(Record):
@@ -62,6 +63,29 @@ def attempts(
     return found
 
 
+def imports(
+    import_dir: str,
+    live: Collection[str],
+    dataset_of: Callable[[str], Dataset | None],
+    before_at: float,
+) -> list[Prunable]:
+    """Imported copies of datasets that ended before ``before_at``; a retry or a rerun imports again.
+
+    Only folders that bear a known dataset's id and its input's digest.  Costs the imported folders.
+    """
+    found = []
+    for name in sorted(os.listdir(import_dir)) if Path(import_dir).is_dir() else ():
+        dataset_id = name.rpartition(".")[0]
+        dataset = None if dataset_id in live else dataset_of(dataset_id)
+        if dataset is None or dataset.series is None or dataset.state not in TERMINAL:
+            continue
+        path = import_folder(import_dir, dataset_id, dataset.series)
+        if os.path.basename(path) == name and _ended_at(dataset) < before_at:
+            size_bytes = _size_bytes(path)
+            found.append(Prunable(what="import", dataset_id=dataset_id, path=path, size_bytes=size_bytes))
+    return found
+
+
 def stories(rows: Iterable[Dataset], live: Collection[str], before_at: float) -> list[Prunable]:
     """Facts of datasets that ended before ``before_at``; their rows stay."""
     return [
@@ -86,7 +110,7 @@ def result(dataset: Dataset) -> Prunable:
 
 
 def remove(found: Prunable, spool: Spool) -> Prunable:
-    """Do it, for an attempt or a result.  Doing it twice is fine; trouble is told, not raised."""
+    """Do it, for an attempt, an import or a result.  Doing it twice is fine; trouble is told, not raised."""
     if found.trouble:
         return found
     try:

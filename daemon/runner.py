@@ -18,6 +18,7 @@ import ctypes
 import errno
 import grp
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -159,9 +160,12 @@ def sync_folder(path: str) -> None:
 def remove_tree(path: str) -> bool:
     """Remove it, whatever modes its folders were left with; true if it is gone."""
     if os.path.isdir(path) and not os.path.islink(path):
-        for folder, _, _ in os.walk(path):
-            with contextlib.suppress(OSError):
-                os.chmod(folder, 0o700)
+        for folder, names, _ in itertools.chain([("", [path], [])], os.walk(path)):
+            for name in names:  # before the walk enters it
+                inside = os.path.join(folder, name)
+                if not os.path.islink(inside):
+                    with contextlib.suppress(OSError):
+                        os.chmod(inside, 0o700)
         shutil.rmtree(path, ignore_errors=True)
     else:
         with contextlib.suppress(OSError):

@@ -25,7 +25,7 @@ __all__ = ["FreeOf", "Score", "fits", "on", "place", "scored_by", "scorer", "sha
 FreeOf = Callable[[NodeInfo], Free]
 """What a node could still give (cores, memory, scratch), the policy's scratch margin already taken off."""
 
-Score = Callable[[NodeInfo, Free], float | None]
+Score = Callable[[NodeInfo, Free], float | str]
 
 Excluded = Mapping[str, str] | Iterable[str]
 """Nodes that must not be taken: node -> the reason to be counted, or names alone (reason "excluded")."""
@@ -96,19 +96,16 @@ def scored_by(request: ResourceRequest) -> tuple[object, ...]:
 
 
 def scorer(request: ResourceRequest, policy: Policy) -> Score:
-    """(node, free) -> how good this one node is for the shaped request; ``None`` if it does not fit.
+    """(node, free) -> how good this one node is for the shaped request, or the reason why it does not fit.
 
     Greater is better.  The best score, and among equals the lower name, is what :func:`place` chooses on one
     node.  Staleness is left to the caller.
     """
     terms, weights = _terms(policy, (), "", None), policy.placement.weights
 
-    def score(node: NodeInfo, free: Free) -> float | None:
-        if free.cores < min(request.cores, node.cores):  # the commonest reason, first
-            return None
-        if first_reason(FILTERS, request, node, free, terms):
-            return None
-        return total(request, node, free, weights)
+    def score(node: NodeInfo, free: Free) -> float | str:
+        reason = first_reason(FILTERS, request, node, free, terms)
+        return reason or total(request, node, free, weights)
 
     return score
 

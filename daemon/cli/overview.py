@@ -49,11 +49,10 @@ def _status_lines(status: dict[str, Any]) -> list[str]:
         f"nodes     {nodes or 'none seen yet'} ({manager})",
         f"policy    {status['policy_version'] or 'none'}",
     ]
-    policy = status.get("policy", {})
-    if policy and not policy["last_reload_accepted"] and policy["faults"]:
+    if faults := status.get("policy_refused", []):
         lines[-1] += " stays in force: the files as they are now were refused"
-        lines += [f"          {one_line(fault)}" for fault in policy["faults"][:FAULTS_MAX]]
-        more = len(policy["faults"]) - FAULTS_MAX
+        lines += [f"          {one_line(fault)}" for fault in faults[:FAULTS_MAX]]
+        more = len(faults) - FAULTS_MAX
         lines += [f"          and {more} more; 'tiltd policy check' tells all"] if more > 0 else []
     lines += _share_lines(status.get("shares", []))
     if status["held"]:

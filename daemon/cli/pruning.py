@@ -24,6 +24,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--attempts", action="store_true", help="spool folders (and logs) of failed datasets too"
     )
     parser.add_argument(
+        "--imports", action="store_true", help="imported copies of the input of datasets that have ended"
+    )
+    parser.add_argument(
         "--journal", action="store_true", help="the stories (facts) of datasets that have ended"
     )
     parser.add_argument(
@@ -49,9 +52,12 @@ def _span(text: str) -> float:
 
 
 def main(args: argparse.Namespace) -> int:
-    what = [kind for kind in ("spool", "attempts", "journal", "results") if getattr(args, kind)]
+    what = [kind for kind in ("spool", "attempts", "imports", "journal", "results") if getattr(args, kind)]
     if not what:
-        print("tiltd prune: say what: --spool, --attempts, --journal, --results DATASET", file=sys.stderr)
+        print(
+            "tiltd prune: say what: --spool, --attempts, --imports, --journal, --results DATASET",
+            file=sys.stderr,
+        )
         return USAGE
     dry_run = args.dry_run or not args.yes
     body = {"what": what, "datasets": args.results, "older_than_seconds": args.older_than, "dry_run": dry_run}

@@ -246,6 +246,7 @@ def _revived(dataset: Dataset, fact: f.DatasetRevived) -> Changes:
         "retry_not_before_at": 0.0,
         "excluded_nodes": (),
         "rescue": "",
+        "imported_path": "",  # its copy may have been pruned; one that is whole is taken as it is
         "failure": None,
         "cancel_reason": "",
         "holds": (),

@@ -7,6 +7,7 @@ invariants of the simulation check.
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 from collections.abc import Mapping
 
 from tiltd.policy import place
@@ -26,7 +27,7 @@ class Scores:
     def __init__(self, score: place.Score) -> None:
         self.score = score
         self.mark: Mark = (-1, 0)
-        self.known: dict[str, tuple[Free, Traits, float | None]] = {}
+        self.known: dict[str, tuple[Free, Traits, float | str]] = {}
         self.order: list[tuple[float, str]] = []
 
 
@@ -55,9 +56,24 @@ class Best:
         for name in nodes if changed is None else changed:
             self._look(scores, name, nodes, ledger, policy)
         if len(scores.order) > 8 * len(nodes) + 64:
-            scores.order = [(-s, n) for n, (_, _, s) in scores.known.items() if s is not None]
+            scores.order = [(-s, n) for n, (_, _, s) in scores.known.items() if isinstance(s, float)]
             heapq.heapify(scores.order)
         return self._first(scores, nodes, now - policy.placement.node_stale_seconds)
+
+    def reasons(
+        self, request: ResourceRequest, nodes: Mapping[str, NodeInfo], policy: Policy, now: float
+    ) -> dict[str, int]:
+        """Why no node fits, counted; to be asked after :meth:`of` found none."""
+        known = self._scores[place.scored_by(request)].known
+        stale_before = now - policy.placement.node_stale_seconds
+        counts: Counter[str] = Counter()
+        for name, node in nodes.items():
+            said = known[name][2]
+            reason = said if isinstance(said, str) else "stale"
+            if node.observed_at < stale_before and not reason.startswith("node_"):
+                reason = "stale"
+            counts[reason] += 1
+        return dict(counts)
 
     @staticmethod
     def _first(scores: Scores, nodes: Mapping[str, NodeInfo], stale_before: float) -> NodeInfo | None:
@@ -98,7 +114,7 @@ class Best:
         self.evaluations += 1
         score = scores.score(node, free)
         scores.known[name] = (free, traits, score)
-        if score is not None and (known is None or known[2] != score):
+        if isinstance(score, float) and (known is None or known[2] != score):
             heapq.heappush(scores.order, (-score, name))
 
     def _traits_of(self, node: NodeInfo) -> Traits:

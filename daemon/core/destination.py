@@ -20,7 +20,7 @@ def folder_name(value: str) -> str:
     clean = _UNSAFE.sub("_", value)[:120].strip(".-")
     if clean == value and clean:
         return clean
-    digest = hashlib.sha256(value.encode("utf-8", "surrogateescape")).hexdigest()[:6]
+    digest = hashlib.sha256(value.encode("utf-8", "surrogatepass")).hexdigest()[:6]
     return f"{clean or 'unnamed'}-{digest}"
 
 

@@ -7,6 +7,7 @@ from tiltd.policy.completeness import Complete, NotATiltSeries, Partial, Waiting
 from .arriving import Arrival
 from .core import Core
 from .model import Dataset, Evidence, Hold, State
+from .units import show_bytes
 
 
 def why(core: Core, dataset_id: str, now: float) -> list[str]:
@@ -68,6 +69,8 @@ def _arriving(arrival: Arrival | None, now: float) -> list[str]:
 
 
 def _ready(core: Core, dataset: Dataset, now: float) -> list[str]:
+    if dataset.holds:
+        return []
     if dataset.retry_not_before_at > now:
         return [f"It will be tried again in {_ago(dataset.retry_not_before_at - now)}."]
     feed = core.desk.site.feeds.get(dataset.feed)
@@ -82,7 +85,16 @@ def _ready(core: Core, dataset: Dataset, now: float) -> list[str]:
     lines = [f"It waits for a place: {blocked.detail or counted}."]
     if blocked.best_effort_node:
         lines.append(f"The node that comes closest is {blocked.best_effort_node}.")
-    return lines
+    return [*lines, *_asked(core, dataset)]
+
+
+def _asked(core: Core, dataset: Dataset) -> list[str]:
+    want = core.placing.queue.where.get(dataset.dataset_id)
+    if want is None:
+        return []
+    request = want.request
+    memory, scratch = show_bytes(request.memory_bytes), show_bytes(request.scratch_bytes)
+    return [f"It asks for {request.cores} cores, {memory} of memory and {scratch} of scratch."]
 
 
 def _live(core: Core, dataset: Dataset, now: float) -> list[str]:

@@ -73,8 +73,8 @@ class Following:
                     self._live.pop(last.attempt_id, None)
 
     def recount(self) -> None:
-        """Know the live attempts again after a restart; their deadlines count from what was recorded,
-        the silence of their nodes from now."""
+        """Know the live attempts again after a restart; their deadlines, and the silence of their nodes,
+        count from now."""
         self._looking_since_at = self._desk.now
         for dataset in self._desk.state.datasets.values():
             self._changed(None, dataset)
@@ -217,7 +217,9 @@ class Following:
         listed_running = job is not None and job.state in (JobState.RUNNING, JobState.SUSPENDED)
         if attempt.started_at is None and (seen.claimed_by or listed_running):
             nodes = (job.exec_host if job is not None else ()) or attempt.placement.nodes
-            started_at = seen.claimed_at if seen.claimed_at is not None else desk.now
+            # The node's clock may be wrong: it cannot have started before it was placed, nor after now.
+            claimed_at = seen.claimed_at if seen.claimed_at is not None else desk.now
+            started_at = min(max(claimed_at, attempt.placed_at), desk.now)
             desk.record(
                 f.JobStarted(
                     at=desk.now,
@@ -247,7 +249,10 @@ class Following:
         desk = self._desk
         if attempt.started_at is None or attempt.lost:
             return
-        deadline_at = attempt.started_at + attempt.placement.walltime_seconds + DEADLINE_GRACE_SECONDS
+        # From the start of the daemon at the earliest: the clock may have jumped before it.  The runner, and
+        # the resource manager, know the walltime themselves.
+        since_at = max(attempt.started_at, self._looking_since_at)
+        deadline_at = since_at + attempt.placement.walltime_seconds + DEADLINE_GRACE_SECONDS
         lost_at = self._lost_at(attempt, seen)
         if lost_at is not None and desk.now >= lost_at:
             self._stop(dataset, "lost", "its node is out of reach")

@@ -23,7 +23,7 @@ class Gates:
         self.limits = Limits(desk)
         self._result_bytes: Counter[str] = Counter()
         self._seen_breakers = desk.state.breakers
-        self._seen_open: tuple[object, ...] = ()
+        self._seen_open = self._open()
 
     # -- what is live --------------------------------------------------------------------------------------
 
@@ -57,7 +57,8 @@ class Gates:
         """Why nothing of this bucket may start on any node; ``None`` if it may."""
         desk = self._desk
         for scope in breaker.blocking(desk.state.breakers, scopes_of(want), desk.now, desk.policy.breaker):
-            detail = f"the breaker of {scope} is open: {breaker.reason(desk.state.breakers, scope)}"
+            why = breaker.reason(desk.state.breakers, scope)
+            detail = f"the breaker of {scope} is open: {why}; 'tiltd release --breaker {scope}' closes it"
             return _stop("breaker", "time", detail)
         if passed := self.limits.passed(want.project, stages_in=not want.only_node):
             return _stop("limit", "limit", passed)
@@ -81,13 +82,16 @@ class Gates:
         if breakers is self._seen_breakers:
             return False
         self._seen_breakers = breakers
-        now = tuple(
-            (scope, known.opened_at, known.probing, known.looked_at)
-            for scope, known in breakers.by_scope.items()
-            if known.opened_at is not None
-        )
+        now = self._open()
         turned, self._seen_open = now != self._seen_open, now
         return turned
+
+    def _open(self) -> tuple[object, ...]:
+        return tuple(
+            (scope, known.opened_at, known.probing, known.looked_at)
+            for scope, known in self._desk.state.breakers.by_scope.items()
+            if known.opened_at is not None
+        )
 
     def wake_for_probes(self) -> None:
         """Ask to be woken when the next dataset may probe an open breaker."""

@@ -209,8 +209,12 @@ class Placing:
         remembered = self.remembered(want)
         if remembered:
             return place.on(want.request, [self.nodes[remembered[0]]], self._desk.policy)
-        self._best.evaluations += len(self.nodes)
-        return self.evaluate(want)
+        if remembered is None:
+            self._best.evaluations += len(self.nodes)
+            return self.evaluate(want)
+        desk = self._desk
+        rejected = self._best.reasons(want.request, self.nodes, desk.policy, desk.now)
+        return Unplaceable(rejected=rejected, unblocked_by=("node",))
 
     def remembered(self, want: Want) -> tuple[str, ...] | None:
         """The best node by remembered scores, ``()`` for none; ``None`` where not only the request counts."""
@@ -261,20 +265,23 @@ class Placing:
             desk.refusals[reason] += 1
         if "breaker" in found.rejected:
             self.gates.wake_for_probes()
-        if "node" in found.unblocked_by and found.best_effort_node:
-            self._keep_for_aged(head, want, found.best_effort_node)
+        if "node" in found.unblocked_by:
+            self._keep_for_aged(head, want)
 
-    def _keep_for_aged(self, head: Dataset, want: Want, node: str) -> None:
+    def _keep_for_aged(self, head: Dataset, want: Want) -> None:
         kept = self._kept_node
-        if kept == (head.dataset_id, node) or (kept is not None and self._kept_from(kept[0], want)):
+        if kept is not None and kept[0] != head.dataset_id and self._kept_from(kept[0], want):
             return
         aged_at = order_of(head)[0] + self._desk.policy.placement.aged_seconds
         if aged_at > self._desk.now:
             self._desk.wake(aged_at, "aged", head.dataset_id)
             return
-        self._kept_node = (head.dataset_id, node)
-        if kept is not None:
-            self.roomier(kept[1])
+        found = self.evaluate(want)
+        node = found.best_effort_node if isinstance(found, Unplaceable) else ""
+        if node and kept != (head.dataset_id, node):
+            self._kept_node = (head.dataset_id, node)
+            if kept is not None:
+                self.roomier(kept[1])
 
     def look_again(self, key: tuple[str, ...]) -> None:
         """A wake-up of ours: a breaker's probe is due, or a head has aged."""

@@ -7,7 +7,7 @@ again from the core's own record.
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from importlib.metadata import PackageNotFoundError, version
 
 import prometheus_client
@@ -92,16 +92,14 @@ class Metrics:
             case o.PolicyLoaded(policy=policy, at=at):
                 self.outside.policy_version = policy.version
                 self.outside.policy_accepted, self.outside.policy_accepted_at = True, at
-                self.outside.policy_faults = ()
                 self.count("tiltd_policy_reloads_total", outcome="accepted")
-            case o.PolicyRefused(faults=faults):
-                self.policy_refused(faults)
+            case o.PolicyRefused():
+                self.policy_refused()
                 self.count("tiltd_policy_reloads_total", outcome="refused")
 
-    def policy_refused(self, faults: Sequence[str] = ()) -> None:
+    def policy_refused(self) -> None:
         """A policy file was read and not accepted; the old one stays in force."""
         self.outside.policy_accepted = False
-        self.outside.policy_faults = tuple(faults)
 
     # -- facts -------------------------------------------------------------------------------------
 
@@ -172,8 +170,8 @@ class Metrics:
             case f.ResultCollected():
                 self._collected(fact, note)
             case f.AttemptFailed(failure=failure, retry_at=retry_at):
-                if fact.end is not None:
-                    run = fact.end.measured.run_seconds
+                run = fact.end.measured.run_seconds if fact.end is not None else 0.0
+                if run > 0:  # a runner that was killed has measured nothing
                     self.measure(
                         "tiltd_run_seconds", run, pipeline=note.pipeline, outcome=failure.failure_class
                     )
@@ -223,7 +221,7 @@ class Metrics:
             if took > 0 and of > 0:
                 self.measure(name, took / of, pipeline=pipeline)
         if predicted is not None and seconds > predicted.seconds_p99:
-            self.count("tiltd_runs_over_p99_total", pipeline=pipeline)
+            self.count("tiltd_runs_over_predicted_total", pipeline=pipeline)
 
     def _failed(self, note: Note, failure_class: str, again: bool) -> None:
         self.count("tiltd_failures_total", pipeline=note.pipeline, failure_class=failure_class)

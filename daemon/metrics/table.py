@@ -173,7 +173,7 @@ _TABLE = (
         "Time of delivered runs over the walltime that was asked for them.",
     ),
     _counter(
-        "tiltd_runs_over_p99_total",
+        "tiltd_runs_over_predicted_total",
         ("pipeline",),
         "Delivered runs that took longer than the 99th percentile predicted for them: one in a hundred.",
     ),

@@ -26,6 +26,8 @@ class StateView(Protocol):
     def ledger(self) -> Ledger: ...
     @property
     def breakers(self) -> Breakers: ...
+    @property
+    def current(self) -> Mapping[tuple[str, str], str]: ...
 
 
 class CoreView(Protocol):
@@ -55,7 +57,6 @@ class Outside:
     policy_version: str = ""
     policy_accepted: bool = False
     policy_accepted_at: float = 0.0
-    policy_faults: tuple[str, ...] = ()
 
 
 Rows = Iterable[tuple[tuple[str, ...], float]]
@@ -146,7 +147,7 @@ class ViewCollector(Collector):
         yield self._family("tiltd_oldest_waiting_seconds", _single(oldest))
         yield self._family("tiltd_placement_refusals", _single(refused))
         yield self._family("tiltd_refusals_total", _single(core.refusals))
-        yield self._family("tiltd_series_arriving", _single(Counter(feed for feed, _ in core.arrivals)))
+        yield self._family("tiltd_series_arriving", _single(Counter(_arriving(core))))
 
     def _shares(self, core: CoreView) -> Iterator[Metric]:
         """Projects become labels only where the site's own policy names them."""
@@ -188,3 +189,11 @@ def _single(values: Mapping[str, float] | Counter[str]) -> list[tuple[tuple[str,
 
 def _open_by_kind(breakers: Breakers) -> Counter[str]:
     return Counter(scope.partition(":")[0] for scope in open_scopes(breakers))
+
+
+def _arriving(core: CoreView) -> Iterator[str]:
+    """The feed of each series that is watched and not complete; what waits or runs is watched too."""
+    for key in core.arrivals:
+        dataset = core.state.datasets.get(core.state.current.get(key, ""))
+        if dataset is None or dataset.state is State.ARRIVING:
+            yield key[0]

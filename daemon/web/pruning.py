@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from typing import Any
 
 from aiohttp import web
@@ -16,7 +17,7 @@ from .lookup import MAX_ROWS, Lookup
 from .reading import API
 from .view import Daemon, record
 
-KINDS = ("spool", "attempts", "journal", "results")
+KINDS = ("spool", "attempts", "imports", "journal", "results")
 FIELDS = {"what", "datasets", "older_than_seconds", "dry_run"}
 
 
@@ -53,6 +54,11 @@ class Pruning:
             found += await self.lookup.ask_journal(
                 lambda: prune.attempts(self._spool, live, booked, reader.dataset, before_at, failed_too)
             )
+        if "imports" in what:
+            for folder in {str(feed.import_dir) for feed in self.daemon.settings.feeds if feed.import_dir}:
+                found += await self.lookup.ask_journal(
+                    functools.partial(prune.imports, folder, live, reader.dataset, before_at)
+                )
         if "journal" in what:
             ended = [state.value for state in TERMINAL]
             rows = await self.lookup.ask_journal(lambda: list(reader.select(states=ended, limit=MAX_ROWS)))

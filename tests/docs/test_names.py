@@ -9,6 +9,7 @@ from typing import Any, get_args
 
 import pytest
 
+from docs.codes import problem_codes
 from docs.pages import pages
 from tiltd.daemon.cli.commands import COMMANDS
 from tiltd.daemon.cli.dispatch import parser_of
@@ -55,7 +56,26 @@ def test_every_option_of_a_pipeline_is_explained(
     project: Path, pipeline: str, options: tuple[Option, ...]
 ) -> None:
     body = dict(by_heading(pages(project)["docs/pipelines.md"]))[f"`{pipeline}`"]
-    assert [option.name for option in options if f"| `{option.name}` |" not in body] == []
+    cells = dict(re.findall(r"^\| `(\w+)` \| ([^|]+) \|", body, re.MULTILINE))
+    assert {name for name in cells if name in {option.name for option in options}} == {
+        o.name for o in options
+    }
+    wrong = [o.name for o in options if o.default not in (None, "") and cells[o.name] not in spelt(o.default)]
+    assert wrong == []
+
+
+def spelt(default: str | int | float | bool | None) -> set[str]:
+    """Ways to write a default in a table."""
+    if isinstance(default, float):
+        return {f"{default:g}", f"{default:.0e}".replace("e+0", "e"), str(default)}
+    return {str(default).lower() if isinstance(default, bool) else str(default)}
+
+
+def test_every_problem_of_a_result_is_explained(project: Path) -> None:
+    body = dict(by_heading(pages(project)["docs/pipelines.md"]))["`wbp`"]
+    codes = problem_codes(project, "plugins/wbp.py")
+    assert "no_figures" in codes
+    assert [code for code in sorted(codes) if f"| `{code}` |" not in body] == []
 
 
 def by_heading(text: str) -> list[tuple[str, str]]:
@@ -113,6 +133,12 @@ def test_ci_runs_what_the_readme_tells(project: Path) -> None:
     lines = (project / ".ci" / "run").read_text(encoding="utf-8").splitlines()
     assert {"make check", "make demo", "make test"} <= set(lines)
     assert lines[-1] == "make test", "the closing lines must be the summary of the tests"
+
+
+def test_every_benchmark_is_named(project: Path) -> None:
+    text = pages(project)["docs/benchmarks.md"]
+    names = [path.name for path in (project / "tests" / "benchmarks").glob("bench_*.py")]
+    assert names and [name for name in names if f"| `{name}` |" not in text] == []
 
 
 def test_every_plugin_is_named(project: Path) -> None:

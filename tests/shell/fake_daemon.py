@@ -96,6 +96,7 @@ class FakeDaemon:
         self.clock = SimpleNamespace(now=lambda: NOW)
         self.asked: list[OperatorAsked] = []
         self.reasons: list[str] = []
+        self.policy_refused: list[str] = []
         self.pruned: list[str] = []
         self.metrics.attach(self.core)
 

@@ -73,6 +73,7 @@ def core(*datasets: Dataset, **changes: Any) -> Any:
         datasets={d.dataset_id: d for d in datasets},
         ledger=ledger,
         breakers=opened(Breakers(), "node:n1", "node", 5.0),
+        current={},
     )
     node = NodeInfo(
         name="n1",

@@ -1,7 +1,8 @@
 """A journal of every release is read, and means what it meant, with the code as it is now.
 
-``tests/golden/journals/write.py`` writes one for each release.  When a test here fails, a stored shape has
-changed: raise the version of that kind in ``facts.VERSIONS`` and add the step to ``upcasters.STEPS``.
+``tests/golden/journals/write.py`` writes one for each release.  When a test here fails, a stored shape or
+what a fact means has changed.  If the release is not out yet, write its journal again; else raise the
+version of that kind in ``facts.VERSIONS`` and add the step to ``upcasters.STEPS``.
 """
 
 from __future__ import annotations

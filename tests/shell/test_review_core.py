@@ -6,6 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from shell.review_core import Scene, sighting
+from tiltd.daemon.core import facts as f
 from tiltd.daemon.core import observations as o
 from tiltd.daemon.core.model import State
 
@@ -147,3 +148,28 @@ def test_a_stranded_result_outlives_a_change_of_its_input() -> None:
     scene.see(sighting(content="2"))
     assert scene.core.state.datasets[dataset.dataset_id].rescue
     assert len(scene.core.state.datasets) == 2
+
+
+def test_a_breaker_that_was_open_at_the_start_frees_its_queue_when_it_is_closed() -> None:
+    before, scope = Scene(), "destination:f"
+    before.complete()
+    opened = f.BreakerOpened(at=before.now, scope=scope, failure_class="destination", detail="full")
+    before.core.desk.record(opened)
+    after = Scene(state=before.core.state, at=before.now)
+    after.nodes()
+    blocked = after.core.blocked_by(after.dataset().dataset_id)
+    assert blocked is not None
+    assert f"release --breaker {scope}" in blocked.detail
+    after.step(o.OperatorAsked, action="close_breaker", dataset_id="", by="op", request_id="1", reason=scope)
+    assert after.dataset().state is State.RESERVED
+
+
+def test_why_says_what_is_asked_for_and_of_a_held_one_only_the_hold() -> None:
+    scene = Scene()
+    dataset = scene.complete()
+    lines = scene.core.why(dataset.dataset_id, scene.now)
+    assert any("asks for" in line and "of scratch" in line for line in lines)
+    scene.ask("hold", dataset)
+    lines = scene.core.why(dataset.dataset_id, scene.now)
+    assert any("held (operator" in line for line in lines)
+    assert not any("waits for a place" in line for line in lines)

@@ -10,13 +10,19 @@ from pathlib import Path
 
 import pytest
 import structlog
+from msgspec.structs import replace
 
 from shell.review_core import Scene, sighting
+from tiltd.daemon import prune
 from tiltd.daemon.core import observations as o
 from tiltd.daemon.core.core import Step
+from tiltd.daemon.core.model import State
 from tiltd.daemon.core.state import replay
+from tiltd.daemon.importing import import_folder
 from tiltd.daemon.journal import Journal
 from tiltd.daemon.loop import Loop
+from tiltd.daemon.metrics import Metrics
+from tiltd.daemon.spool import Spool
 from tiltd.daemon.sweep import release
 from tiltd.daemon.telling import tell
 
@@ -89,3 +95,29 @@ def test_a_stranded_result_that_nobody_wants_any_more_is_removed(tmp_path: Path)
     assert "waits for its rescue" in release(str(tmp_path), folder.name, alive=False)
     assert release(str(tmp_path), folder.name, alive=False, given_up=True) == ""
     assert not folder.exists()
+
+
+def test_imported_copies_of_what_has_ended_can_be_pruned(tmp_path: Path) -> None:
+    scene = Scene()
+    dataset = scene.complete()
+    assert dataset.series is not None
+    ended = replace(dataset, state=State.DELIVERED, finalized_at=10.0)
+    known = {dataset.dataset_id: ended}
+    copy = Path(import_folder(str(tmp_path), dataset.dataset_id, dataset.series))
+    copy.mkdir()
+    (copy / "stack.mrc").write_bytes(b"1234")
+    (tmp_path / "somebody's").mkdir()
+    assert not prune.imports(str(tmp_path), {dataset.dataset_id}, known.get, 20.0)
+    assert not prune.imports(str(tmp_path), (), known.get, 5.0)
+    (found,) = prune.imports(str(tmp_path), (), known.get, 20.0)
+    assert (found.path, found.size_bytes) == (str(copy), 4)
+    assert prune.remove(found, Spool(tmp_path / "spool")).done
+    assert [path.name for path in tmp_path.iterdir()] == ["somebody's"]
+
+
+def test_only_what_is_not_complete_is_counted_as_arriving() -> None:
+    scene, metrics = Scene(), Metrics(now=lambda: 0.0)
+    metrics.attach(scene.core)
+    scene.running()
+    scene.see(sighting("TS_2", series=None))
+    assert 'tiltd_series_arriving{feed="f"} 1.0' in metrics.render().decode()

@@ -61,6 +61,12 @@ async def test_status(site: Site) -> None:
     assert body["oldest_waiting"]["seconds"] == 1000.0
 
 
+async def test_a_refused_policy_stands_in_the_status(site: Site) -> None:
+    site.daemon.policy_refused = ["policy.toml:2: completeness.quiet_min: no span of time"]
+    _, body = await site.get("/api/v1/status")
+    assert body["policy_refused"] == site.daemon.policy_refused
+
+
 async def test_datasets_come_from_memory_and_journal(site: Site) -> None:
     _, body = await site.get("/api/v1/datasets")
     assert {d["dataset_id"] for d in body["datasets"]} == {

@@ -1,9 +1,9 @@
 """Writes a journal as this release writes it, with datasets in every state and every kind of fact.
 
 ``.venv/bin/python tests/golden/journals/write.py`` makes ``VERSION.sql`` (the journal, as text) and
-``VERSION.state.json`` (the state that it stands for) beside this file.  Run it once for every release, before
-it is tagged; the files of a release that is out are never written again.  ``tests/shell/
-test_released_journals.py`` reads all of them with the code as it is then.
+``VERSION.state.json`` (the state that it stands for) beside this file.  Until a release is out, run it again
+whenever a fact, or what a fact means, has changed; the files of a release that is out stay as they are.
+``tests/shell/test_released_journals.py`` reads all of them with the code as it is then.
 """
 
 from __future__ import annotations
