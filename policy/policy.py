@@ -210,7 +210,9 @@ def _build(values: _Values) -> Policy:
 
 
 def _version(policy: Policy) -> str:
-    content = json.dumps(msgspec.to_builtins(policy), sort_keys=True)
+    builtins = msgspec.to_builtins(policy)
+    builtins["shares"] = list(policy.shares.items())  # the first pattern that matches counts
+    content = json.dumps(builtins, sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:12]
 
 

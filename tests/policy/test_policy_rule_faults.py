@@ -142,7 +142,7 @@ MISTAKES: list[tuple[str, int, str, str]] = [
     # limits, shares, sharing, deadlines, placement
     ("[limits]\nrunning_max = 1.5\n", 2, "limits.running_max", "no whole number"),
     ("[limits]\nstage_in_max = 3\n", 2, "limits.stage_in_max", 'did you mean "stage_ins_max"'),
-    ("[shares]\n'lab a' = 0\n", 2, "shares.lab a", "allowed is 0.01 or more"),
+    ("[shares]\n'lab a' = -1\n", 2, "shares.lab a", "allowed is 0 or more"),
     ("[shares]\n'lab a' = '2'\n", 2, "shares.lab a", "no number"),
     ("[shares]\n'' = 2\n", 2, "shares.", "too short"),
     ("shares = ['lab']\n", 1, "shares", "no table"),
