@@ -215,6 +215,54 @@ def test_one_mistake(text: str, line: int, key: str, words: str) -> None:
     assert decide(Features(size_bytes=5_000_000_000, project="p"), in_force) == before
 
 
+def test_faults_of_all_kinds_are_told_at_once() -> None:
+    text = """[retry]
+delay = "2h"
+dealy = "1min"
+[resources]
+walltime_min = "3d"
+walltime_max = "5dd"
+cores = 0
+[[rule]]
+name = "a"
+coers = 4
+[rule.when]
+hours = "8-18"
+zone = "Berlin"
+[[rule]]
+name = "b"
+[rule.set]
+completeness = { stale = "1min" }
+retry.hold = ["inptu"]
+pipeline = "wpb"
+[[rule]]
+name = "c"
+stop = true
+set = { completeness = { stale = "1min" } }
+[[rule]]
+name = "a"
+set = { retry = { give_up = ["memory"] } }
+[[test]]
+name = "t"
+dataset = { size = 4 }
+expect = { cores = 5 }
+"""
+    assert [(error.line, error.key) for error in faults(text)] == [
+        (2, "retry.delay"),
+        (3, "retry.dealy"),
+        (6, "resources.walltime_max"),
+        (7, "resources.cores"),
+        (10, "rule[1].coers"),
+        (13, "rule[1].when.zone"),
+        (18, "rule[2].set.retry.hold[1]"),
+        (19, "rule[2].set.pipeline"),
+        (23, "rule.c.set.completeness.stale"),
+        (25, "rule[4].name"),
+        (26, "rule.a.set.retry.give_up"),
+        (29, "test[1].dataset.size"),
+    ]
+
+
 def test_there_are_more_than_a_hundred() -> None:
     assert len({mistake[0] for mistake in MISTAKES}) >= 100
 
