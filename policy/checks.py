@@ -1,19 +1,18 @@
-"""What the schema cannot see: names that must exist, names given twice, values that do not go together."""
+"""What the schema cannot see: names given twice, and values that do not go together."""
 
 from __future__ import annotations
 
-import difflib
+import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from msgspec.structs import replace
 
-from tiltd.daemon.core.model import CompletenessPolicy, Policy, Record, ResourcePolicy, RetryPolicy, Rule
+from tiltd.daemon.core.model import CompletenessPolicy, Policy, ResourcePolicy, RetryPolicy, Rule
 from tiltd.daemon.core.units import shown_value
 
+from .known import did_you_mean
 from .lines import Path
-from .schema import PolicyFile
-from .schema_set import RuleTable
 
 Fault = tuple[Path, str]
 """The way to the value in its file, and the sentence."""
@@ -21,67 +20,54 @@ Contradiction = tuple[str, str, str]
 """Two dotted keys of ``Policy.origins`` and the sentence; it is told at the later one."""
 
 
-class Known(Record):
-    """What the shell knows of the world: names of time zones and of pipelines, and the folders of the feeds,
-    in which no result may come to lie.  ``None``: not known, so not checked."""
+def names_in(table: Mapping[str, Any], kind: str) -> list[str]:
+    """The names of a file's rules or tests as they are written; "" for one that has none."""
+    listed = table.get(kind)
+    tables = listed if isinstance(listed, list) else []
+    names = [each.get("name") if isinstance(each, dict) else "" for each in tables]
+    return [name if isinstance(name, str) else "" for name in names]
 
-    zones: Collection[str] | None = None
-    pipelines: Collection[str] | None = None
-    feed_folders: Collection[str] | None = None
 
-
-def references(read: PolicyFile, known: Known, rules_before: Collection[str]) -> Iterator[Fault]:
-    """Faults of one file's rules and tests.  ``rules_before`` are the names of earlier files' rules."""
-    yield from _twice("rule", [rule.name for rule in read.rule or ()])
-    yield from _twice("test", [test.name for test in read.test or ()])
-    for index, rule in enumerate(read.rule or ()):
-        yield from _of_rule(("rule", index), rule, known)
-        if not rule.enabled and rule.name not in rules_before:
-            hint = _did_you_mean(rule.name, rules_before)
+def names_faults(table: Mapping[str, Any], rules_before: Collection[str]) -> Iterator[Fault]:
+    """Names that stand twice in one file, and rules to be taken away that there are not."""
+    for kind in ("rule", "test"):
+        names = names_in(table, kind)
+        for index, name in enumerate(names):
+            if name and name in names[:index]:
+                sentence = (
+                    f"{shown_value(name)} is the name of an earlier {kind} in this file: each needs its own"
+                )
+                yield (kind, index, "name"), sentence
+    for index, name in enumerate(names_in(table, "rule")):
+        rule = table["rule"][index]
+        if name and rule.get("enabled") is False and name not in rules_before:
+            hint = did_you_mean(name, rules_before)
             yield ("rule", index, "name"), f"no earlier file has a rule of this name to take away{hint}"
 
 
-def _twice(kind: str, names: list[str]) -> Iterator[Fault]:
-    for index, name in enumerate(names):
-        if name in names[:index]:
-            yield (kind, index, "name"), f"{shown_value(name)} is the name of an earlier {kind} in this file"
-
-
-def _of_rule(path: Path, rule: RuleTable, known: Known) -> Iterator[Fault]:
-    zone = rule.when.zone if rule.when is not None else None
-    if zone is not None and known.zones is not None and zone not in known.zones:
-        hint = _did_you_mean(zone, known.zones) or ', such as "Europe/Berlin" or "UTC"'
-        yield (*path, "when", "zone"), f"{shown_value(zone)} is no time zone: allowed are IANA names{hint}"
-    if rule.set is None:
-        return
-    pipeline = rule.set.pipeline
-    if pipeline and known.pipelines is not None and pipeline not in known.pipelines:
-        listed = ", ".join(sorted(known.pipelines)) or "none is installed"
-        hint = _did_you_mean(pipeline, known.pipelines)
-        yield (
-            (*path, "set", "pipeline"),
-            f"{shown_value(pipeline)} is no pipeline: allowed are {listed}{hint}",
-        )
-    for folder in known.feed_folders or ():
-        if rule.set.destination is not None and _inside(rule.set.destination, folder):
-            yield (
-                (*path, "set", "destination"),
-                f"lies inside the feed {shown_value(folder)}: tiltd never writes there",
-            )
-
-
-def _inside(template: str, folder: str) -> bool:
-    fixed = template.split("{", 1)[0]
-    return (fixed + "/").startswith(folder.rstrip("/") + "/")
-
-
-def _did_you_mean(name: str, names: Collection[str]) -> str:
-    """Compared without regard to case; among time zones the city alone counts too."""
-    by_case = {each.lower(): each for each in names} | {
-        each.rpartition("/")[2].lower(): each for each in names if "/" in each
+def sound(table: Mapping[str, Any], faulty: Collection[Path]) -> dict[str, Any]:
+    """The file without what is faulty: keys of sections, whole rules; and without its tests, which would
+    ask more than is left.  A faulty rule becomes one that is taken away, so that the others keep their place.
+    """
+    left: dict[str, Any] = {
+        name: dict(value) if isinstance(value, dict) else list(value) if isinstance(value, list) else value
+        for name, value in table.items()
     }
-    near = difflib.get_close_matches(name.lower()[:80], by_case, n=1)
-    return f'; did you mean "{by_case[near[0]]}"?' if near else ""
+    names = names_in(table, "rule")
+    for path in faulty:
+        section, inner = path[0], left.get(str(path[0]))
+        if section == "rule" and len(path) > 1 and isinstance(path[1], int):
+            left["rule"][path[1]] = {"name": _safe(names[path[1]]), "enabled": False}
+        elif len(path) > 1 and isinstance(inner, dict):
+            inner.pop(str(path[1]), None)
+        else:
+            left.pop(str(section), None)
+    left.pop("test", None)
+    return left
+
+
+def _safe(name: str) -> str:
+    return name if re.fullmatch(r"[A-Za-z0-9_.:@-]{1,64}", name) else "-"
 
 
 # -- values that do not go together --------------------------------------------------------------------------

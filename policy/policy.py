@@ -36,8 +36,9 @@ from tiltd.daemon.core.model import (
 )
 
 from .amounts import Section, growing
-from .checks import Known, contradictions, later, references
+from .checks import contradictions, later, names_faults, names_in, sound
 from .faults import PolicyError, key_text, printable, sentence, syntax_error
+from .known import Known
 from .lines import Path, key_lines, line_of
 from .schema import KNOWN_KEYS, PolicyFile, keys_of
 from .trial import run_tests
@@ -64,7 +65,11 @@ Origin = tuple[int, int, str]
 
 
 class _Values:
-    """What was set so far: (section, field) -> value, rules and tests by name, dotted key -> its origin."""
+    """What was set so far: (section, field) -> value, rules and tests by name, dotted key -> its origin.
+
+    ``rules_met`` are the names of all rules of any file, ``faulty`` the sections and their keys (dotted) that
+    had to be left out.
+    """
 
     def __init__(self) -> None:
         self.fields: dict[tuple[str, str], Any] = {}
@@ -72,6 +77,8 @@ class _Values:
         self.rules: dict[str, Rule | None] = {}
         self.tests: dict[str, PolicyTest] = {}
         self.origins: dict[str, Origin] = {}
+        self.rules_met: set[str] = set()
+        self.faulty: set[str] = set()
 
     def forget(self, name: str) -> None:
         """A rule or test is replaced: what was known of its keys counts no more."""
@@ -106,28 +113,34 @@ def load(
     """
     values, errors = _Values(), []
     for number, (file, text) in enumerate(texts):
-        errors += _read(number, file, text, values, known or Known())
+        errors += _read(number, file, text, values, known)
     policy = _build(values)
-    errors = errors or _contradictions(policy, values)
+    errors += _contradictions(policy, values)
     errors = errors or (run_tests(policy) if tested else [])
     return sorted(errors, key=lambda error: (error.file, error.line, error.key)) if errors else policy
 
 
-def _read(number: int, name: str, text: str, values: _Values, known: Known) -> list[PolicyError]:
-    """Lay one file over the values; gives its faults instead if it has any."""
+def _read(number: int, name: str, text: str, values: _Values, known: Known | None) -> list[PolicyError]:
+    """Lay one file over the values, what is sound of it; gives its faults."""
     try:
         table = tomli.loads(text)
     except (ValueError, RecursionError) as error:
         return [syntax_error(name, text, error)]
     file = _File(number, name, text)
+    faults = [file.error(path, message) for path, message in names_faults(table, values.rules_met)]
+    values.rules_met.update(names_in(table, "rule"))
     try:
-        read = PolicyFile.model_validate(table)
+        read = PolicyFile.model_validate(table, context=known)
     except ValidationError as error:
+        details = error.errors(include_url=False)
         # Of ``tilts = "41"``, short for a range, both ends would be told.
-        return list(dict.fromkeys(_told(file, detail) for detail in error.errors(include_url=False)))
-    earlier = [rule for rule, record in values.rules.items() if record is not None]
-    if faults := [file.error(path, message) for path, message in references(read, known, earlier)]:
-        return faults
+        faults += dict.fromkeys(_told(file, detail) for detail in details)
+        paths = [detail["loc"] for detail in details]
+        values.faulty |= {".".join(map(str, path[:2])) for path in paths}
+        try:
+            read = PolicyFile.model_validate(sound(table, paths), context=known)
+        except ValidationError:  # never seen; what was found first is true in any case
+            return faults
     for section in sorted(read.model_fields_set - {"rule", "test", "shares"}):
         _lay(values, section, getattr(read, section), file, (section,))
     for project, weight in (read.shares or {}).items():
@@ -135,7 +148,7 @@ def _read(number: int, name: str, text: str, values: _Values, known: Known) -> l
         values.origins[f"shares.{project}"] = file.origin(("shares", project))
     _lay_rules(values, read, file)
     _lay_tests(values, read, file)
-    return []
+    return faults
 
 
 def _told(file: _File, detail: Any) -> PolicyError:
@@ -210,7 +223,9 @@ def _build(values: _Values) -> Policy:
 
 
 def _version(policy: Policy) -> str:
-    content = json.dumps(msgspec.to_builtins(policy), sort_keys=True)
+    builtins = msgspec.to_builtins(policy)
+    builtins["shares"] = list(policy.shares.items())  # the first pattern that matches counts
+    content = json.dumps(builtins, sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:12]
 
 
@@ -218,6 +233,8 @@ def _contradictions(policy: Policy, values: _Values) -> list[PolicyError]:
     """Each told at the later one of its two keys."""
     found: list[PolicyError] = []
     for key, other, message in contradictions(policy):
+        if {key, other, key.partition(".")[0], other.partition(".")[0]} & values.faulty:
+            continue  # one of the two values is not what the operator means
         name = later(values.origins, (key, other))
         _, line, file = values.origins.get(name, (0, 1, DEFAULT_NAME))
         found.append(PolicyError(file=file, line=line, key=printable(name), message=message))

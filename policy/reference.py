@@ -43,7 +43,8 @@ def reference(default_text: str) -> str:
 
 _SHARES = """### `[shares]`
 
-Weights of projects for fair sharing, from 0.01 to 1000: `"lab-a" = 2`. Names are patterns; none is shipped.
+Weights of projects for fair sharing, from 0 (served when nobody else waits) to 1000: `"lab-a" = 2`. Names are
+patterns, the first that matches counts; none is shipped.
 """
 
 

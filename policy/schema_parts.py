@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, model_validator
 
 from tiltd.daemon.core.model import FailureClass
 from tiltd.daemon.core.units import shown_value
 
 from .amounts import Bytes, Section, Span
 from .directives import PLACEHOLDERS, fields_of
+from .known import pipeline_fault, result_fault, zone_fault
 
 PATTERN_MAX = 200
 WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -59,7 +60,7 @@ Text = Annotated[str, Field(max_length=PATTERN_MAX), AfterValidator(_printable)]
 Title = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_printable)]
 Factor = Annotated[float, Field(ge=1, le=64)]
 Weight = Annotated[float, Field(ge=0, le=1000)]
-Share = Annotated[float, Field(ge=0.01, le=1000)]
+Share = Annotated[float, Field(ge=0, le=1000)]
 Limit = Annotated[int, Field(ge=0, le=1_000_000)]
 Nodes = Annotated[int, Field(ge=1, le=64)]
 Priority = Annotated[int, Field(ge=-1000, le=1000)]
@@ -191,6 +192,13 @@ def _parts(value: Any, allowed: str) -> list[str]:
     return parts
 
 
+def _zone(name: str, info: ValidationInfo) -> str:
+    if fault := zone_fault(name, info.context):
+        raise ValueError(fault)
+    return name
+
+
+Zone = Annotated[Text, AfterValidator(_zone)]
 Hours = Annotated[tuple[int, ...], BeforeValidator(_hours)]
 Weekdays = Annotated[tuple[int, ...], BeforeValidator(_weekdays)]
 
@@ -198,7 +206,13 @@ Weekdays = Annotated[tuple[int, ...], BeforeValidator(_weekdays)]
 # -- templates and options -----------------------------------------------------------------------------------
 
 
-def _destination(text: str) -> str:
+def _pipeline(name: str, info: ValidationInfo) -> str:
+    if fault := pipeline_fault(name, info.context):
+        raise ValueError(fault)
+    return name
+
+
+def _destination(text: str, info: ValidationInfo) -> str:
     fields = fields_of(text)
     if fields is None:
         raise ValueError("has braces that are no placeholder: allowed are names such as {project}")
@@ -206,6 +220,8 @@ def _destination(text: str) -> str:
         raise ValueError("must be an absolute path without '..', such as \"/data/urgent/{project}/{series}\"")
     if "series" not in fields:
         raise ValueError("must contain {series}, so that each series has a folder of its own")
+    if fault := result_fault(text, info.context):
+        raise ValueError(fault)
     return text
 
 
@@ -228,6 +244,7 @@ def _scalar(value: Any) -> str | int | float | bool:
     raise ValueError("is no option: allowed is a text in quotes, a number, true or false")
 
 
+Pipeline = Annotated[Name, AfterValidator(_pipeline)]
 Destination = Annotated[Text, AfterValidator(_destination)]
 Directives = Annotated[list[Annotated[Text, AfterValidator(_directive)]], Field(max_length=20)]
 Option = Annotated[Any, BeforeValidator(_scalar)]

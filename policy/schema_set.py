@@ -18,6 +18,7 @@ from .schema_parts import (
     Nodes,
     Option,
     Patterns,
+    Pipeline,
     Priority,
     RuleName,
     Text,
@@ -73,7 +74,7 @@ class Sets(Section):
     properties: Names = key("properties", "properties that its nodes must have", '["ssd"]')
     only_nodes: Patterns = key("only_nodes", "its nodes have one of these names (patterns)", '"fast*"')
     not_nodes: Patterns = key("not_nodes", "its nodes have none of these names (patterns)", '["node24"]')
-    pipeline: Name = key("pipeline", "this pipeline instead of its feed's", '"command"')
+    pipeline: Pipeline = key("pipeline", "this pipeline instead of its feed's", '"command"')
     options: Annotated[dict[Title, Option], Field(min_length=1)] = key(
         "options", "options of the pipeline, over those of its feed", "{ binning = 4 }"
     )

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from msgspec.structs import replace
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from tiltd.daemon.core.model import (
     CivilTime,
@@ -38,6 +38,7 @@ from .schema_sections import Completeness, Retry
 from .schema_set import section_values
 
 Pixels = Annotated[int, Field(ge=1, le=100_000)]
+NODES_MAX = 1000
 EVERY_ZONE = "*"
 """Stands in a test's features for the time in whatever zone a rule asks for."""
 
@@ -200,6 +201,12 @@ class TestTable(Section):
     asks: Asks = key("asks", "see [test.asks]", '{ memory = "4GB" }')
     node: Annotated[list[NodeTable], Field(max_length=100)] = key("node", "see [[test.node]]", "")
     expect: Expect = Field(alias="expect", description="see [test.expect]", examples=["{ cores = 4 }"])
+
+    @model_validator(mode="after")
+    def _no_cluster_of_clusters(self) -> Self:
+        if sum(table.count for table in self.node or ()) > NODES_MAX:
+            raise ValueError(f"has too many nodes: allowed are {NODES_MAX} in all")
+        return self
 
     def record(self) -> PolicyTest:
         return PolicyTest(

@@ -18,6 +18,7 @@ from .schema_parts import (
     Texts,
     Title,
     Weekdays,
+    Zone,
     key,
 )
 
@@ -52,7 +53,7 @@ class When(Section):
     )
     hours: Hours = key("hours", "the hour is in this span, there; its end is not", '"18-8"', "hours")
     weekdays: Weekdays = key("weekdays", "it is one of these days, there", '["sat", "sun"]')
-    zone: Title = key("zone", "where: the IANA time zone of hours and weekdays", '"Europe/Berlin"')
+    zone: Zone = key("zone", "where: the IANA time zone of hours and weekdays", '"Europe/Berlin"')
 
     @model_validator(mode="after")
     def _where_and_when(self) -> Self:

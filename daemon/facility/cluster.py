@@ -37,6 +37,7 @@ def study_nodes(scratch_bytes: int = STUDY_SCRATCH_BYTES) -> tuple[NodeInfo, ...
             scratch_free_bytes=scratch_bytes,
             scratch_path="/scratch",
             observed_at=0.0,
+            properties=() if number <= 15 else ("eight",),
         )
         for number in range(1, 25)
     )

@@ -2,7 +2,8 @@
 
 A series goes the same way as in the service: seen in its feed, complete after the policy's quiet time,
 placed, submitted, claimed, staged in over the file server, run, staged out, verified, published, its scratch
-released.  A run that exceeds the walltime asked for is killed.  Deterministic: no randomness, ties in order of birth.
+released.  A run that exceeds the walltime asked for is killed.  Deterministic: no randomness, ties go to
+what was born first.
 
 Cost: some seven observations a series, and one look at the nodes a minute: a millisecond or two a series.
 """
@@ -18,7 +19,17 @@ from msgspec.structs import replace
 from tiltd.daemon.core import effects as e
 from tiltd.daemon.core import observations as o
 from tiltd.daemon.core.core import Core, Step
-from tiltd.daemon.core.model import Dataset, Job, JobState, Measured, Policy, Record, RunEnd, TiltSeries
+from tiltd.daemon.core.model import (
+    Dataset,
+    Job,
+    JobState,
+    Measured,
+    Policy,
+    Progress,
+    Record,
+    RunEnd,
+    TiltSeries,
+)
 from tiltd.daemon.core.site import Site
 from tiltd.plugins.api import Pipeline
 
@@ -212,6 +223,8 @@ class Facility:
         if dataset is None or attempt_id not in self._left or dataset.attempt is None:
             return
         staged_at, placement = self.now, dataset.attempt.placement
+        progress = Progress(phase="run", at=self.now, node=placement.nodes[0])
+        self._see(o.SpoolObserved(at=self.now, attempt_id=attempt_id, progress=progress))
         arrival = self._arrivals[dataset.feed, dataset.series_key]
         seconds = arrival.pace * run_seconds(
             series.total_bytes, len(placement.nodes), placement.cores, placement.threads

@@ -142,7 +142,7 @@ MISTAKES: list[tuple[str, int, str, str]] = [
     # limits, shares, sharing, deadlines, placement
     ("[limits]\nrunning_max = 1.5\n", 2, "limits.running_max", "no whole number"),
     ("[limits]\nstage_in_max = 3\n", 2, "limits.stage_in_max", 'did you mean "stage_ins_max"'),
-    ("[shares]\n'lab a' = 0\n", 2, "shares.lab a", "allowed is 0.01 or more"),
+    ("[shares]\n'lab a' = -1\n", 2, "shares.lab a", "allowed is 0 or more"),
     ("[shares]\n'lab a' = '2'\n", 2, "shares.lab a", "no number"),
     ("[shares]\n'' = 2\n", 2, "shares.", "too short"),
     ("shares = ['lab']\n", 1, "shares", "no table"),
@@ -213,6 +213,54 @@ def test_one_mistake(text: str, line: int, key: str, words: str) -> None:
     assert words in error.message
     assert str(error).startswith(f"20-site.toml:{line}: ") and str(error).isprintable()
     assert decide(Features(size_bytes=5_000_000_000, project="p"), in_force) == before
+
+
+def test_faults_of_all_kinds_are_told_at_once() -> None:
+    text = """[retry]
+delay = "2h"
+dealy = "1min"
+[resources]
+walltime_min = "3d"
+walltime_max = "5dd"
+cores = 0
+[[rule]]
+name = "a"
+coers = 4
+[rule.when]
+hours = "8-18"
+zone = "Berlin"
+[[rule]]
+name = "b"
+[rule.set]
+completeness = { stale = "1min" }
+retry.hold = ["inptu"]
+pipeline = "wpb"
+[[rule]]
+name = "c"
+stop = true
+set = { completeness = { stale = "1min" } }
+[[rule]]
+name = "a"
+set = { retry = { give_up = ["memory"] } }
+[[test]]
+name = "t"
+dataset = { size = 4 }
+expect = { cores = 5 }
+"""
+    assert [(error.line, error.key) for error in faults(text)] == [
+        (2, "retry.delay"),
+        (3, "retry.dealy"),
+        (6, "resources.walltime_max"),
+        (7, "resources.cores"),
+        (10, "rule[1].coers"),
+        (13, "rule[1].when.zone"),
+        (18, "rule[2].set.retry.hold[1]"),
+        (19, "rule[2].set.pipeline"),
+        (23, "rule.c.set.completeness.stale"),
+        (25, "rule[4].name"),
+        (26, "rule.a.set.retry.give_up"),
+        (29, "test[1].dataset.size"),
+    ]
 
 
 def test_there_are_more_than_a_hundred() -> None:

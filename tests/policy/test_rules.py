@@ -213,7 +213,8 @@ def test_the_version_is_that_of_rules_tests_and_shares_too() -> None:
         rule(),
         rule(when="feed = 'a'"),
         rule(sets="priority = 2"),
-        "[shares]\na = 2\n",
+        "[shares]\na = 2\n'*' = 1\n",
+        "[shares]\n'*' = 1\na = 2\n",
         "[[test]]\nname = 't'\ndataset = {}\nexpect = { nodes = 1 }\n",
     ]
     versions = [loaded(text).version for text in (*texts, "")]
