@@ -21,7 +21,9 @@ CONSEQUENTIAL = frozenset(
         f.Placed,
         f.DatasetAdopted,
         f.DatasetCompleted,
+        f.JobEnded,
         f.AttemptFailed,
+        f.AttemptStopped,
         f.ResultStranded,
         f.ResultCollected,
     }
@@ -148,6 +150,7 @@ class CoreState:
             case f.DatasetAdopted():
                 if fact.record.attempt is not None:
                     self._book(fact.record.attempt)
+                    self.usage = self.usage.booked(fact.record.project, fact.record.attempt)
             case f.DatasetCompleted() if after is not None:
                 self._remember_count(after)
             case f.AttemptFailed() if before is not None:
