@@ -152,7 +152,11 @@ class App:
         settings = self.settings
         tasks: dict[str, Coroutine[Any, Any, None]] = {
             "loop": self.loop.run(),
-            "jobs": self.poll.jobs(settings.poll.jobs_seconds, lambda: bool(self.core.following.live())),
+            "jobs": self.poll.jobs(
+                # While the journal cannot be written nothing is taken in: the inbox must not grow.
+                settings.poll.jobs_seconds,
+                lambda: bool(self.core.following.live()) and not self.loop.stuck,
+            ),
             "nodes": self.poll.nodes(settings.poll.nodes_seconds),
             "spool": watch_spool(
                 self.spool, self.core.following.live, self.loop.put, self.clock, settings.poll.spool_seconds
@@ -307,8 +311,12 @@ class App:
         def known(dataset_id: str) -> Dataset | None:
             return self.core.state.datasets.get(dataset_id) or self.reader.dataset(dataset_id)
 
-        found = await asyncio.to_thread(lambda: list(find_orphans(self.spool, known, self.clock.now)))
-        for orphan in found:
+        def look() -> list[o.SpoolOrphan]:
+            # A journal that is whole knows all attempts of what is finished: there may be 100,000.
+            finished = frozenset() if self.behind else self.reader.finished_ids()
+            return list(find_orphans(self.spool, known, finished, self.clock.now))
+
+        for orphan in await asyncio.to_thread(look):
             await self.loop.put(orphan)
 
     async def _mark(self) -> None:

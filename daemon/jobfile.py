@@ -34,10 +34,9 @@ def job_document(
     nonce: str,
     job_name: str = "",
 ) -> dict[str, Any]:
-    """The content of ``job.json``.  ``feed_root`` is the folder, as the node sees it, below which the input's relative paths lie (the import
-    folder, for an imported series); ``scratch_path`` the node's scratch folder; ``staging`` the hidden folder
-    beside the destination; the modes are octal text as in ``"0755"``.
-
+    """The content of ``job.json``; the modes are octal text as in ``"0755"``.  ``feed_root`` is the folder,
+    as the node sees it, below which the input's relative paths lie (the import folder, for an imported
+    series), ``staging`` the hidden folder beside the destination, ``scratch_path`` the node's scratch folder.
     Raises :class:`Permanent` with one sentence when something in it could not be run as it stands.
     """
     check_steps(steps)

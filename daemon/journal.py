@@ -30,7 +30,7 @@ from .core.core import Row, Step
 from .core.model import Dataset
 from .core.state import CoreState, Snapshot
 from .core.transitions import IllegalTransition
-from .upcasters import SNAPSHOT, SNAPSHOT_VERSION, upcast
+from .upcasters import SNAPSHOT, SNAPSHOT_VERSION, TooNew, upcast
 
 SNAPSHOT_EVERY = 2000
 SCHEMA_VERSION = 1
@@ -46,6 +46,7 @@ CREATE TABLE IF NOT EXISTS datasets (
     found_at REAL NOT NULL, changed_at REAL NOT NULL, body TEXT NOT NULL) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS datasets_by_name ON datasets (name);
 CREATE INDEX IF NOT EXISTS datasets_by_change ON datasets (changed_at);
+CREATE INDEX IF NOT EXISTS datasets_counted ON datasets (live, feed, state);
 CREATE INDEX IF NOT EXISTS datasets_of_series ON datasets (feed, series_key);
 CREATE TABLE IF NOT EXISTS seen (
     feed TEXT NOT NULL, series_key BLOB NOT NULL, dataset_id TEXT NOT NULL, revision INTEGER NOT NULL,
@@ -153,6 +154,8 @@ class Journal:
         """The state as recorded: the snapshot and the facts after it.  Raises :class:`JournalError`."""
         try:
             return self._load()
+        except TooNew as error:
+            raise JournalError(f"the journal {self.path} cannot be read: {error}") from error
         except (sqlite3.Error, msgspec.MsgspecError, ValueError, KeyError, IllegalTransition) as error:
             raise unreadable(self.path, error) from error
 

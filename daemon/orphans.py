@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 from .core.model import Dataset
 from .core.observations import SpoolOrphan
@@ -12,18 +12,22 @@ FOLLOWED = frozenset({"success", "stranded"})
 
 
 def find_orphans(
-    spool: Spool, known: Callable[[str], Dataset | None], now: Callable[[], float]
+    spool: Spool,
+    known: Callable[[str], Dataset | None],
+    finished: Collection[str],
+    now: Callable[[], float],
 ) -> Iterator[SpoolOrphan]:
     """Each dataset's newest attempt that ``known`` (by dataset id) does not have, told by its own job file.
 
     What runs, may yet run, or left a result is told.  What was withdrawn or failed is not: its series is
-    found again in the feed and held for release, so that nothing is run again by itself.  Costs a look at
-    every attempt folder, and its job file where it is unknown; raises Temporary.
+    found again in the feed and held for release, so that nothing is run again by itself.  ``finished`` are
+    datasets of which all is known.  Costs the names of all attempt folders, and a look at the others' newest
+    attempt, with its job file where that is unknown; raises Temporary.
     """
     newest: dict[str, tuple[int, str]] = {}
     for attempt_id in spool.attempts():
         dataset_id, _, number = attempt_id.rpartition(".a")
-        if number.isascii() and number.isdigit():
+        if number.isascii() and number.isdigit() and dataset_id not in finished:
             newest[dataset_id] = max(newest.get(dataset_id, (0, "")), (int(number), attempt_id))
     for dataset_id, (_, attempt_id) in newest.items():
         dataset = known(dataset_id)

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 import structlog
 
-from tiltd.plugins.api import PluginError, ResourceManager, Temporary, Unreachable
+from tiltd.plugins.api import PluginError, ResourceManager, Temporary
 
 from .clock import Clock
 from .collect import free_bytes
@@ -60,13 +60,18 @@ class Poll:
         try:
             async with asyncio.timeout(QUESTION_TIMEOUT_SECONDS):
                 seen = await question()
-        except (Unreachable, PluginError, TimeoutError, OSError) as error:
+        except (PluginError, TimeoutError, OSError) as error:
             detail = str(error) or f"no answer within {QUESTION_TIMEOUT_SECONDS:.0f} s"
-            self._log.warning("the resource manager does not answer", detail=detail)
-            await self._put(o.ServerUnreachable(at=self._clock.now(), detail=detail))
-            return False
-        await self._put(seen)
-        return True
+        except Exception as error:
+            # A plugin's bug is no news of any job, and must not take the daemon down.
+            self._log.exception("the resource manager's plugin has a bug")
+            detail = f"a bug in its plugin: {error!r}"
+        else:
+            await self._put(seen)
+            return True
+        self._log.warning("the resource manager does not answer", detail=detail)
+        await self._put(o.ServerUnreachable(at=self._clock.now(), detail=detail))
+        return False
 
     async def _jobs(self) -> o.Observation:
         asked_at = self._clock.now()

@@ -142,6 +142,10 @@ class JournalReader:
         rows = self._rows("SELECT feed, state, count(*) FROM datasets WHERE live = 0 GROUP BY feed, state")
         return [(feed, State(state), count) for feed, state, count in rows]
 
+    def finished_ids(self) -> frozenset[str]:
+        """Ids of all datasets that have left the working set; costs all of them, from an index."""
+        return frozenset(key for (key,) in self._rows("SELECT dataset_id FROM datasets WHERE live = 0"))
+
     @property
     def size_bytes(self) -> int:
         """Of the journal and its write-ahead log on disk."""

@@ -38,6 +38,7 @@ PIECE_BYTES = 256 << 10
 """Of a progress or end file only this much of either end is ever read."""
 
 MAX_JOB_BYTES = 64 << 20
+NONCES_MAX = 1024
 LOOKS_PER_OPEN = 20
 """Every so many looks a file is opened rather than only stat-ed, which makes an NFS client ask its server."""
 
@@ -198,9 +199,11 @@ class Spool:
             shutil.rmtree(folder)
 
     def nonce(self, attempt_id: str, mark: str) -> str:
-        """The run's nonce from its job file, read once."""
+        """The run's nonce from its job file, read once as a rule; few are live, so few are remembered."""
         if attempt_id not in self._nonces and mark != "revoked":
             document = self.document(attempt_id) or {}
+            if len(self._nonces) >= NONCES_MAX:
+                self._nonces.clear()
             self._nonces[attempt_id] = str(document.get("nonce", ""))
         return self._nonces.get(attempt_id, "")
 

@@ -14,6 +14,9 @@ from .model import Attempt, Dataset, Failure, Measured, State
 from .performing import Performing
 from .placing import Placing
 
+LOOK_AGAIN_SECONDS = 60.0
+"""Files that an import found changed, and the watcher finds as recorded, are imported again after that."""
+
 
 class Answers:
     """One method per kind of answer; each costs one dataset."""
@@ -214,6 +217,7 @@ class Answers:
             return
         if answer.input_changed:
             desk.hold(dataset, "input_changing", "its files changed while they were being imported")
+            desk.wake(desk.now + LOOK_AGAIN_SECONDS, "dataset", answer.dataset_id)
         elif answer.path and not dataset.imported_path:
             desk.record(f.SeriesImported(at=desk.now, dataset_id=answer.dataset_id, path=answer.path))
 

@@ -185,6 +185,9 @@ class Operating:
                 stat_signature=self._arriving.signature_of(dataset),
             )
         )
+        if dataset.state is State.ARRIVING:
+            again = "files that change from now on are a new revision; 'hold' would keep them from being run"
+            return f"{dataset.dataset_id} is cancelled; {again}"
         return f"{dataset.dataset_id} is cancelled"
 
     def _accept(self, asked: o.OperatorAsked) -> str:

@@ -21,7 +21,7 @@ from tiltd.plugins.api import Pipeline
 
 GB = 1_000_000_000
 START_AT = 1_000_000_000.0
-MEAN_CORE_SECONDS = 950.0
+MEAN_CORE_SECONDS = 1300.0
 """What one series takes of the cluster, with the sizes of :mod:`.arrivals` and the shipped policy."""
 FEEDS = ("north", "south")
 

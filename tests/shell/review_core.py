@@ -58,8 +58,10 @@ class Pipeline:
 class Scene:
     """``step`` handles an observation ``seconds`` later than the last."""
 
-    def __init__(self, bug: str = "", state: CoreState | None = None, at: float = AT) -> None:
-        info = FeedInfo(name="f", pipeline="p", destination="/results/{series}")
+    def __init__(
+        self, bug: str = "", state: CoreState | None = None, at: float = AT, imports: bool = False
+    ) -> None:
+        info = FeedInfo(name="f", pipeline="p", destination="/results/{series}", imports=imports)
         self.core = Core(Site(feeds={"f": info}), Policy(version="1"), {"p": Pipeline(bug)}, state)
         self.now = at
         self.effects: list[e.Effect] = []

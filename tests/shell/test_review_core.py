@@ -173,3 +173,21 @@ def test_why_says_what_is_asked_for_and_of_a_held_one_only_the_hold() -> None:
     lines = scene.core.why(dataset.dataset_id, scene.now)
     assert any("held (operator" in line for line in lines)
     assert not any("waits for a place" in line for line in lines)
+
+
+def test_who_cancels_an_arriving_series_is_told_that_it_comes_back_if_it_grows() -> None:
+    scene = Scene()
+    scene.see(sighting(series=None))
+    assert "new revision; 'hold'" in scene.ask("cancel", scene.dataset()).message
+    scene.see(sighting("TS_2"))
+    scene.wait(4000.0)
+    assert scene.ask("cancel", scene.dataset("TS_2")).message.endswith("is cancelled")
+
+
+def test_an_import_that_found_its_files_changed_is_tried_again_if_they_are_as_recorded() -> None:
+    scene = Scene(imports=True)
+    dataset = scene.complete()
+    scene.step(o.ImportAnswered, dataset_id=dataset.dataset_id, input_changed=True, trouble="changed")
+    assert scene.dataset().hold("input_changing") is not None
+    scene.wait(90.0)
+    assert scene.dataset().hold("input_changing") is None

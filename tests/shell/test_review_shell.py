@@ -22,7 +22,8 @@ from tiltd.daemon.importing import import_folder
 from tiltd.daemon.journal import Journal
 from tiltd.daemon.loop import Loop
 from tiltd.daemon.metrics import Metrics
-from tiltd.daemon.spool import Spool
+from tiltd.daemon.poll import Poll
+from tiltd.daemon.spool import NONCES_MAX, Spool
 from tiltd.daemon.sweep import release
 from tiltd.daemon.telling import tell
 
@@ -121,3 +122,26 @@ def test_only_what_is_not_complete_is_counted_as_arriving() -> None:
     scene.running()
     scene.see(sighting("TS_2", series=None))
     assert 'tiltd_series_arriving{feed="f"} 1.0' in metrics.render().decode()
+
+
+class BuggyManager:
+    async def nodes(self) -> list[object]:
+        raise ZeroDivisionError("a bug of the plugin")
+
+
+async def test_a_bug_in_the_resource_managers_plugin_is_no_news_and_no_end() -> None:
+    told: asyncio.Queue[o.Observation] = asyncio.Queue()
+    poll = Poll(BuggyManager(), told.put, FixedClock())  # type: ignore[arg-type]
+    asking = asyncio.create_task(poll.nodes(0.001))
+    first, second = await told.get(), await told.get()
+    asking.cancel()
+    assert isinstance(first, o.ServerUnreachable)
+    assert isinstance(second, o.ServerUnreachable)
+    assert "ZeroDivisionError" in first.detail
+
+
+def test_the_spool_does_not_remember_every_attempt_there_ever_was(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    for number in range(NONCES_MAX + 10):
+        spool.nonce(f"TS-1.1.a{number}", "job.json")
+    assert len(spool._nonces) <= NONCES_MAX
