@@ -227,20 +227,31 @@ def _length(part: re.Pattern[str]) -> int:
 # -- the decision ------------------------------------------------------------------------------------------
 
 _Compiled = list[tuple[tuple[Test, ...], Rule]]
-_memo: dict[int, tuple[tuple[Rule, ...], _Compiled]] = {}
-_MEMO_MAX = 8
+
+
+class _Same:
+    """The rules of one policy, told from others by identity: comparing them would cost more than deciding."""
+
+    __slots__ = ("rules",)
+
+    def __init__(self, rules: tuple[Rule, ...]) -> None:
+        self.rules = rules
+
+    def __hash__(self) -> int:
+        return id(self.rules)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and other.rules is self.rules
 
 
 def _compiled(policy: Policy) -> _Compiled:
-    """The rules with their tests ready made.  Kept for the newest few policies, by identity: the rules are
-    kept with them, so that no other object can have the same one."""
-    known = _memo.get(id(policy.rules))
-    if known is None:
-        made = [(tuple(_test(c) for c in _by_cost(rule.conditions)), rule) for rule in policy.rules]
-        while len(_memo) >= _MEMO_MAX:
-            del _memo[next(iter(_memo))]
-        known = _memo[id(policy.rules)] = (policy.rules, made)
-    return known[1]
+    """The rules with their tests ready made."""
+    return _compiled_rules(_Same(policy.rules))
+
+
+@lru_cache(maxsize=8)  # keeps the rules too, so that no others can have their identity; safe among threads
+def _compiled_rules(same: _Same) -> _Compiled:
+    return [(tuple(_test(c) for c in _by_cost(rule.conditions)), rule) for rule in same.rules]
 
 
 def _decision(

@@ -117,7 +117,8 @@ def _unmet(expected: Expected, result: Outcome) -> str:
     found = _found(expected.key, result)
     if expected.least is None and expected.most is None:
         met = found == expected.value
-        return "" if met else f"expected {_shown(expected.value)}, found {_shown(found)}"
+        tell = _SHOW.get(expected.key, _shown)
+        return "" if met else f"expected {tell(expected.value)}, found {tell(found)}"
     show = _SHOW.get(expected.key, _plain)
     least, most = expected.least, expected.most
     if least == most and least is not None:
@@ -132,7 +133,8 @@ def _plain(figure: float) -> str:
     return f"{figure:g}"
 
 
-_SHOW: dict[str, Callable[[float], str]] = {
+_SHOW: dict[str, Callable[[Any], str]] = {
+    "due": show_seconds,
     "memory": show_bytes,
     "scratch": show_bytes,
     "walltime": show_seconds,
@@ -234,4 +236,4 @@ _SPECIAL: dict[str, Callable[[Expected, Outcome], str]] = {
 def _shown(value: Any) -> str:
     if isinstance(value, tuple):
         return f"[{', '.join(shown_value(item) for item in value)}]"
-    return shown_value(value)
+    return str(value).lower() if isinstance(value, bool) else shown_value(value)

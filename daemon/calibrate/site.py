@@ -67,7 +67,7 @@ path = {quoted(site.incoming)}
 detector = {quoted(detector)}
 pipeline = {quoted(pipeline)}
 options = {toml(dict(options))}
-destination = {quoted(str(site.results) + "/{project}/{session}")}
+destination = {quoted(str(site.results) + "/{project}/{session}/{series}")}
 pattern = "{{project}}/{{session}}"
 scan_seconds = 0.5
 

@@ -19,7 +19,7 @@ from tiltd.daemon.journal import JournalError
 from tiltd.daemon.questions.dataset import at_time, labels_of, series_like
 from tiltd.daemon.questions.explain import Explanation, summary
 from tiltd.daemon.questions.explain import explain as explained
-from tiltd.daemon.questions.files import Refused, policy_of
+from tiltd.daemon.questions.files import PolicyRefused, policy_of
 from tiltd.daemon.questions.scene import (
     Scene,
     SceneError,
@@ -90,7 +90,7 @@ def explain(args: argparse.Namespace) -> int:
         settings = None if args.shipped else settings_of(args.config)
         scene = _scene(args, settings)
         features = _features(args, settings, scene.policy)
-    except Refused as refused:
+    except PolicyRefused as refused:
         for fault in refused.faults:
             print(one_line(str(fault)), file=sys.stderr)
         return FAILED

@@ -13,7 +13,8 @@ from msgspec.structs import replace
 from tiltd.daemon.client import config_file
 from tiltd.daemon.config import ConfigError, Settings
 from tiltd.daemon.core.model import Policy
-from tiltd.daemon.questions.files import Refused, policy_of
+from tiltd.daemon.policy_files import files_of
+from tiltd.daemon.questions.files import PolicyRefused, policy_of
 from tiltd.daemon.text import one_line
 from tiltd.policy.policy import PolicyError, run_tests
 
@@ -32,7 +33,7 @@ def check(args: argparse.Namespace) -> int:
     """Exit code 1 if there is a fault; the files' own tests are run too."""
     try:
         policy = policy_of(map(Path, args.files))
-    except Refused as refused:
+    except PolicyRefused as refused:
         return _told_faults(refused.faults, args.json)
     if args.json:
         print_json({"ok": True, "faults": [], "policy_version": policy.version, **_counts(policy)})
@@ -54,7 +55,7 @@ def test(args: argparse.Namespace) -> int:
     """Exit code 1 if a test fails or the files are refused."""
     try:
         policy = policy_of(map(Path, args.files) if args.files else site_files(args.config), tested=False)
-    except Refused as refused:
+    except PolicyRefused as refused:
         return _told_faults(refused.faults, args.json)
     except ConfigError as error:
         print(f"tiltd policy: {one_line(str(error))}", file=sys.stderr)
@@ -111,10 +112,7 @@ def settings_of(config: str | None) -> Settings | None:
 def site_files(config: str | None) -> list[Path]:
     """The policy files that the site's settings name.  Raises ConfigError."""
     settings = settings_of(config)
-    if settings is None:
-        return []
-    named = (getattr(settings, "policy_dir", None), settings.policy_file)
-    return [path for path in named if path is not None]
+    return files_of(settings) if settings is not None else []
 
 
 def _only(policy: Policy, name: str) -> Policy:

@@ -17,7 +17,7 @@ from tiltd.daemon.core.model import Dataset, NodeInfo
 from tiltd.daemon.core.units import parse_seconds, show_bytes, show_seconds
 from tiltd.daemon.journal import JournalError
 from tiltd.daemon.questions.differ import Change, Difference, difference
-from tiltd.daemon.questions.files import Refused, policy_of
+from tiltd.daemon.questions.files import PolicyRefused, policy_of
 from tiltd.daemon.questions.history import cases, recorded, used_nodes
 from tiltd.daemon.questions.replay import Replayed
 from tiltd.daemon.questions.replay import replay as replayed
@@ -32,7 +32,7 @@ from .tables import table
 
 SINCE_SECONDS = 30 * 86400.0
 ROWS_SHOWN = 40
-_TROUBLE = (ConfigError, SceneError, JournalError, Refused, ValueError)
+_TROUBLE = (ConfigError, SceneError, JournalError, PolicyRefused, ValueError)
 
 
 def add_diff(parser: argparse.ArgumentParser) -> None:
@@ -190,10 +190,10 @@ def _nodes(
 
 
 def _trouble(question: str, error: Exception) -> int:
-    sentences = [str(fault) for fault in error.faults] if isinstance(error, Refused) else [str(error)]
+    sentences = [str(fault) for fault in error.faults] if isinstance(error, PolicyRefused) else [str(error)]
     for sentence in sentences:
         print(f"tiltd policy {question}: {one_line(sentence)}", file=sys.stderr)
-    return FAILED if isinstance(error, Refused) else USAGE
+    return FAILED if isinstance(error, PolicyRefused) else USAGE
 
 
 def _diff_lines(found: Difference) -> Iterator[str]:

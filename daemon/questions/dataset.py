@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from datetime import datetime
 from math import sqrt
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from msgspec.structs import replace
 
 from tiltd.daemon.core.model import CivilTime, Features, FilePrint, Fingerprint, Policy, TiltSeries
-from tiltd.policy.rules import zones
+from tiltd.daemon.policies import civil_times
 from tiltd.policy.schema_test import EVERY_ZONE
 from tiltd.policy.trial import at_any_zone
 
@@ -41,20 +39,7 @@ def at_time(features: Features, policy: Policy, when: str, now: float) -> Featur
     if when:
         civil = {EVERY_ZONE: civil_of(when)}
         return at_any_zone(replace(features, civil=civil), policy)
-    return replace(features, civil=civil_at(zones(policy), now))
-
-
-def civil_at(names: Iterable[str], at: float) -> dict[str, CivilTime]:
-    """A zone that this machine does not know is left out: no rule on hours holds there."""
-    found = {}
-    for name in names:
-        try:
-            there = datetime.fromtimestamp(at, ZoneInfo(name))
-        except (ZoneInfoNotFoundError, ValueError, OSError):
-            continue
-        until_at = at - at % 3600 + 3600
-        found[name] = CivilTime(zone=name, hour=there.hour, weekday=there.weekday(), valid_until_at=until_at)
-    return found
+    return replace(features, civil={time.zone: time for time in civil_times(policy, now)})
 
 
 def series_like(features: Features, *, tilt_axis_deg: float = USUAL_AXIS_DEG) -> TiltSeries:

@@ -34,6 +34,10 @@ DECIDED = (
 )  # fmt: skip
 
 
+TABLES = frozenset({"completeness", "retry"})
+"""Of these only the keys that differ are told."""
+
+
 class Case(Record):
     """A dataset to compare by; ``asked`` is what its pipeline asks."""
 
@@ -127,7 +131,10 @@ def changes(
 def _outcome(found: Explanation) -> dict[str, Any]:
     told = summary(found)
     del told["policy_version"]
-    decided = {key: msgspec.to_builtins(getattr(found.decision, key)) for key in DECIDED}
+    decided: dict[str, Any] = {}
+    for key in DECIDED:
+        value = msgspec.to_builtins(getattr(found.decision, key))
+        decided |= {f"{key}.{part}": each for part, each in value.items()} if key in TABLES else {key: value}
     match found.placement:
         case Placement() as placement:
             told["placed_on"] = list(placement.nodes)

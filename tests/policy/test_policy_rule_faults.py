@@ -178,7 +178,7 @@ MISTAKES: list[tuple[str, int, str, str]] = [
     (E + "scratch = { max = '20GB' }\n", 5, "test.expect.scratch", "expected 20GB or less, found"),
     (E + "walltime = '4h'\n", 5, "test.expect.walltime", "expected 4h, found 30min"),
     (E + "rules = []\n", 5, "test.expect.rules", 'expected [], found ["urgent"]'),
-    (E + "hold = true\n", 5, "test.expect.hold", "expected True, found False"),
+    (E + "hold = true\n", 5, "test.expect.hold", "expected true, found false"),
     (E + "queue = 'fast'\n", 5, "test.expect.queue", 'expected "fast", found ""'),
     (E + "completeness = { partial = 'run' }\n", 5, "test.expect.completeness", 'found partial = "hold"'),
     (E + "completeness = { quiet_min = '1h' }\n", 5, "test.expect.completeness", 'found quiet_min = "5min"'),

@@ -280,3 +280,58 @@ def test_patterns_are_those_of_the_shell_without_brackets(pattern: str, text: st
 
 def test_a_hostile_name_takes_no_time() -> None:
     assert not matches(["*a" * 60 + "b"], "a" * 4000)
+
+
+# -- against the words of the documentation ------------------------------------------------------------------
+
+_feature = st.builds(
+    Features,
+    feed=st.sampled_from(["a", "b"]),
+    project=st.sampled_from(["x1", "x2", ""]),
+    size_bytes=st.integers(0, 4).map(lambda n: n * GB),
+    tilt_count=st.sampled_from([None, 40, 41]),
+)
+_when = st.lists(
+    st.sampled_from(["feed = 'a'", "project = 'x*'", "size = { min = '2GB' }", "tilts = { max = 40 }"]),
+    unique=True,
+).map(", ".join)
+_set = st.lists(
+    st.sampled_from([("cores", 1), ("cores", 2), ("priority", 3), ("priority", 4)]),
+    min_size=1,
+    max_size=2,
+    unique_by=lambda pair: pair[0],
+)
+
+
+def naively(features: Features, rules: list[tuple[str, list[tuple[str, int]], bool]]) -> dict[str, int]:
+    found = {"cores": 4, "priority": 0}
+    for when, sets, stop in rules:
+        wanted = [key.partition(" ")[0] for key in when.split(", ")] if when else []
+        holds = {
+            "feed": features.feed == "a",
+            "project": features.project.startswith("x"),
+            "size": features.size_bytes >= 2 * GB,
+            "tilts": features.tilt_count is not None and features.tilt_count <= 40,
+        }
+        if all(holds[key] for key in wanted):
+            found |= dict(sets)
+            if stop:
+                break
+    return found
+
+
+@given(st.lists(st.tuples(_when, _set, st.booleans()), max_size=5), _feature)
+def test_it_decides_as_the_page_says(
+    rules: list[tuple[str, list[tuple[str, int]], bool]], features: Features
+) -> None:
+    rules = [each for each in rules if each[0] or not each[2]]  # one that always stops ends the file
+    text = "".join(
+        rule(
+            f"r{n}", when, ", ".join(f"{key} = {value}" for key, value in sets), "stop = true" if stop else ""
+        )
+        for n, (when, sets, stop) in enumerate(rules)
+    )
+    found = load([("site.toml", text)])
+    assert isinstance(found, Policy), found
+    decision = decide(replace(features, size_bytes=min(features.size_bytes, 4 * GB)), found)
+    assert {"cores": decision.cores, "priority": decision.priority} == naively(features, rules)
