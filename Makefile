@@ -9,6 +9,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 PYTEST_ARGS ?= -n auto --dist worksteal
 
 .DEFAULT_GOAL := help
+# What was interrupted is begun again, not taken for done.
+.DELETE_ON_ERROR:
 .PHONY: help venv demo test check format docs bench dist install clean
 
 help:
@@ -35,7 +37,7 @@ help:
 	  fi; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
 	  echo "This Python cannot make virtual environments. On Debian or Ubuntu: sudo apt-get install python3-venv" >&2; exit 1; }
-	@$(PYTHON) -m venv .venv
+	@$(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }
 
 # Two stamps: to run tiltd takes far fewer packages than to test it.
 .venv/.runs: pyproject.toml .venv/bin/python

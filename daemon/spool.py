@@ -37,6 +37,7 @@ from . import jobfile
 PIECE_BYTES = 256 << 10
 """Of a progress or end file only this much of either end is ever read."""
 
+ATTEMPT_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 MAX_JOB_BYTES = 64 << 20
 NONCES_MAX = 1024
 LOOKS_PER_OPEN = 20
@@ -78,7 +79,7 @@ class Spool:
         self._nonces: dict[str, str] = {}
 
     def folder(self, attempt_id: str) -> Path:
-        if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", attempt_id):
+        if not ATTEMPT_ID.fullmatch(attempt_id):
             raise ValueError(f"{attempt_id!r} is no attempt id")
         return self.root / "attempts" / attempt_id
 
@@ -158,10 +159,11 @@ class Spool:
             )
 
     def attempts(self) -> list[str]:
-        """All attempts that the spool has a folder for."""
+        """All attempts that the spool has a folder for; what else lies there is passed over."""
         with trouble("list the spool", self.root):
             try:
-                return sorted(name for name in os.listdir(self.root / "attempts") if not name.startswith("."))
+                with os.scandir(self.root / "attempts") as found:
+                    return sorted(e.name for e in found if ATTEMPT_ID.fullmatch(e.name) and e.is_dir())
             except FileNotFoundError:
                 return []
 

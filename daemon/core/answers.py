@@ -226,6 +226,10 @@ class Answers:
         dataset_id = answer.attempt_id.rpartition(".a")[0]
         effect = e.ReleaseScratch(attempt_id=answer.attempt_id, dataset_id=dataset_id, node=answer.node)
         self._performing.answered(dataset_id, effect, answer)
+        dataset = desk.dataset(dataset_id)
+        live = dataset.live_attempt if dataset is not None else None
+        if live is not None and live.attempt_id == answer.attempt_id:
+            return  # nobody asked for that
         if not answer.trouble and answer.node in desk.state.ledger.booked.get(answer.attempt_id, ()):
             desk.record(f.ScratchReleased(at=desk.now, attempt_id=answer.attempt_id, node=answer.node))
             desk.touched[dataset_id] = None

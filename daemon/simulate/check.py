@@ -80,7 +80,9 @@ def _idle(core: Core) -> Iterator[str]:
     """Nobody waits for a place that is there."""
     for want in set(core.placing.queue.where.values()):
         head = core.placing.queue.head(want)
-        found = core.placing.gates.stopped(want) or core.placing.evaluate(want)
+        if core.placing.gates.stopped(want):
+            continue
+        found = core.placing.evaluate(want)
         best = core.placing.remembered(want)
         placed = found.nodes if isinstance(found, Placement) else ()
         if best is not None and best != placed:
