@@ -64,14 +64,21 @@ Act = Callable[[], None]
 
 class Facility:
     """One run.  ``day`` lets things happen until all is finished, or until nothing has come about for
-    ``IDLE_SECONDS``, or until ``HORIZON_SECONDS`` after the last arrival."""
+    ``IDLE_SECONDS``, or until ``HORIZON_SECONDS`` after the last arrival.  ``keep`` gets every step that has
+    facts (``Journal.append_now`` makes a history of them)."""
 
     def __init__(
-        self, hardware: Hardware, site: Site, policy: Policy, pipelines: Mapping[str, Pipeline]
+        self,
+        hardware: Hardware,
+        site: Site,
+        policy: Policy,
+        pipelines: Mapping[str, Pipeline],
+        keep: Callable[[Step], None] | None = None,
     ) -> None:
         self.hardware = hardware
         self.core = Core(site, policy, pipelines)
         self.now = 0.0
+        self._keep = keep
         self.killed = 0
         self.observations = 0
         self._order = count()
@@ -168,6 +175,8 @@ class Facility:
         step = self.core.handle(observation)
         if step.facts:
             self._moved_at = self.now
+            if self._keep is not None:
+                self._keep(step)
         self._note(step)
         for effect in step.effects:
             self._perform(effect)
