@@ -214,12 +214,17 @@ def _detail(
     scratch = max(node.scratch_total_bytes for node in nodes) - terms.margin_bytes
     memory = max(node.memory_bytes for node in nodes)
     most = f"{show_bytes(max(0, scratch))} and {show_bytes(memory)}"
-    wants = f" with {', '.join(request.properties)}" if request.properties else ""
     return (
-        f"no node could ever take it: it needs {_plural(request.nodes)}{wants}, "
+        f"no node could ever take it: it needs {_plural(request.nodes)}{_wants(request)}, "
         f"{show_bytes(request.scratch_bytes)} of scratch and {show_bytes(request.memory_bytes)} of memory; "
         f"the most that any of {len(nodes)} known has is {most}"
     )
+
+
+def _wants(request: ResourceRequest) -> str:
+    wants = f" with {', '.join(request.properties)}" if request.properties else ""
+    wants += f" named {' or '.join(request.only_nodes)}" if request.only_nodes else ""
+    return wants + (f" not named {' or '.join(request.not_nodes)}" if request.not_nodes else "")
 
 
 def _plural(nodes: int) -> str:

@@ -82,6 +82,8 @@ class _Values:
 
     def forget(self, name: str) -> None:
         """A rule or test is replaced: what was known of its keys counts no more."""
+        if name not in self.origins:
+            return
         for key in [key for key in self.origins if key == name or key.startswith(f"{name}.")]:
             del self.origins[key]
 

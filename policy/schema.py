@@ -25,8 +25,8 @@ from .schema_set import RuleTable, Sets
 from .schema_test import Asks, Expect, NodeTable, Sample, TestTable
 from .schema_when import When
 
-RULES_MAX = 500
-TESTS_MAX = 500
+RULES_MAX = 200
+TESTS_MAX = 200
 
 
 class PolicyFile(Section):

@@ -38,7 +38,7 @@ from .schema_sections import Completeness, Retry
 from .schema_set import section_values
 
 Pixels = Annotated[int, Field(ge=1, le=100_000)]
-NODES_MAX = 1000
+NODES_MAX = 300
 EVERY_ZONE = "*"
 """Stands in a test's features for the time in whatever zone a rule asks for."""
 
@@ -118,7 +118,7 @@ class NodeTable(Section):
     """A node of a test, empty and up; ``count`` makes several, NAME1, NAME2 and so on."""
 
     name: RuleName = Field(alias="name", description="its name", examples=['"node01"'])
-    count: Annotated[int, Field(ge=1, le=1000)] = key("count", "so many like it", "15", "nodes", default=1)
+    count: Annotated[int, Field(ge=1, le=300)] = key("count", "so many like it", "15", "nodes", default=1)
     cores: Annotated[int, Field(ge=1, le=4096)] = Field(
         alias="cores", description="its cores", examples=["8"]
     )

@@ -72,6 +72,8 @@ def add_explain(parser: argparse.ArgumentParser) -> None:
 
 
 def amount(text: str) -> int:
+    if text.strip().replace(".", "").isdigit():
+        raise argparse.ArgumentTypeError(f'{text!a} has no unit: did you mean "{text.strip()}GB"?')
     try:
         return parse_bytes(text)
     except ValueError as error:

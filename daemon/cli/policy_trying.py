@@ -18,7 +18,7 @@ from tiltd.daemon.core.units import parse_seconds, show_bytes, show_seconds
 from tiltd.daemon.journal import JournalError
 from tiltd.daemon.questions.differ import Change, Difference, difference
 from tiltd.daemon.questions.files import PolicyRefused, policy_of
-from tiltd.daemon.questions.history import cases, recorded, used_nodes
+from tiltd.daemon.questions.history import cases, pipelines_for, recorded, used_nodes
 from tiltd.daemon.questions.replay import Replayed
 from tiltd.daemon.questions.replay import replay as replayed
 from tiltd.daemon.questions.scene import SceneError, nodes_of, nodes_of_answer, pipelines_of, state_of
@@ -50,7 +50,9 @@ def diff(args: argparse.Namespace) -> int:
         settings = settings_of(args.config)
         old, new = policy_of([Path(args.old)]), policy_of([Path(args.new)])
         datasets = _datasets(args, settings)
-        pipelines = pipelines_of(settings, {dataset.pipeline for dataset in datasets})
+        pipelines = pipelines_for(
+            datasets, pipelines_of(settings, {dataset.pipeline for dataset in datasets})
+        )
         found = difference(
             old,
             new,

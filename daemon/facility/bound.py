@@ -11,10 +11,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from tiltd.daemon.core.model import NodeInfo, Record, ResourceRequest
+from msgspec.structs import replace
+
+from tiltd.daemon.core.model import Features, NodeInfo, Policy, Record, ResourceRequest
+from tiltd.plugins.api import Pipeline
+from tiltd.policy.rules import count, decide
+from tiltd.policy.shape import shape
 
 from .cluster import Hardware
-from .work import run_seconds
+from .work import Arrival, run_seconds
 
 
 class Shape(Record):
@@ -105,3 +110,33 @@ def _best(node: NodeInfo, shapes: Sequence[Shape], margin_bytes: int) -> tuple[f
         return best
 
     return fill(0, node.cores, node.memory_bytes, node.scratch_total_bytes - margin_bytes)
+
+
+def backlog_bound(
+    arrivals: Sequence[Arrival], hardware: Hardware, policy: Policy, pipeline: Pipeline
+) -> Bound:
+    """Of a backlog of equal series, in every shape from one core to the most that the policy ever gives.
+
+    Raises ValueError if the series are not equal.
+    """
+    series = arrivals[0].sighting.series
+    assert series is not None
+    if len({(each.size_bytes, each.result_bytes, each.pace) for each in arrivals}) != 1:
+        raise ValueError("the bound is for a backlog of equal series")
+    size = series.total_bytes
+    decision = decide(Features(size_bytes=size), policy)
+    asked = pipeline.request(series, {})
+
+    def request_of(cores: int) -> ResourceRequest:
+        shaped = replace(decision, cores=cores, threads=cores)
+        return shape(asked, size, policy, decision=shaped)
+
+    return bound(
+        len(arrivals),
+        size,
+        arrivals[0].result_bytes,
+        hardware,
+        request_of,
+        cores_max=count(max(policy.resources.cores.at(gb * 1e9) for gb in range(1, 100))),
+        margin_bytes=policy.placement.scratch_margin_bytes,
+    )

@@ -43,6 +43,8 @@ CLAIM_SECONDS = 1.0
 NOTICED_SECONDS = 0.5
 RELEASE_SECONDS = 1.0
 NODES_SECONDS = 60.0
+IDLE_SECONDS = 86400.0
+HORIZON_SECONDS = 30 * 86400.0
 DAEMON_HOST = "(daemon)"
 
 
@@ -61,14 +63,22 @@ Act = Callable[[], None]
 
 
 class Facility:
-    """One run.  ``day`` lets things happen until nothing is left to happen, or until ``end_at``."""
+    """One run.  ``day`` lets things happen until all is finished, or until nothing has come about for
+    ``IDLE_SECONDS``, or until ``HORIZON_SECONDS`` after the last arrival.  ``keep`` gets every step that has
+    facts (``Journal.append_now`` makes a history of them)."""
 
     def __init__(
-        self, hardware: Hardware, site: Site, policy: Policy, pipelines: Mapping[str, Pipeline]
+        self,
+        hardware: Hardware,
+        site: Site,
+        policy: Policy,
+        pipelines: Mapping[str, Pipeline],
+        keep: Callable[[Step], None] | None = None,
     ) -> None:
         self.hardware = hardware
         self.core = Core(site, policy, pipelines)
         self.now = 0.0
+        self._keep = keep
         self.killed = 0
         self.observations = 0
         self._order = count()
@@ -84,8 +94,12 @@ class Facility:
         self._left: set[str] = set()
         self._began: dict[str, float] = {}
         self._woken_at: float | None = None
+        self._moved_at = 0.0
+        self._last_at = 0.0
+        self._expected = 0
 
-    def day(self, arrivals: Sequence[Arrival], end_at: float | None = None) -> Told:
+    def day(self, arrivals: Sequence[Arrival]) -> Told:
+        self._last_at = max((arrival.at for arrival in arrivals), default=0.0)
         start = min((arrival.at for arrival in arrivals), default=0.0)
         self.now = start - 1.0
         self._at(self.now, self._begin)
@@ -96,7 +110,7 @@ class Facility:
         self._expected = len(arrivals)
         for (at, _), together in by_instant.items():
             self._at(at, lambda together=together: self._arrive(together))  # type: ignore[misc]
-        self._turn(end_at if end_at is not None else float("inf"))
+        self._turn()
         live = self.core.state.datasets
         unfinished = tuple(sorted(live.keys() - {run.dataset_id for run in self._runs}))
         return Told(
@@ -113,7 +127,7 @@ class Facility:
     def _at(self, at: float, act: Act) -> None:
         heapq.heappush(self._heap, (at, next(self._order), act))
 
-    def _turn(self, end_at: float) -> None:
+    def _turn(self) -> None:
         while self._heap or self._after:
             transfer_at = self._server.next_end_at()
             event_at = self._heap[0][0] if self._heap else float("inf")
@@ -122,7 +136,11 @@ class Facility:
                 for transfer in self._server.ended(self.now):
                     self._after.pop(transfer)()
                 continue
-            if event_at > end_at or (len(self._runs) >= self._expected and not self._after):
+            if len(self._runs) >= self._expected and not self._after:
+                return
+            if event_at > min(
+                max(self._moved_at, self._last_at) + IDLE_SECONDS, self._last_at + HORIZON_SECONDS
+            ):
                 return
             self.now = event_at
             heapq.heappop(self._heap)[2]()
@@ -155,6 +173,10 @@ class Facility:
     def _see(self, observation: o.Observation) -> None:
         self.observations += 1
         step = self.core.handle(observation)
+        if step.facts:
+            self._moved_at = self.now
+            if self._keep is not None:
+                self._keep(step)
         self._note(step)
         for effect in step.effects:
             self._perform(effect)

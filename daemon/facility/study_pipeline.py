@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tiltd.daemon.core.model import (
+    Failure,
     JobSteps,
     Options,
     Outcome,
@@ -40,4 +41,8 @@ class StudyPipeline:
         return JobSteps(steps=())
 
     def judge(self, outcome: Outcome) -> Verdict:
-        return Verdict(verdict="good")
+        end = outcome.end
+        if end.outcome == "success":
+            return Verdict(verdict="good")
+        failure = Failure(failure_class="walltime", reason=end.reason, detail=end.detail)
+        return Verdict(verdict="failed", failure=failure)

@@ -6,8 +6,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from tiltd.daemon.core.core import Core
-from tiltd.daemon.core.model import Dataset, NodeInfo, Policy, Sighting
+from tiltd.daemon.core.model import (
+    Dataset,
+    NodeInfo,
+    Options,
+    Policy,
+    ResourceRequest,
+    Sighting,
+    TiltSeries,
+)
 from tiltd.daemon.core.site import FeedInfo, Site
+from tiltd.daemon.facility.study_pipeline import StudyPipeline
 from tiltd.daemon.facility.work import Arrival, pace_of
 from tiltd.daemon.reader import JournalReader
 from tiltd.plugins.api import Pipeline
@@ -40,6 +49,36 @@ def cases(datasets: Iterable[Dataset], policy: Policy, pipelines: Mapping[str, P
         asked, _ = asked_by(pipelines.get(dataset.pipeline), dataset.series, dataset.options)
         found.append(Case(title=dataset.dataset_id, features=features, asked=asked))
     return found
+
+
+class RecordedPipeline(StudyPipeline):
+    """Stands in for a pipeline that is not installed here: it asks for what it was given then."""
+
+    def __init__(self, datasets: Iterable[Dataset]) -> None:
+        self._known = {
+            d.series.fingerprint.digest: d.attempts[-1].request
+            for d in datasets
+            if d.series is not None and d.attempts
+        }
+
+    def request(self, series: TiltSeries, options: Options) -> ResourceRequest:
+        known = self._known.get(series.fingerprint.digest)
+        if known is None:
+            return ResourceRequest()
+        return ResourceRequest(
+            cores=known.cores,
+            threads=known.threads,
+            memory_bytes=known.memory_bytes,
+            scratch_bytes=known.scratch_bytes,
+            result_bytes=known.result_bytes,
+        )
+
+
+def pipelines_for(datasets: Sequence[Dataset], installed: Mapping[str, Pipeline]) -> dict[str, Pipeline]:
+    """Those that are installed, and for the others what the history tells of them."""
+    named = {dataset.pipeline for dataset in datasets}
+    missing = named - installed.keys()
+    return {**installed, **{name: RecordedPipeline(datasets) for name in missing}}
 
 
 def arrivals(datasets: Iterable[Dataset]) -> list[Arrival]:

@@ -12,7 +12,7 @@ from tiltd.daemon.facility.drive import Facility
 from tiltd.daemon.facility.figures import Figures, figures, run_of
 from tiltd.plugins.api import Pipeline
 
-from .history import arrivals, site_of, staging_rate
+from .history import arrivals, pipelines_for, site_of, staging_rate
 
 
 class Replayed(Record):
@@ -49,9 +49,8 @@ def replay(
     )
     hardware = Hardware(nodes=empty, link_bytes_per_second=link, server_bytes_per_second=server)
     coming, site = arrivals(datasets), site_of(datasets)
-    told = {
-        name: Facility(hardware, site, policy, pipelines).day(coming) for name, policy in policies.items()
-    }
+    by_name = pipelines_for(datasets, pipelines)
+    told = {name: Facility(hardware, site, policy, by_name).day(coming) for name, policy in policies.items()}
     first = [run_of(dataset) for dataset in datasets if dataset.run == 1]
     return Replayed(
         series=len(coming),
