@@ -73,12 +73,17 @@ class Loop:
                 await self._save()
 
     async def _next(self) -> list[Observation]:
-        """At least one observation: one that waits, or the time that the core asked to be woken at."""
+        """At least one observation: one that waits, or the time that the core asked to be woken at.
+
+        A wake-up that is overdue comes first: an inbox that never empties must not starve it.
+        """
         batch: list[Observation] = []
         wake_at = self.core.next_wake_at
-        timeout = None if wake_at is None else max(0.0, wake_at - self._clock.now())
+        left_seconds = None if wake_at is None else wake_at - self._clock.now()
         try:
-            async with asyncio.timeout(timeout):
+            if left_seconds is not None and left_seconds <= 0:
+                raise TimeoutError
+            async with asyncio.timeout(left_seconds):
                 batch.append(await self.inbox.get())
         except TimeoutError:
             batch.append(TimeReached(at=self._clock.now()))

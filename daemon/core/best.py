@@ -18,17 +18,24 @@ from .model import NodeInfo, Policy, ResourceRequest
 REQUESTS_MAX = 64
 """Shaped requests are few (the policy rounds them); the one that came first is forgotten first."""
 
+ALIKE_MAX = 4096
+"""States of nodes remembered for a request."""
+
 Traits = tuple[object, ...]
 
 
 class Scores:
-    """Of one request: what each node scored last, and the scores in order (old ones among them)."""
+    """Of one request: what each node scored last, and the scores in order (old ones among them).
 
-    def __init__(self, score: place.Score) -> None:
+    ``by_name``: it names nodes, so that no two nodes are alike to it."""
+
+    def __init__(self, score: place.Score, *, by_name: bool) -> None:
         self.score = score
+        self.by_name = by_name
         self.mark: Mark = (-1, 0)
         self.known: dict[str, tuple[Free, Traits, float | str]] = {}
         self.order: list[tuple[float, str]] = []
+        self.alike: dict[tuple[object, ...], float | str] = {}
 
 
 class Best:
@@ -111,11 +118,22 @@ class Best:
         known = scores.known.get(name)
         if known is not None and known[0] is free and known[1] is traits:
             return
-        self.evaluations += 1
-        score = scores.score(node, free)
+        score = self._score(scores, node, free, traits)
         scores.known[name] = (free, traits, score)
         if isinstance(score, float) and (known is None or known[2] != score):
             heapq.heappush(scores.order, (-score, name))
+
+    def _score(self, scores: Scores, node: NodeInfo, free: Free, traits: Traits) -> float | str:
+        """Nodes that are alike and have the same room score the same: it is worked out once for all."""
+        name = node.name if scores.by_name else ""
+        state = (free.cores, free.memory_bytes, free.scratch_bytes, traits, name)
+        known = scores.alike.get(state)
+        if known is None:
+            if len(scores.alike) >= ALIKE_MAX:
+                scores.alike.clear()
+            self.evaluations += 1
+            known = scores.alike[state] = scores.score(node, free)
+        return known
 
     def _traits_of(self, node: NodeInfo) -> Traits:
         """What counts of a node beside its free room; the same object while it is the same."""
@@ -123,7 +141,7 @@ class Best:
         if known is not None and known[0] is node:
             return known[1]
         traits: Traits = (
-            node.state, node.cores, node.memory_bytes, node.scratch_total_bytes, node.properties
+            node.state, node.cores, node.memory_bytes, node.scratch_total_bytes, node.properties,
         )  # fmt: skip
         if known is not None and known[1] == traits:
             traits = known[1]
@@ -133,7 +151,8 @@ class Best:
     def _remember(self, request: ResourceRequest, policy: Policy) -> Scores:
         while len(self._scores) >= REQUESTS_MAX:
             del self._scores[next(iter(self._scores))]
-        return Scores(place.scorer(request, policy))
+        by_name = bool(request.only_nodes or request.not_nodes)
+        return Scores(place.scorer(request, policy), by_name=by_name)
 
     def clear(self) -> None:
         """Under another policy nothing of it is true."""

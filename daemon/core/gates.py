@@ -10,7 +10,7 @@ from tiltd.policy import breaker
 from . import facts as f
 from .desk import Desk
 from .limits import Limits
-from .model import WITH_ATTEMPT, Dataset, Unplaceable
+from .model import WITH_ATTEMPT, Dataset, State, Unplaceable
 from .waiting import Want
 
 
@@ -33,9 +33,21 @@ class Gates:
         fell = self.limits.changed(before, after)
         was = before is not None and before.state in WITH_ATTEMPT
         now = after is not None and after.state in WITH_ATTEMPT
-        if was != now:
-            self._count(before if was else after, -1 if was else +1)
+        if was and not now:
+            self._count(before, -1)
+            self._delivered(after)
+        elif now and not was:
+            self._count(after, +1)
         return fell
+
+    def _delivered(self, dataset: Dataset | None) -> None:
+        """What was published since the destination was last looked at is no longer free there."""
+        if dataset is None or dataset.state is not State.DELIVERED:
+            return
+        destination = dataset.destination or dataset.feed
+        free = self.destination_free.get(destination)
+        if free is not None:
+            self.destination_free[destination] = max(0, free - dataset.result_bytes)
 
     def recount(self) -> None:
         """Count live attempts afresh (after a restart)."""

@@ -104,9 +104,12 @@ class Ledger:
     # -- what is seen (memory, not history) ----------------------------------------------------------
 
     def observe(self, node: NodeInfo) -> None:
-        """Take a node's own figures and work out what others use of it."""
+        """Take a node's own figures and work out what others use of it.
+
+        A poll that tells nothing new about a node's room makes nobody look at it again.
+        """
+        known, known_others = self._nodes.get(node.name), self._others.get(node.name)
         self._nodes[node.name] = node
-        self._touch(node.name)
         ours = [r for r in self.of(node.name).values() if self._materialised(r.attempt_id, node.observed_at)]
         self._others[node.name] = Free(
             cores=max(0, node.cores - node.cores_free - sum(r.cores for r in ours)),
@@ -116,6 +119,8 @@ class Ledger:
                 node.scratch_total_bytes - node.scratch_free_bytes - sum(r.reserved_bytes for r in ours),
             ),
         )
+        if known is None or known_others != self._others[node.name] or _traits(known) != _traits(node):
+            self._touch(node.name)
 
     def forget(self, node: str) -> None:
         self._nodes.pop(node, None)
@@ -192,3 +197,8 @@ class Ledger:
             raise OverCommit(
                 f"{node.name}: {reserved_bytes} bytes of scratch were to be booked, only {free} are free"
             )
+
+
+def _traits(node: NodeInfo) -> tuple[object, ...]:
+    """What of a node decides what it can take, beside its free room."""
+    return (node.state, node.cores, node.memory_bytes, node.scratch_total_bytes, node.properties)
