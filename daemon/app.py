@@ -162,7 +162,7 @@ class App:
                 self.spool, self.core.following.live, self.loop.put, self.clock, settings.poll.spool_seconds
             ),
             "destinations": watch_destinations(
-                {feed.name: fixed_part(feed.destination) for feed in settings.feeds},
+                self._destinations,
                 self.loop.put,
                 self.clock,
             ),
@@ -280,6 +280,12 @@ class App:
         for feed, (up, detail) in self.core.arriving.feeds_up.items():
             troubles += [] if up else [f"feed {feed}: {detail}"]
         return not troubles, troubles
+
+    def _destinations(self) -> dict[str, str]:
+        """Folders whose free space counts: by feed, and by template those that the policy's rules name."""
+        by_feed = {feed.name: fixed_part(feed.destination) for feed in self.settings.feeds}
+        named = (rule.sets.get("destination", "") for rule in self.core.policy.rules)
+        return by_feed | {template: fixed_part(template) for template in named if template}
 
     # -- policy ----------------------------------------------------------------------------------------------
 

@@ -14,7 +14,8 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from shell.daemon_process import POLICY, DaemonProcess, Site, running
-from tiltd.daemon import policies
+from tiltd.daemon import policies, poll
+from tiltd.daemon.clock import Clock
 from tiltd.daemon.config import Settings
 from tiltd.daemon.core import observations as o
 
@@ -175,6 +176,30 @@ async def test_the_core_is_told_the_hour_in_the_zones_that_the_policy_names(tmp_
     turned = told.seen[1]
     assert isinstance(turned, o.CivilTimeObserved)
     assert turned.civil[0].hour == (before.hour + 1) % 24
+
+
+async def test_a_destination_that_a_rule_names_is_looked_at_while_it_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(poll, "NEW_DESTINATIONS_SECONDS", 0.01)
+    monkeypatch.setattr(poll, "DESTINATION_SECONDS", 0.01)
+    named, news = {"f": str(tmp_path)}, asyncio.Event()
+    seen: list[dict[str, int | None]] = []
+
+    async def put(observation: o.Observation) -> None:
+        assert isinstance(observation, o.DestinationsObserved)
+        seen.append(observation.free_bytes)
+        news.set()
+
+    looking = asyncio.create_task(poll.watch_destinations(lambda: named, put, Clock()))
+    async with asyncio.timeout(5.0):
+        await news.wait()
+        named["/elsewhere/{series}"] = str(tmp_path / "gone" / "away")
+        while "/elsewhere/{series}" not in seen[-1]:
+            news.clear()
+            await news.wait()
+    looking.cancel()
+    assert seen[0].keys() == {"f"} and seen[-1]["f"]
 
 
 async def test_a_vanished_or_unreadable_file_is_refused_with_its_name(tmp_path: Path) -> None:
