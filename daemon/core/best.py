@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 from tiltd.policy import place
+from tiltd.policy.filters import UP
 
 from .ledger import Free, Ledger, Mark
 from .model import NodeInfo, Policy, ResourceRequest
@@ -27,11 +28,14 @@ Traits = tuple[object, ...]
 class Scores:
     """Of one request: what each node scored last, and the scores in order (old ones among them).
 
-    ``by_name``: it names nodes, so that no two nodes are alike to it."""
+    ``by_name``: it names nodes, so that no two nodes are alike to it.  ``cores``: so many free ones a node
+    must have if nothing else can be said against it before; 0 where something can.
+    """
 
-    def __init__(self, score: place.Score, *, by_name: bool) -> None:
+    def __init__(self, score: place.Score, request: ResourceRequest) -> None:
         self.score = score
-        self.by_name = by_name
+        self.by_name = bool(request.only_nodes or request.not_nodes)
+        self.cores = 0 if self.by_name or request.properties else request.cores
         self.mark: Mark = (-1, 0)
         self.known: dict[str, tuple[Free, Traits, float | str]] = {}
         self.order: list[tuple[float, str]] = []
@@ -125,6 +129,8 @@ class Best:
 
     def _score(self, scores: Scores, node: NodeInfo, free: Free, traits: Traits) -> float | str:
         """Nodes that are alike and have the same room score the same: it is worked out once for all."""
+        if node.state in UP and free.cores < min(scores.cores, node.cores):
+            return "cores"  # the commonest no, by one comparison
         name = node.name if scores.by_name else ""
         state = (free.cores, free.memory_bytes, free.scratch_bytes, traits, name)
         known = scores.alike.get(state)
@@ -151,8 +157,7 @@ class Best:
     def _remember(self, request: ResourceRequest, policy: Policy) -> Scores:
         while len(self._scores) >= REQUESTS_MAX:
             del self._scores[next(iter(self._scores))]
-        by_name = bool(request.only_nodes or request.not_nodes)
-        return Scores(place.scorer(request, policy), by_name=by_name)
+        return Scores(place.scorer(request, policy), request)
 
     def clear(self) -> None:
         """Under another policy nothing of it is true."""
