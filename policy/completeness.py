@@ -16,6 +16,8 @@ its last image, and PACEtomo leaves every stack alone for minutes between two ti
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from tiltd.daemon.core.model import CompletenessPolicy, Evidence, Record, Sighting
 
 __all__ = ["Complete", "Judgement", "NotATiltSeries", "Partial", "Waiting", "judge"]
@@ -125,7 +127,11 @@ def judge(
         if quiet.holds and not sighting.blockers:
             return _not_a_series(sighting, (quiet,))
         against = (_line("is a tilt series", sighting.not_series.detail, holds=False), quiet)
-        return _unless_stale(sighting, against, sighting.not_series.code, stable_since_at, now, policy)
+        waiting = _unless_stale(sighting, against, sighting.not_series.code, stable_since_at, now, policy)
+        quiet_at = now + wait_seconds - stable_seconds
+        if isinstance(waiting, Waiting) and not sighting.blockers:
+            return replace(waiting, until_at=min(waiting.until_at or quiet_at, quiet_at))
+        return waiting
     checks = _checks(sighting, policy)
     failing = next((check for check in checks if not check[1].holds), None)
     evidence = (*(line for _, line in checks), quiet)

@@ -11,11 +11,11 @@ from tiltd.daemon import policy_files, registry
 from tiltd.daemon.client import config_file
 from tiltd.daemon.config import ConfigError, Settings
 from tiltd.daemon.text import one_line, shown
-from tiltd.plugins.api import Context
+from tiltd.plugins.api import Context, Pipeline
 
 from .asking import print_json
 from .exits import FAILED, OK
-from .probing import Check, bad, good, probe_feed, probe_group, probe_writable
+from .probing import Check, bad, good, probe_feed, probe_group, probe_options, probe_writable
 
 OLDEST_PYTHON = (3, 11)
 
@@ -99,11 +99,20 @@ def _plugins(settings: Settings) -> Iterator[Check]:
             if kind == "resource_manager":
                 registry.factory(kind, name)
             else:
-                registry.make(kind, name, settings.table(name), context)
+                plugin = registry.make(kind, name, settings.table(name), context)
         except registry.RegistryError as error:
             yield bad(what, str(error))
         else:
             yield good(what, "found")
+            if kind == "pipeline":
+                yield from _options(settings, name, plugin)
+
+
+def _options(settings: Settings, name: str, pipeline: Pipeline) -> Iterator[Check]:
+    """What a feed's series would be refused for, asked of the pipeline itself."""
+    for feed in settings.feeds:
+        if feed.pipeline == name and feed.options:
+            yield probe_options(f"options of feed {feed.name}", pipeline, feed.options)
 
 
 def _folders(settings: Settings) -> Iterator[Check]:

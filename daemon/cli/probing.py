@@ -8,6 +8,29 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
+from tiltd.daemon.core.model import FilePrint, Fingerprint, Options, TiltSeries
+from tiltd.plugins.api import Permanent, Pipeline
+
+SAMPLE = TiltSeries(
+    tilt_series_name="sample",
+    kind="stack",
+    fingerprint=Fingerprint(
+        files=(
+            FilePrint(relative_path="s.mrc", size_bytes=1_375_732_736, piece_bytes=65536, head_sha256=""),
+            FilePrint(relative_path="s.mrc.mdoc", size_bytes=40_000, piece_bytes=65536, head_sha256=""),
+        )
+    ),
+    stack_path="s.mrc",
+    mdoc_path="s.mrc.mdoc",
+    tilt_angles_deg=tuple(float(angle) for angle in range(-60, 61, 3)),
+    image_size=(4096, 4096),
+    pixel_spacing_angstrom=2.0,
+    voltage_kv=300.0,
+    tilt_axis_deg=85.0,
+    exposure_dose_e_per_a2=120.0,
+)
+"""A series as a Falcon camera gives it (41 images of 4096 x 4096, int16: acquisition notes)."""
+
 
 class Check(NamedTuple):
     what: str
@@ -21,6 +44,15 @@ def good(what: str, detail: str) -> Check:
 
 def bad(what: str, detail: str) -> Check:
     return Check(what, False, detail)
+
+
+def probe_options(what: str, pipeline: Pipeline, options: Options) -> Check:
+    """Would the pipeline take an ordinary series with these options?"""
+    try:
+        pipeline.request(SAMPLE, options)
+    except Permanent as error:
+        return bad(what, str(error))
+    return good(what, ", ".join(f"{key}={value}" for key, value in options.items()))
 
 
 def probe_feed(what: str, folder: Path) -> Check:

@@ -63,7 +63,10 @@ class Arriving:
         if not seen.up or seen.feed not in desk.site.feeds:
             return
         for sighting in seen.sightings:
-            self._sighted(seen.feed, sighting, baseline=seen.first)
+            try:
+                self._sighted(seen.feed, sighting, baseline=seen.first)
+            except Exception as bug:  # of one; the others are not told of again until they change
+                desk.bug(bug, desk.state.current.get((seen.feed, sighting.series_key), ""))
         for series_key in seen.gone:
             self._gone(seen.feed, series_key)
         if seen.first:
@@ -345,4 +348,7 @@ class Arriving:
     def judge_all(self) -> None:
         """Judge every arriving series afresh (new policy)."""
         for key in list(self.arrivals):
-            self.judge(key)
+            try:
+                self.judge(key)
+            except Exception as bug:  # of one
+                self._desk.bug(bug, self._desk.state.current.get(key, ""))

@@ -31,7 +31,6 @@ from .placing import Placing
 from .sharing import Share
 from .site import Site
 from .state import CoreState
-from .transitions import IllegalTransition
 
 FAULTS_KEPT = 20
 FAULTS_TOLD = 3
@@ -75,7 +74,6 @@ class Core:
         self.server_trouble = ""
         self.server_answered_at: float | None = None
         self.foreign_counts: dict[str, int] = {}
-        self.bugs: list[str] = []
         self._handlers: dict[type[o.Observation], Callable[[Any], None]] = {
             o.FilesObserved: self.arriving.files,
             o.JobsObserved: self._jobs,
@@ -118,6 +116,11 @@ class Core:
         """Reasons for which something was not placed, counted since the start."""
         return self.desk.refusals
 
+    @property
+    def bugs(self) -> list[str]:
+        """Bugs that were met and contained, newest last; who has told of them clears the list."""
+        return self.desk.bugs
+
     def blocked_by(self, dataset_id: str) -> Unplaceable | None:
         return self.placing.blocked_by(dataset_id)
 
@@ -155,13 +158,13 @@ class Core:
             else:
                 self._handlers[type(observation)](observation)
         except Exception as bug:  # ours; it is told, and the daemon goes on
-            self._bug(bug)
+            self.desk.bug(bug)
             if isinstance(observation, o.OperatorAsked):
                 replies.append(e.Reply(request_id=observation.request_id, ok=False, message=str(bug)))
         try:
             self.placing.run()
         except Exception as bug:
-            self._bug(bug)
+            self.desk.bug(bug)
         self._finalize()
         effects = self.performing.difference()
         return self._step((*effects, *replies))
@@ -184,13 +187,6 @@ class Core:
         live = self.state.datasets
         rows = tuple(Row(record=record, live=key in live) for key, record in desk.records.items())
         return Step(facts=tuple(desk.facts), rows=rows, effects=effects)
-
-    def _bug(self, bug: Exception) -> None:
-        self.bugs.append(f"{bug} ({type(bug).__name__} in {_place(bug)})")
-        del self.bugs[:-100]
-        dataset = self.desk.dataset(bug.dataset_id) if isinstance(bug, IllegalTransition) else None
-        if dataset is not None and dataset.state not in TERMINAL:
-            self.desk.hold(dataset, "bug", str(bug))
 
     # -- handlers of whole pictures --------------------------------------------------------------------
 
@@ -277,24 +273,39 @@ class Core:
 
     def _time(self, seen: o.TimeReached) -> None:
         for key in self.desk.due():
-            match key:
-                case ("arrival", feed, series_key):
-                    self.arriving.judge((feed, series_key))
-                case ("gone", feed, series_key):
-                    self.arriving.still_gone((feed, series_key))
-                case ("dataset", dataset_id):
-                    self._look(dataset_id)
-                case ("effect", owner):
-                    self.desk.touched[owner] = None
-                case ("due", dataset_id):
-                    self.placing.deadlines.due(dataset_id)
-                case ("civil",):
-                    if self.placing.deciding.lapsed():
-                        self._decide_again()
-                case ("waiting",):
-                    pass  # ``placing.run`` counts those that wait in every step
-                case _:
-                    self.placing.look_again(key)
+            try:
+                self._due(key)
+            except Exception as bug:  # of one; the others are due as well
+                self.desk.bug(bug, self._about(key))
+
+    def _about(self, key: tuple[str, ...]) -> str:
+        """The dataset that a wake-up is for, if it is for one."""
+        match key:
+            case ("arrival" | "gone", feed, series_key):
+                return self.state.current.get((feed, series_key), "")
+            case ("dataset" | "due", dataset_id):
+                return dataset_id
+        return ""
+
+    def _due(self, key: tuple[str, ...]) -> None:
+        match key:
+            case ("arrival", feed, series_key):
+                self.arriving.judge((feed, series_key))
+            case ("gone", feed, series_key):
+                self.arriving.still_gone((feed, series_key))
+            case ("dataset", dataset_id):
+                self._look(dataset_id)
+            case ("effect", owner):
+                self.desk.touched[owner] = None
+            case ("due", dataset_id):
+                self.placing.deadlines.due(dataset_id)
+            case ("civil",):
+                if self.placing.deciding.lapsed():
+                    self._decide_again()
+            case ("waiting",):
+                pass  # ``placing.run`` counts those that wait in every step
+            case _:
+                self.placing.look_again(key)
 
     def _look(self, dataset_id: str) -> None:
         dataset = self.desk.dataset(dataset_id)
@@ -317,11 +328,3 @@ class Core:
     def _nothing_left(self, dataset: Dataset) -> bool:
         booked = self.state.ledger.booked
         return not any(attempt.attempt_id in booked for attempt in dataset.attempts)
-
-
-def _place(bug: Exception) -> str:
-    """The function and line that raised."""
-    at = bug.__traceback__
-    while at is not None and at.tb_next is not None:
-        at = at.tb_next
-    return f"{at.tb_frame.f_code.co_qualname}, line {at.tb_lineno}" if at is not None else "?"

@@ -11,14 +11,16 @@ from msgspec.structs import replace
 from tiltd.plugins.api import Pipeline
 
 from . import facts as f
-from .model import Dataset, HoldCause, Notice, Policy
+from .model import TERMINAL, Dataset, HoldCause, Notice, Policy
 from .site import Site
 from .state import CoreState
+from .transitions import IllegalTransition
 
 Changed = Callable[[Dataset | None, Dataset | None], None]
 WakeKey = tuple[str, ...]
 OF_A_DATASET = frozenset({"dataset", "effect", "aged"})
 """Kinds of wake-up whose second word is a dataset's id (or empty: the notices')."""
+BUGS_MAX = 100
 
 
 class Desk:
@@ -36,6 +38,7 @@ class Desk:
         self.site = site
         self.pipelines = pipelines
         self.now = 0.0
+        self.bugs: list[str] = []
         self.facts: list[f.Fact] = []
         self.touched: dict[str, None] = {}
         self.records: dict[str, Dataset] = {}
@@ -103,6 +106,17 @@ class Desk:
         )
         self.record(f.NoticeDue(at=self.now, notice=notice))
 
+    def bug(self, error: Exception, dataset_id: str = "") -> None:
+        """Keep a bug of ours in ``bugs``; the dataset it is about is held, and everything else goes on."""
+        sentence = f"{error} ({type(error).__name__} in {_place(error)})"
+        self.bugs.append(sentence)
+        del self.bugs[:-BUGS_MAX]
+        if isinstance(error, IllegalTransition):
+            dataset_id, sentence = error.dataset_id, str(error)
+        dataset = self.dataset(dataset_id)
+        if dataset is not None and dataset.state not in TERMINAL:
+            self.hold(dataset, "bug", sentence)
+
     def wake(self, at: float, *key: str) -> None:
         """Ask to be looked at again at ``at``, twice is once.  A wake-up no longer needed is harmless."""
         if (at, key) not in self._asked_for:
@@ -131,3 +145,11 @@ class Desk:
             self._asked_for.discard(wake)
             keys[wake[1]] = None
         return list(keys)
+
+
+def _place(bug: Exception) -> str:
+    """The function and line that raised."""
+    at = bug.__traceback__
+    while at is not None and at.tb_next is not None:
+        at = at.tb_next
+    return f"{at.tb_frame.f_code.co_qualname}, line {at.tb_lineno}" if at is not None else "?"

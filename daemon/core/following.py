@@ -180,7 +180,16 @@ class Following:
     # -- conclusions ---------------------------------------------------------------------------------------
 
     def consider(self, dataset: Dataset) -> None:
-        """Draw what follows from everything seen of this dataset's live attempt.  Doing it twice is once."""
+        """Draw what follows from everything seen of this dataset's live attempt.  Doing it twice is once.
+
+        A bug stops this dataset, and neither the others of the same look nor a start.
+        """
+        try:
+            self._conclude(dataset)
+        except Exception as bug:
+            self._desk.bug(bug, dataset.dataset_id)
+
+    def _conclude(self, dataset: Dataset) -> None:
         attempt = dataset.live_attempt
         if attempt is None or dataset.state not in LIVE:
             return

@@ -110,6 +110,7 @@ class Operating:
                 self._desk.lift(self._desk.state.datasets[dataset.dataset_id], cause, by=asked.by)
         if "partial" in causes:
             raise Refused(f"{dataset.dataset_id} is partial: 'accept' runs it with the tilts it has")
+        self._arriving.judge((dataset.feed, dataset.series_key))
         for hold in self._desk.state.datasets[dataset.dataset_id].holds:
             raise Refused(f"{dataset.dataset_id} stays held ({hold.cause}): {hold.detail}")
         return f"{dataset.dataset_id} is released ({', '.join(causes)})"

@@ -145,7 +145,7 @@ def test_a_map_is_no_series_at_once() -> None:
 def test_what_every_series_looks_like_at_its_start_is_judged_when_quiet(code: str) -> None:
     seen = sighting(2, not_series=problem(code), largest_gap_seconds=200)
     verdict = judge(seen, T, T + 599, POLICY)
-    assert isinstance(verdict, Waiting) and verdict.why == code
+    assert isinstance(verdict, Waiting) and (verdict.why, verdict.until_at) == (code, T + 600)
     assert isinstance(judge(seen, T, T + 600, POLICY), NotATiltSeries)
     busy = msgspec.structs.replace(seen, blockers=("openTS",))
     assert isinstance(judge(busy, T, T + 600, POLICY), Waiting)

@@ -138,10 +138,15 @@ spool_seconds = 0.1
         return self.log.read_text(errors="replace") if self.log.exists() else ""
 
     def published(self) -> list[Path]:
-        return sorted(path.parent for path in self.results.rglob("manifest.json"))
+        """Folders with a manifest; a walk by names, because folders are renamed meanwhile."""
+        walked = os.walk(self.results)
+        return sorted(Path(folder) for folder, _, names in walked if "manifest.json" in names)
 
     def staged(self) -> list[Path]:
-        return sorted(self.results.rglob(".tiltd-*"))
+        walked = os.walk(self.results)
+        return sorted(
+            Path(folder, name) for folder, names, _ in walked for name in names if name.startswith(".tiltd-")
+        )
 
 
 def wait_until(what: Callable[[], T], seconds: float, tell: Callable[[], object] = lambda: "") -> T:
