@@ -123,10 +123,7 @@ class Placing:
         self.queue.clear()
         self._best.clear()
         self._kept_node = None
-        for dataset in list(self._desk.state.datasets.values()):
-            if dataset.state is State.READY:
-                self._asking.lift_no_pipeline(dataset)
-                self.consider(self._desk.state.datasets[dataset.dataset_id])
+        self.decide_again()
 
     # -- placing -----------------------------------------------------------------------------------------
 
@@ -324,7 +321,16 @@ class Placing:
         Costs all READY datasets."""
         for dataset in list(self._desk.state.datasets.values()):
             if dataset.state is State.READY:
-                self.consider(dataset)
+                try:
+                    self._consider_anew(dataset)
+                except Exception as bug:  # of one
+                    self._desk.bug(bug, dataset.dataset_id)
+
+    def _consider_anew(self, dataset: Dataset) -> None:
+        self._asking.lift_no_pipeline(dataset)
+        now = self._desk.dataset(dataset.dataset_id)
+        if now is not None and now.state is State.READY:
+            self.consider(now)
 
     def staged(self, attempt_id: str, phase: str) -> None:
         """A runner told its phase; with its input on scratch another may stage in."""
