@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 
 from tiltd.daemon import policy_files
 from tiltd.daemon.core.model import Policy
+from tiltd.daemon.policies import ACCEPTED
 from tiltd.daemon.policy_files import PolicyRefused
 from tiltd.policy.policy import DEFAULT_NAME, PolicyError, load
 
-__all__ = ["PolicyRefused", "policy_of"]
+__all__ = ["PolicyRefused", "accepted", "policy_of"]
 
 
 def policy_of(paths: Iterable[Path], *, tested: bool = True) -> Policy:
@@ -29,6 +31,16 @@ def policy_of(paths: Iterable[Path], *, tested: bool = True) -> Policy:
     if isinstance(found, list) or faults:
         raise PolicyRefused(faults + (found if isinstance(found, list) else []))
     return found
+
+
+def accepted(state_dir: Path) -> Policy | None:
+    """What the daemon goes on with while the site's files are refused: the last that it accepted."""
+    try:
+        texts = json.loads((state_dir / ACCEPTED).read_text(encoding="ascii"))["files"]
+        found = load([(str(name), str(text)) for name, text in texts])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return found if isinstance(found, Policy) else None
 
 
 def _files(paths: Iterable[Path]) -> list[Path]:

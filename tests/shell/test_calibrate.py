@@ -207,6 +207,66 @@ def test_a_folder_without_a_series_is_refused(tmp_path: Path, capsys: pytest.Cap
         study.series_files(tmp_path)
 
 
+class Daemon:
+    """Answers as the daemon does for one series that failed once; a retry delivers it."""
+
+    def __init__(self, **placement: Any) -> None:
+        self.placement = {"nodes": ["n1"], "cores": 1, "threads": 1} | placement
+        self.state = "failed"
+        self.asked: list[Any] = []
+
+    def get(self, *parts: str, **fields: str) -> Any:
+        if fields:
+            return {"datasets": [{"dataset_id": "TS_01-0.1.1", "state": self.state, "held": []}]}
+        figures_of_it = {
+            "run_seconds": 7.0, "stage_in_seconds": 1.0, "stage_out_seconds": 2.0, "cpu_seconds": 6.5,
+            "peak_memory_bytes": 10, "peak_scratch_bytes": 20,
+        }  # fmt: skip
+        attempt = {"placement": self.placement, "failure": None}
+        record = {"state": self.state, "attempts": [attempt], "measured": figures_of_it}
+        return {"dataset": record | {"failure": {"failure_class": "memory", "detail": "killed"}}}
+
+    def post(self, part: str, body: Any) -> Any:
+        self.asked.append((part, body["action"], body["datasets"]))
+        self.state = "delivered"
+
+
+def experiment(tmp_path: Path, daemon: Daemon) -> tuple[study.Study, list[Measurement]]:
+    told: list[Measurement] = []
+    made = site.lay_out(
+        tmp_path / "work", None, pipeline="wbp", detector="serialem", options={}, walltime="1h", at_once=1,
+        chosen=STUDY[:1],
+    )  # fmt: skip
+    (tmp_path / "TS_01.mrc").write_bytes(b"x")
+    files = study.series_files(tmp_path)
+    work = study.Study(made, daemon, files, 1, lambda _, each: told.append(each), lambda: None)  # type: ignore[arg-type]
+    return work, told
+
+
+def test_what_failed_in_an_earlier_experiment_is_tried_again(tmp_path: Path) -> None:
+    daemon = Daemon()
+    work, told = experiment(tmp_path, daemon)
+    work.run([Planned(shape=STUDY[0], repeat=1)])
+    assert daemon.asked == [("actions", "retry", ["TS_01-0.1.1"])]
+    assert (told[0].run_seconds, told[0].trouble) == (7.0, "")
+    assert figures.read(work.runs_file) == told
+
+
+def test_a_run_in_another_shape_is_no_measurement_of_this_one(tmp_path: Path) -> None:
+    work, told = experiment(tmp_path, Daemon(cores=2))
+    work.run([Planned(shape=STUDY[0], repeat=1)])
+    assert told[0].trouble == "it got 1 x 2 cores and 1 threads instead"
+
+
+def test_three_failures_in_a_row_end_the_experiment(tmp_path: Path) -> None:
+    daemon = Daemon()
+    daemon.post = lambda part, body: None  # type: ignore[method-assign]
+    work, told = experiment(tmp_path, daemon)
+    with pytest.raises(study.StudyFailed, match="memory: killed"):
+        work.run([Planned(shape=STUDY[0], repeat=n) for n in range(1, 9)])
+    assert len(told) == 3
+
+
 # -- for real ------------------------------------------------------------------------------------------------
 
 

@@ -16,6 +16,7 @@ from tiltd.daemon.facility.drive import Facility
 from tiltd.daemon.facility.shooting import PIPELINE, busy_day, site
 from tiltd.daemon.facility.study_pipeline import StudyPipeline
 from tiltd.daemon.journal import Journal
+from tiltd.daemon.policies import ACCEPTED
 from tiltd.daemon.policy_files import shipped
 from tiltd.daemon.questions import explain as explaining
 from tiltd.daemon.questions.dataset import civil_of, series_like
@@ -322,3 +323,22 @@ def test_the_history_tells_nodes_costs_and_speed(journal: Path) -> None:
     truth = sorted(arrival.pace for arrival in busy_day(series=40, burst=20))
     assert sorted(paces) == pytest.approx(truth, rel=0.001)
     assert staging_rate(datasets) == pytest.approx(125e6, rel=0.05)
+
+
+def test_explain_tells_the_policy_in_force_while_the_files_are_refused(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """As the daemon does it: what it accepted last stays in force."""
+    (tmp_path / "state").mkdir()
+    mine = written(tmp_path / "mine.toml", "[resources]\ncores = 3\n")
+    written(tmp_path / "tiltd.toml", f'state_dir = "{tmp_path}/state"\npolicy_file = "{mine}"\n')
+    assert asked(capsys, "explain", "--size", "1GB", "--json")["cores"] == 3
+    texts = [["default.toml", shipped()], [str(mine), mine.read_text()]]
+    written(tmp_path / "state" / ACCEPTED, json.dumps({"format": 1, "files": texts}))
+    mine.write_text("[resources]\ncores = 'three'\n")
+    found = asked(capsys, "explain", "--size", "1GB", "--json")
+    assert found["cores"] == 3
+    assert found["source"]["policy"].startswith(
+        f"as accepted last; the files as they are now are refused: {mine}:2"
+    )
+    assert dispatch(["policy", "test"]) == 1  # the files themselves are judged
