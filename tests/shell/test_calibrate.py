@@ -139,6 +139,14 @@ def test_from_the_study_s_figures_comes_the_study_s_choice() -> None:
     assert shape(9 * 10**9, 33) == (1, 8, 8)  # far from what was measured: as shipped
 
 
+def test_three_percent_are_not_worth_four_cores() -> None:
+    four, eight = Shape(nodes=1, cores=4, threads=4), Shape(nodes=1, cores=8, threads=8)
+    for gain, expected in ((0.97, four), (0.90, eight)):
+        runs = [measured(four, 1, 250.0), measured(eight, 1, gain * 250.0)]
+        chosen = candidate.choose(figures.summaries(runs), study_cluster().nodes)
+        assert chosen is not None and chosen.usual.shape == expected
+
+
 def test_more_nodes_are_chosen_only_where_they_gain() -> None:
     runs = [measured(s, 1, 100.0 if s.nodes == 1 else 60.0) for s in STUDY]
     chosen = candidate.choose(figures.summaries(runs), study_cluster().nodes)
