@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from tiltd.daemon.cli.dispatch import dispatch
 from tiltd.daemon.core.model import Decision, Features, Placement, Policy, ResourceRequest
@@ -313,6 +314,13 @@ def test_what_is_old_is_no_history(capsys: pytest.CaptureFixture[str], journal: 
     assert "no complete series" in capsys.readouterr().err
     assert dispatch(["policy", "replay", "--policy", str(one)]) == 2
     assert "no journal is known" in capsys.readouterr().err
+
+
+def test_a_later_revision_is_an_arrival_of_its_own(journal: Path) -> None:
+    one = recorded(journal, 0.0)[0]
+    two = replace(one, dataset_id="again", revision=2)
+    keys = [each.sighting.series_key for each in arrivals([one, two, replace(one, run=2)])]
+    assert keys == [one.series_key, f"{one.series_key}#2"]
 
 
 def test_the_history_tells_nodes_costs_and_speed(journal: Path) -> None:
