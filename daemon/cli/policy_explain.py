@@ -111,7 +111,7 @@ def explain(args: argparse.Namespace) -> int:
 def _scene(args: argparse.Namespace, settings: Settings | None) -> Scene:
     files = [Path(name) for name in args.policy]
     own = [] if files or args.shipped or settings is None else site_files(args.config)
-    policy, source = _policy(files or own, None if files else settings)
+    policy, source = _policy(files or own, settings, fallback=not files)
     nodes, source["nodes"] = _nodes(args, settings)
     samples, source["history"] = Samples(), "none: the 2015 study's figures"
     if settings is not None:
@@ -123,12 +123,12 @@ def _scene(args: argparse.Namespace, settings: Settings | None) -> Scene:
     return Scene(policy=policy, samples=samples, nodes=nodes, source=source)
 
 
-def _policy(files: list[Path], settings: Settings | None) -> tuple[Policy, dict[str, str]]:
+def _policy(files: list[Path], settings: Settings | None, *, fallback: bool) -> tuple[Policy, dict[str, str]]:
     """That of the files; the one that the daemon goes on with where it refused the site's files."""
     try:
-        return policy_of(files), {"policy": ", ".join(map(str, files)) or "as shipped"}
+        return policy_of(files, settings), {"policy": ", ".join(map(str, files)) or "as shipped"}
     except PolicyRefused as refused:
-        policy = accepted(settings.state_dir) if settings is not None else None
+        policy = accepted(settings.state_dir) if settings is not None and fallback else None
         if policy is None:
             raise
         told = f"as accepted last; the files as they are now are refused: {refused.faults[0]}"

@@ -223,6 +223,22 @@ def test_check_tells_good_and_bad(capsys: pytest.CaptureFixture[str], rules: Pat
     assert asked(capsys, "check", str(tmp_path / "gone.toml"), "--json", code=1)["faults"][0]["line"] == 1
 
 
+def test_check_judges_as_the_site_s_daemon_would(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """No result may go into a feed, and only the site's settings tell what is one."""
+    mine = written(
+        tmp_path / "mine.toml",
+        f'[[rule]]\nname = "x"\nset = {{ destination = "{tmp_path}/in/{{series}}" }}\n',
+    )
+    asked(capsys, "check", str(mine))
+    written(
+        tmp_path / "tiltd.toml",
+        f'state_dir = "{tmp_path}/state"\n[[feed]]\nname = "k"\npath = "{tmp_path}/in"\n'
+        f'destination = "{tmp_path}/out/{{series}}"\n',
+    )
+    found = asked(capsys, "check", str(mine), "--json", code=1)
+    assert [fault["line"] for fault in found["faults"]] == [3]
+
+
 def test_test_runs_the_tests_in_the_files(capsys: pytest.CaptureFixture[str], rules: Path) -> None:
     assert "all 1 tests passed" in asked(capsys, "test", str(rules))
     rules.write_text(RULES.replace("expect = { cores = 8 }", "expect = { cores = 9 }"))
