@@ -74,6 +74,12 @@ def test_only_shapes_that_would_be_run_as_asked_are_left() -> None:
     ]
 
 
+def test_where_a_job_has_one_node_only_one_is_tried() -> None:
+    chosen, left_out = plan.shapes((1, 2), (1,), (1,), [node("a", 4), node("b", 8)], one_node=True)
+    assert chosen == [Shape(nodes=1, cores=1, threads=1)]
+    assert left_out == ["2 nodes: its resource manager runs a job on one node"]
+
+
 def test_repeats_go_round_so_that_drift_falls_on_all_alike() -> None:
     one, two = STUDY[:2]
     assert [(each.shape, each.repeat) for each in plan.plan([one, two], 2)] == [
