@@ -34,17 +34,23 @@ class Planned(Record):
 
 
 def shapes(
-    nodes: Iterable[int], cores: Iterable[int], threads: Iterable[int], known: Sequence[NodeInfo]
+    nodes: Iterable[int],
+    cores: Iterable[int],
+    threads: Iterable[int],
+    known: Sequence[NodeInfo],
+    *,
+    one_node: bool = False,
 ) -> tuple[list[Shape], list[str]]:
     """The shapes that this cluster can run, and a sentence for each choice that it cannot.
 
-    The daemon gives a job fewer cores and threads where a node has fewer: that would be measured twice.
+    ``one_node``: the resource manager cannot run a job on several (``local``).  The daemon gives a job fewer
+    cores and threads where a node has fewer: that would be measured twice.
     """
     usable = [node for node in known if node.state in ("free", "busy")]
     most_cores = max((node.cores for node in usable), default=0)
-    left_out = [
-        f"{wanted} nodes: there are {len(usable)}" for wanted in sorted(set(nodes)) if wanted > len(usable)
-    ]
+    most_nodes = min(1, len(usable)) if one_node else len(usable)
+    why = "its resource manager runs a job on one node" if one_node else f"there are {len(usable)}"
+    left_out = [f"{wanted} nodes: {why}" for wanted in sorted(set(nodes)) if wanted > most_nodes]
     for what, wanted in (("cores", cores), ("threads", threads)):
         left_out += [
             f"{each} {what}: no node has more than {most_cores} cores"
@@ -52,11 +58,11 @@ def shapes(
             if each > most_cores
         ]
     found = []
-    for count in sorted(set(nodes)):
+    for count in sorted(each for each in set(nodes) if each <= most_nodes):
         fitting = sorted((node.cores for node in usable), reverse=True)[:count]
         for each in sorted(set(cores)):
-            if len(fitting) < count or each > fitting[-1]:
-                if len(fitting) == count and each <= most_cores:
+            if each > fitting[-1]:
+                if each <= most_cores:
                     left_out.append(f"{count} nodes of {each} cores: there are not so many")
                 continue
             found += [

@@ -95,16 +95,23 @@ class Study:
                 os.link(file, target)
             except OSError:
                 shutil.copy2(file, target)
+        for row in self._rows(planned):
+            if row["state"] in ("failed", "cancelled"):  # in an earlier attempt at the experiment
+                self._client.post("actions", {"action": "retry", "datasets": [row["dataset_id"]]})
 
     def _looked(self, planned: Planned) -> Measurement | None:
         """What came of it; ``None`` while it is on its way."""
-        rows = self._client.get("datasets", project=planned.shape.name, session=planned.name)["datasets"]
+        rows = self._rows(planned)
         if not rows:
             return None
         if rows[0]["state"] not in TERMINAL:
             held = rows[0].get("held") or []
             return Measurement(planned=planned, trouble=f"held: {', '.join(held)}") if held else None
         return _measurement(planned, self._client.get("datasets", rows[0]["dataset_id"])["dataset"])
+
+    def _rows(self, planned: Planned) -> list[dict[str, Any]]:
+        found = self._client.get("datasets", project=planned.shape.name, session=planned.name)
+        return list(found["datasets"])
 
     def _ended(self, planned: Planned, measured: Measurement) -> None:
         append(self.runs_file, measured)

@@ -106,7 +106,9 @@ def _calibrate(args: argparse.Namespace) -> int:
     with running(laid_out) as daemon:
         daemon.wait_ready()
         nodes = nodes_of_answer(daemon.client.get("nodes"))
-        chosen, left_out = plan.shapes(args.nodes, args.cores, args.threads, nodes)
+        chosen, left_out = plan.shapes(
+            args.nodes, args.cores, args.threads, nodes, one_node=_one_node(settings)
+        )
         for sentence in left_out:
             print(f"left out: {sentence}", file=sys.stderr)
         if not chosen:
@@ -128,6 +130,10 @@ def _calibrate(args: argparse.Namespace) -> int:
         work.run(rest)
     size = sum(file.stat().st_size for file in files)
     return _told(args, laid_out.folder, todo, size, pipeline, nodes)
+
+
+def _one_node(settings: Settings | None) -> bool:
+    return settings is None or settings.resource_manager == "local"
 
 
 def _how(

@@ -19,7 +19,7 @@ from tiltd.daemon.journal import JournalError
 from tiltd.daemon.questions.dataset import at_time, labels_of, series_like
 from tiltd.daemon.questions.explain import Explanation, summary
 from tiltd.daemon.questions.explain import explain as explained
-from tiltd.daemon.questions.files import PolicyRefused, policy_of
+from tiltd.daemon.questions.files import PolicyRefused, accepted, policy_of
 from tiltd.daemon.questions.scene import (
     Scene,
     SceneError,
@@ -111,8 +111,7 @@ def explain(args: argparse.Namespace) -> int:
 def _scene(args: argparse.Namespace, settings: Settings | None) -> Scene:
     files = [Path(name) for name in args.policy]
     own = [] if files or args.shipped or settings is None else site_files(args.config)
-    policy = policy_of(files or own)
-    source = {"policy": ", ".join(map(str, files or own)) or "as shipped"}
+    policy, source = _policy(files or own, settings, fallback=not files)
     nodes, source["nodes"] = _nodes(args, settings)
     samples, source["history"] = Samples(), "none: the 2015 study's figures"
     if settings is not None:
@@ -122,6 +121,18 @@ def _scene(args: argparse.Namespace, settings: Settings | None) -> Scene:
         except JournalError as error:
             source["history"] = f"none ({one_line(str(error))})"
     return Scene(policy=policy, samples=samples, nodes=nodes, source=source)
+
+
+def _policy(files: list[Path], settings: Settings | None, *, fallback: bool) -> tuple[Policy, dict[str, str]]:
+    """That of the files; the one that the daemon goes on with where it refused the site's files."""
+    try:
+        return policy_of(files, settings), {"policy": ", ".join(map(str, files)) or "as shipped"}
+    except PolicyRefused as refused:
+        policy = accepted(settings.state_dir) if settings is not None and fallback else None
+        if policy is None:
+            raise
+        told = f"as accepted last; the files as they are now are refused: {refused.faults[0]}"
+        return policy, {"policy": told}
 
 
 def _nodes(args: argparse.Namespace, settings: Settings | None) -> tuple[tuple[NodeInfo, ...], str]:

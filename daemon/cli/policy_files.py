@@ -26,15 +26,18 @@ def add_check(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "files", nargs="+", metavar="FILE", help="laid over the shipped policy, in this order"
     )
+    add_config(parser)
     parser.add_argument("--json", action="store_true", help="print JSON, for programs")
 
 
 def check(args: argparse.Namespace) -> int:
     """Exit code 1 if there is a fault; the files' own tests are run too."""
     try:
-        policy = policy_of(map(Path, args.files))
+        policy = policy_of(map(Path, args.files), settings_of(args.config))
     except PolicyRefused as refused:
         return _told_faults(refused.faults, args.json)
+    except ConfigError as error:
+        return _bad_config(error)
     if args.json:
         print_json({"ok": True, "faults": [], "policy_version": policy.version, **_counts(policy)})
     else:
@@ -54,12 +57,12 @@ def add_test(parser: argparse.ArgumentParser) -> None:
 def test(args: argparse.Namespace) -> int:
     """Exit code 1 if a test fails or the files are refused."""
     try:
-        policy = policy_of(map(Path, args.files) if args.files else site_files(args.config), tested=False)
+        files = list(map(Path, args.files)) or site_files(args.config)
+        policy = policy_of(files, settings_of(args.config), tested=False)
     except PolicyRefused as refused:
         return _told_faults(refused.faults, args.json)
     except ConfigError as error:
-        print(f"tiltd policy: {one_line(str(error))}", file=sys.stderr)
-        return USAGE
+        return _bad_config(error)
     results: list[dict[str, Any]] = []
     for each in policy.tests:
         failed = run_tests(_only(policy, each.name))
@@ -126,6 +129,12 @@ def _told_faults(faults: Sequence[PolicyError], as_json: bool) -> int:
         for fault in faults:
             print(one_line(str(fault)), file=sys.stderr)
     return FAILED
+
+
+def _bad_config(error: ConfigError) -> int:
+    for sentence in error.sentences:
+        print(f"tiltd policy: {one_line(sentence)}", file=sys.stderr)
+    return USAGE
 
 
 def _fault(fault: PolicyError) -> dict[str, Any]:

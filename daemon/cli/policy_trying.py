@@ -48,7 +48,7 @@ def add_diff(parser: argparse.ArgumentParser) -> None:
 def diff(args: argparse.Namespace) -> int:
     try:
         settings = settings_of(args.config)
-        old, new = policy_of([Path(args.old)]), policy_of([Path(args.new)])
+        old, new = (policy_of([Path(name)], settings) for name in (args.old, args.new))
         datasets = _datasets(args, settings)
         pipelines = pipelines_for(
             datasets, pipelines_of(settings, {dataset.pipeline for dataset in datasets})
@@ -86,8 +86,8 @@ def add_replay(parser: argparse.ArgumentParser) -> None:
 def replay(args: argparse.Namespace) -> int:
     try:
         settings = settings_of(args.config)
-        candidate = policy_of(map(Path, args.policy))
-        in_force = policy_of(site_files(args.config))
+        candidate = policy_of(map(Path, args.policy), settings)
+        in_force = policy_of(site_files(args.config), settings)
         datasets = _datasets(args, settings, needed=True)
         if not datasets:
             print("tiltd policy replay: the journal has no complete series in that time", file=sys.stderr)

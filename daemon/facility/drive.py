@@ -20,6 +20,7 @@ from tiltd.daemon.core import effects as e
 from tiltd.daemon.core import observations as o
 from tiltd.daemon.core.core import Core, Step
 from tiltd.daemon.core.model import (
+    CivilTime,
     Dataset,
     Job,
     JobState,
@@ -31,6 +32,7 @@ from tiltd.daemon.core.model import (
     TiltSeries,
 )
 from tiltd.daemon.core.site import Site
+from tiltd.daemon.policies import civil_times
 from tiltd.plugins.api import Pipeline
 
 from .cluster import Hardware
@@ -152,10 +154,22 @@ class Facility:
     # -- the world speaks --------------------------------------------------------------------------------
 
     def _begin(self) -> None:
-        self._see(o.PolicyLoaded(at=self.now, policy=self.core.policy, reason="start"))
+        civil = civil_times(self.core.policy, self.now)
+        self._see(o.PolicyLoaded(at=self.now, policy=self.core.policy, reason="start", civil=civil))
+        self._await_hour(civil)
         for feed in self.core.desk.site.feeds:
             self._see(o.FilesObserved(at=self.now, feed=feed, up=True, first=True))
         self._nodes()
+
+    def _await_hour(self, civil: Sequence[CivilTime]) -> None:
+        """Rules on hours and weekdays hold in the model too."""
+        if civil:
+            self._at(min(time.valid_until_at for time in civil) + 0.001, self._hour)
+
+    def _hour(self) -> None:
+        civil = civil_times(self.core.policy, self.now)
+        self._see(o.CivilTimeObserved(at=self.now, civil=civil))
+        self._await_hour(civil)
 
     def _nodes(self) -> None:
         seen = tuple(

@@ -108,7 +108,10 @@ def _arrival(dataset: Dataset, usual_pace: float) -> Arrival:
     assert series is not None
     at = dataset.last_change_at or dataset.completed_at or dataset.found_at
     sighting = Sighting(
-        series_key=dataset.series_key,
+        # A later revision came as a series of its own; the one before had gone its way by then.
+        series_key=dataset.series_key
+        if dataset.revision == 1
+        else f"{dataset.series_key}#{dataset.revision}",
         tilt_series_name=dataset.tilt_series_name,
         kind=dataset.kind,
         size_bytes=series.total_bytes,

@@ -74,6 +74,12 @@ def test_only_shapes_that_would_be_run_as_asked_are_left() -> None:
     ]
 
 
+def test_where_a_job_has_one_node_only_one_is_tried() -> None:
+    chosen, left_out = plan.shapes((1, 2), (1,), (1,), [node("a", 4), node("b", 8)], one_node=True)
+    assert chosen == [Shape(nodes=1, cores=1, threads=1)]
+    assert left_out == ["2 nodes: its resource manager runs a job on one node"]
+
+
 def test_repeats_go_round_so_that_drift_falls_on_all_alike() -> None:
     one, two = STUDY[:2]
     assert [(each.shape, each.repeat) for each in plan.plan([one, two], 2)] == [
@@ -137,6 +143,14 @@ def test_from_the_study_s_figures_comes_the_study_s_choice() -> None:
 
     assert (shape(SIZE, 0), shape(SIZE, 33)) == ((1, 4, 4), (1, 1, 1))
     assert shape(9 * 10**9, 33) == (1, 8, 8)  # far from what was measured: as shipped
+
+
+def test_three_percent_are_not_worth_four_cores() -> None:
+    four, eight = Shape(nodes=1, cores=4, threads=4), Shape(nodes=1, cores=8, threads=8)
+    for gain, expected in ((0.97, four), (0.90, eight)):
+        runs = [measured(four, 1, 250.0), measured(eight, 1, gain * 250.0)]
+        chosen = candidate.choose(figures.summaries(runs), study_cluster().nodes)
+        assert chosen is not None and chosen.usual.shape == expected
 
 
 def test_more_nodes_are_chosen_only_where_they_gain() -> None:
@@ -205,6 +219,66 @@ def test_a_folder_without_a_series_is_refused(tmp_path: Path, capsys: pytest.Cap
         assert "name the one that holds" in capsys.readouterr().err
     with pytest.raises(study.StudyFailed):
         study.series_files(tmp_path)
+
+
+class Daemon:
+    """Answers as the daemon does for one series that failed once; a retry delivers it."""
+
+    def __init__(self, **placement: Any) -> None:
+        self.placement = {"nodes": ["n1"], "cores": 1, "threads": 1} | placement
+        self.state = "failed"
+        self.asked: list[Any] = []
+
+    def get(self, *parts: str, **fields: str) -> Any:
+        if fields:
+            return {"datasets": [{"dataset_id": "TS_01-0.1.1", "state": self.state, "held": []}]}
+        figures_of_it = {
+            "run_seconds": 7.0, "stage_in_seconds": 1.0, "stage_out_seconds": 2.0, "cpu_seconds": 6.5,
+            "peak_memory_bytes": 10, "peak_scratch_bytes": 20,
+        }  # fmt: skip
+        attempt = {"placement": self.placement, "failure": None}
+        record = {"state": self.state, "attempts": [attempt], "measured": figures_of_it}
+        return {"dataset": record | {"failure": {"failure_class": "memory", "detail": "killed"}}}
+
+    def post(self, part: str, body: Any) -> Any:
+        self.asked.append((part, body["action"], body["datasets"]))
+        self.state = "delivered"
+
+
+def experiment(tmp_path: Path, daemon: Daemon) -> tuple[study.Study, list[Measurement]]:
+    told: list[Measurement] = []
+    made = site.lay_out(
+        tmp_path / "work", None, pipeline="wbp", detector="serialem", options={}, walltime="1h", at_once=1,
+        chosen=STUDY[:1],
+    )  # fmt: skip
+    (tmp_path / "TS_01.mrc").write_bytes(b"x")
+    files = study.series_files(tmp_path)
+    work = study.Study(made, daemon, files, 1, lambda _, each: told.append(each), lambda: None)  # type: ignore[arg-type]
+    return work, told
+
+
+def test_what_failed_in_an_earlier_experiment_is_tried_again(tmp_path: Path) -> None:
+    daemon = Daemon()
+    work, told = experiment(tmp_path, daemon)
+    work.run([Planned(shape=STUDY[0], repeat=1)])
+    assert daemon.asked == [("actions", "retry", ["TS_01-0.1.1"])]
+    assert (told[0].run_seconds, told[0].trouble) == (7.0, "")
+    assert figures.read(work.runs_file) == told
+
+
+def test_a_run_in_another_shape_is_no_measurement_of_this_one(tmp_path: Path) -> None:
+    work, told = experiment(tmp_path, Daemon(cores=2))
+    work.run([Planned(shape=STUDY[0], repeat=1)])
+    assert told[0].trouble == "it got 1 x 2 cores and 1 threads instead"
+
+
+def test_three_failures_in_a_row_end_the_experiment(tmp_path: Path) -> None:
+    daemon = Daemon()
+    daemon.post = lambda part, body: None  # type: ignore[method-assign]
+    work, told = experiment(tmp_path, daemon)
+    with pytest.raises(study.StudyFailed, match="memory: killed"):
+        work.run([Planned(shape=STUDY[0], repeat=n) for n in range(1, 9)])
+    assert len(told) == 3
 
 
 # -- for real ------------------------------------------------------------------------------------------------

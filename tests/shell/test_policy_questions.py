@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from tiltd.daemon.cli.dispatch import dispatch
 from tiltd.daemon.core.model import Decision, Features, Placement, Policy, ResourceRequest
@@ -16,6 +17,7 @@ from tiltd.daemon.facility.drive import Facility
 from tiltd.daemon.facility.shooting import PIPELINE, busy_day, site
 from tiltd.daemon.facility.study_pipeline import StudyPipeline
 from tiltd.daemon.journal import Journal
+from tiltd.daemon.policies import ACCEPTED
 from tiltd.daemon.policy_files import shipped
 from tiltd.daemon.questions import explain as explaining
 from tiltd.daemon.questions.dataset import civil_of, series_like
@@ -221,6 +223,22 @@ def test_check_tells_good_and_bad(capsys: pytest.CaptureFixture[str], rules: Pat
     assert asked(capsys, "check", str(tmp_path / "gone.toml"), "--json", code=1)["faults"][0]["line"] == 1
 
 
+def test_check_judges_as_the_site_s_daemon_would(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """No result may go into a feed, and only the site's settings tell what is one."""
+    mine = written(
+        tmp_path / "mine.toml",
+        f'[[rule]]\nname = "x"\nset = {{ destination = "{tmp_path}/in/{{series}}" }}\n',
+    )
+    asked(capsys, "check", str(mine))
+    written(
+        tmp_path / "tiltd.toml",
+        f'state_dir = "{tmp_path}/state"\n[[feed]]\nname = "k"\npath = "{tmp_path}/in"\n'
+        f'destination = "{tmp_path}/out/{{series}}"\n',
+    )
+    found = asked(capsys, "check", str(mine), "--json", code=1)
+    assert [fault["line"] for fault in found["faults"]] == [3]
+
+
 def test_test_runs_the_tests_in_the_files(capsys: pytest.CaptureFixture[str], rules: Path) -> None:
     assert "all 1 tests passed" in asked(capsys, "test", str(rules))
     rules.write_text(RULES.replace("expect = { cores = 8 }", "expect = { cores = 9 }"))
@@ -314,6 +332,13 @@ def test_what_is_old_is_no_history(capsys: pytest.CaptureFixture[str], journal: 
     assert "no journal is known" in capsys.readouterr().err
 
 
+def test_a_later_revision_is_an_arrival_of_its_own(journal: Path) -> None:
+    one = recorded(journal, 0.0)[0]
+    two = replace(one, dataset_id="again", revision=2)
+    keys = [each.sighting.series_key for each in arrivals([one, two, replace(one, run=2)])]
+    assert keys == [one.series_key, f"{one.series_key}#2"]
+
+
 def test_the_history_tells_nodes_costs_and_speed(journal: Path) -> None:
     datasets = recorded(journal, 0.0)
     nodes = used_nodes(datasets)
@@ -322,3 +347,22 @@ def test_the_history_tells_nodes_costs_and_speed(journal: Path) -> None:
     truth = sorted(arrival.pace for arrival in busy_day(series=40, burst=20))
     assert sorted(paces) == pytest.approx(truth, rel=0.001)
     assert staging_rate(datasets) == pytest.approx(125e6, rel=0.05)
+
+
+def test_explain_tells_the_policy_in_force_while_the_files_are_refused(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """As the daemon does it: what it accepted last stays in force."""
+    (tmp_path / "state").mkdir()
+    mine = written(tmp_path / "mine.toml", "[resources]\ncores = 3\n")
+    written(tmp_path / "tiltd.toml", f'state_dir = "{tmp_path}/state"\npolicy_file = "{mine}"\n')
+    assert asked(capsys, "explain", "--size", "1GB", "--json")["cores"] == 3
+    texts = [["default.toml", shipped()], [str(mine), mine.read_text()]]
+    written(tmp_path / "state" / ACCEPTED, json.dumps({"format": 1, "files": texts}))
+    mine.write_text("[resources]\ncores = 'three'\n")
+    found = asked(capsys, "explain", "--size", "1GB", "--json")
+    assert found["cores"] == 3
+    assert found["source"]["policy"].startswith(
+        f"as accepted last; the files as they are now are refused: {mine}:2"
+    )
+    assert dispatch(["policy", "test"]) == 1  # the files themselves are judged

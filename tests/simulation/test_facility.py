@@ -131,6 +131,22 @@ def test_what_exceeds_its_walltime_is_killed_and_tried_again() -> None:
     assert found.delivered + found.failed == 3
 
 
+def test_rules_on_hours_hold_in_the_model_when_it_is_that_hour() -> None:
+    """Held by day, the series of the day run when the night begins."""
+    text = """
+[[rule]]
+name = "by-day"
+when = { hours = "8-20", zone = "UTC" }
+set = { hold = "only by night" }
+"""
+    midnight = 1_767_225_600.0  # 2026-01-01
+    told, found = run(SMALL, busy_day(series=12, burst=1, pace_sigma=0.0, start_at=midnight), text)
+    assert (found.delivered, told.unfinished) == (12, ())
+    hours = [(each.started_at or 0.0) % 86400 / 3600 for each in told.runs]
+    assert all(hour < 8 or hour >= 20 for hour in hours)
+    assert sum(20 <= hour < 20.5 for hour in hours) >= 6
+
+
 def test_no_figures_of_nothing() -> None:
     found = figures(())
     assert (found.series, found.tomogram_p95, found.scratch_peak_bytes) == (0, 0.0, 0)
