@@ -150,6 +150,15 @@ def test_how_projects_stand_is_told_and_survives_a_restart() -> None:
     assert {s.project for s in again.core.shares(again.now)} == {"a", "b1"}
 
 
+def test_why_names_the_rules_and_the_share() -> None:
+    rule = '[[rule]]\nname = "urgent"\nwhen = { project = "a" }\nset = { priority = 10 }\n'
+    scene = Scene(rule, "[shares]\na = 2\n", nodes=1)
+    many(scene, 2, project="a")
+    said = "\n".join(scene.core.why(scene.of("a_1").dataset_id, scene.now))
+    assert f"So say policy {scene.core.policy.version} and rules urgent." in said
+    assert "Its project has used 0.1 core hours of late, its weight is 2." in said
+
+
 def test_usage_halves_in_a_half_life_and_never_goes_below_nothing() -> None:
     usage = Usage(half_life_seconds=100.0, by_project={"a": Used(core_seconds=800.0, at=0.0)})
     assert usage.of("a", 100.0) == pytest.approx(400) and usage.of("a", 300.0) == pytest.approx(100)

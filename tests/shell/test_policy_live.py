@@ -6,6 +6,8 @@ import asyncio
 import json
 import os
 import signal
+import subprocess
+import sys
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -67,6 +69,13 @@ def test_a_change_is_noticed_and_a_refused_file_changes_nothing(tmp_path: Path) 
         assert metric(daemon, "tiltd_policy_last_reload_successful") == "1.0"
         decided = daemon.site.client.get("datasets", "ts_held_1")["dataset"]["attempts"][0]["decided"]
         assert decided["rules"] == [] and decided["predicted"]["seconds_p50"] > 0
+        shown = subprocess.run(
+            [sys.executable, "-m", "tiltd.daemon", "show", "ts_held_1", "--socket", str(site.socket)],
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True,
+        ).stdout  # fmt: skip
+        assert f"policy {first}, rules matched: none but the defaults" in shown
+        assert "(from the 2015 study)" in shown and "  took     " in shown
+        assert float(metric(daemon, 'tiltd_walltime_used_ratio_count{pipeline="command"}')) == 1
         (manifest,) = site.results.rglob("manifest.json")
         assert json.loads(manifest.read_text())["policy"]["decided"] == decided
 
