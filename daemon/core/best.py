@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 
 from tiltd.policy import place
 from tiltd.policy.filters import UP
@@ -57,8 +57,9 @@ class Best:
         ledger: Ledger,
         policy: Policy,
         now: float,
+        barred: Container[str] = (),
     ) -> NodeInfo | None:
-        """``None`` if no node fits."""
+        """``None`` if no node fits, those that are ``barred`` left out."""
         key = place.scored_by(request)
         scores = self._scores.get(key)
         if scores is None:
@@ -69,10 +70,15 @@ class Best:
         if len(scores.order) > 8 * len(nodes) + 64:
             scores.order = [(-s, n) for n, (_, _, s) in scores.known.items() if isinstance(s, float)]
             heapq.heapify(scores.order)
-        return self._first(scores, nodes, now - policy.placement.node_stale_seconds)
+        return self._first(scores, nodes, now - policy.placement.node_stale_seconds, barred)
 
     def reasons(
-        self, request: ResourceRequest, nodes: Mapping[str, NodeInfo], policy: Policy, now: float
+        self,
+        request: ResourceRequest,
+        nodes: Mapping[str, NodeInfo],
+        policy: Policy,
+        now: float,
+        barred: Mapping[str, str],
     ) -> dict[str, int]:
         """Why no node fits, counted; to be asked after :meth:`of` found none."""
         known = self._scores[place.scored_by(request)].known
@@ -83,12 +89,17 @@ class Best:
             reason = said if isinstance(said, str) else "stale"
             if node.observed_at < stale_before and not reason.startswith("node_"):
                 reason = "stale"
+            elif name in barred and not reason.startswith("node_"):
+                reason = barred[name]
             counts[reason] += 1
         return dict(counts)
 
     @staticmethod
-    def _first(scores: Scores, nodes: Mapping[str, NodeInfo], stale_before: float) -> NodeInfo | None:
-        """The best that is still true; what is stale may be fresh again, so it is kept."""
+    def _first(
+        scores: Scores, nodes: Mapping[str, NodeInfo], stale_before: float, barred: Container[str]
+    ) -> NodeInfo | None:
+        """The best that is still true; what is stale may be fresh again, and what is barred free, so both
+        are kept."""
         order = scores.order
         aside: list[tuple[float, str]] = []
         found: NodeInfo | None = None
@@ -97,7 +108,7 @@ class Best:
             known = scores.known.get(name)
             if known is None or known[2] != -minus_score or (aside and aside[-1] == order[0]):
                 heapq.heappop(order)
-            elif nodes[name].observed_at < stale_before:
+            elif nodes[name].observed_at < stale_before or name in barred:
                 aside.append(heapq.heappop(order))
             else:
                 found = nodes[name]

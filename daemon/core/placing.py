@@ -210,15 +210,16 @@ class Placing:
             self._best.evaluations += len(self.nodes)
             return self.evaluate(want)
         desk = self._desk
-        rejected = self._best.reasons(want.request, self.nodes, desk.policy, desk.now)
+        barred = self._barred(want)
+        rejected = self._best.reasons(want.request, self.nodes, desk.policy, desk.now, barred)
         return Unplaceable(rejected=rejected, unblocked_by=("node",))
 
     def remembered(self, want: Want) -> tuple[str, ...] | None:
         """The best node by remembered scores, ``()`` for none; ``None`` where not only the request counts."""
-        if want.request.nodes > 1 or want.only_node or self._barred(want):
+        if want.request.nodes > 1 or want.only_node:
             return None
-        desk = self._desk
-        best = self._best.of(want.request, self.nodes, desk.state.ledger, desk.policy, desk.now)
+        desk, barred = self._desk, self._barred(want)
+        best = self._best.of(want.request, self.nodes, desk.state.ledger, desk.policy, desk.now, barred)
         return (best.name,) if best is not None else ()
 
     def evaluate(self, want: Want) -> Placement | Unplaceable:
