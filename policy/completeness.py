@@ -114,21 +114,22 @@ def judge(
     fingerprint), by the daemon's clock; ``usual_tilt_count`` is the usual number of its session, ``None`` if
     unknown.  Costs the same for every series.
     """
-    stable_seconds = max(0.0, now - stable_since_at)
     if sighting.not_series is not None and sighting.not_series.code not in PROVISIONAL:
         return _not_a_series(sighting, ())
+    stable_since_at = min(stable_since_at, now)
     wait_seconds, wait_reason = _wait(sighting, policy, usual_tilt_count)
+    # The very sum that is given as ``until_at``: a wake-up at that instant must find it quiet.
+    quiet_at = stable_since_at + wait_seconds
     quiet = Evidence(
         check="unchanged long enough",
-        holds=stable_seconds >= wait_seconds,
-        detail=f"for {stable_seconds:.0f} s of {wait_seconds:.0f} s ({wait_reason})",
+        holds=now >= quiet_at,
+        detail=f"for {now - stable_since_at:.0f} s of {wait_seconds:.0f} s ({wait_reason})",
     )
     if sighting.not_series is not None:
         if quiet.holds and not sighting.blockers:
             return _not_a_series(sighting, (quiet,))
         against = (_line("is a tilt series", sighting.not_series.detail, holds=False), quiet)
         waiting = _unless_stale(sighting, against, sighting.not_series.code, stable_since_at, now, policy)
-        quiet_at = now + wait_seconds - stable_seconds
         if isinstance(waiting, Waiting) and not sighting.blockers:
             return replace(waiting, until_at=min(waiting.until_at or quiet_at, quiet_at))
         return waiting
@@ -138,7 +139,7 @@ def judge(
     if failing is not None:
         return _unless_stale(sighting, evidence, failing[0], stable_since_at, now, policy)
     if not quiet.holds:
-        return Waiting(why="quiet", until_at=now + wait_seconds - stable_seconds, evidence=evidence)
+        return Waiting(why="quiet", until_at=quiet_at, evidence=evidence)
     return Complete(evidence=evidence)
 
 
@@ -157,12 +158,11 @@ def _unless_stale(
     now: float,
     policy: CompletenessPolicy,
 ) -> Waiting | Partial | NotATiltSeries:
-    stable_seconds = max(0.0, now - stable_since_at)
     if why == "not_opened":
         return Waiting(why=why, until_at=None, evidence=evidence)
-    if stable_seconds < policy.stale_seconds:
-        until_at = now + policy.stale_seconds - stable_seconds
-        return Waiting(why=why, until_at=until_at, evidence=evidence)
+    stale_at = stable_since_at + policy.stale_seconds
+    if now < stale_at:
+        return Waiting(why=why, until_at=stale_at, evidence=evidence)
     if sighting.not_series is not None:
         return NotATiltSeries(why=why, detail=sighting.not_series.detail, evidence=evidence)
     return Partial(why=why, runnable=sighting.series is not None and not sighting.problems, evidence=evidence)
@@ -221,6 +221,8 @@ def _checks(sighting: Sighting, policy: CompletenessPolicy) -> list[tuple[str, E
 
 
 def _content_checks(sighting: Sighting) -> list[tuple[str, Evidence]]:
+    if not sighting.problems:
+        return list(_ALL_WELL[sighting.kind]) if sighting.series is not None else []
     lines = []
     left = list(sighting.problems)
     for check, codes in _CONTENT:
@@ -252,3 +254,14 @@ def _least(sighting: Sighting, policy: CompletenessPolicy) -> tuple[str, Evidenc
 
 def _line(check: str, detail: str, *, holds: bool = True) -> Evidence:
     return Evidence(check=check, holds=holds, detail=detail)
+
+
+_ALL_WELL = {
+    kind: tuple(
+        ("", _line(check, "yes"))
+        for check, _ in _CONTENT
+        if kind == "frames" or check != "all frames are there"
+    )
+    for kind in ("stack", "frames")
+}
+"""The lines of a series without a problem, made once."""

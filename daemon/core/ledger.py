@@ -129,8 +129,15 @@ class Ledger:
         self._touch(node)
 
     def materialised(self, attempt_id: str, node: str, at: float) -> None:
-        """From ``at`` on the attempt's ballast stands on the node, and so in the node's free bytes."""
-        self._windows.setdefault(attempt_id, (at, None))
+        """From ``at`` on the attempt's ballast stands on the node, and so in the node's free bytes.
+
+        The first word counts; a look at the node that was sooner here than the word is gone over again.
+        """
+        if attempt_id not in self._windows:
+            self._windows[attempt_id] = (at, None)
+            for known in self.booked.get(attempt_id, ()):
+                if known in self._nodes:
+                    self.observe(self._nodes[known])
 
     def vanished(self, attempt_id: str, node: str, at: float) -> None:
         """From ``at`` on the attempt's files are gone again, though it is not yet released."""

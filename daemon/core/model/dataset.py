@@ -167,7 +167,10 @@ class Dataset(Record):
         return self.labels.get("session", "")
 
     def hold(self, cause: HoldCause) -> Hold | None:
-        return next((hold for hold in self.holds if hold.cause == cause), None)
+        for hold in self.holds:
+            if hold.cause == cause:
+                return hold
+        return None
 
 
 def dataset_id(feed: str, series_key: str, tilt_series_name: str, revision: int, run: int) -> str:
