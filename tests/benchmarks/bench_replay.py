@@ -109,6 +109,7 @@ def at_once(title: str, hardware: Hardware, *, promised: bool) -> bool:
         "recipe: fewer cores": recipe(),
         "shipped: 4 cores": "",
         "1 core each": everything("cores = 1, threads = 1"),
+        "1 core, few copying": everything("cores = 1, threads = 1") + "[limits]\nstage_ins_max = 14\n",
         "everything 8 cores": everything("cores = 8, threads = 8"),
         "everything 2 nodes": everything("nodes = 2"),
     }
