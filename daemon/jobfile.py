@@ -157,6 +157,17 @@ def expected_results(document: dict[str, Any]) -> tuple[ExpectedResult, ...]:
 def story(document: dict[str, Any]) -> Dataset:
     """The dataset as the job file tells it.  Raises ValueError with a sentence."""
     try:
-        return msgspec.convert(document.get("story"), Dataset)
+        record = msgspec.convert(document.get("story"), Dataset)
     except msgspec.ValidationError as error:
         raise ValueError(f"The job file's story is no dataset: {error}.") from error
+    attempt = record.attempt
+    told = str(document.get("attempt_id"))
+    if attempt is None or attempt.attempt_id != told or told.rpartition(".a")[0] != record.dataset_id:
+        raise ValueError("The job file's story is not that of its attempt.")
+    paths = record.series.input_paths if record.series is not None else ()
+    for name in (record.series_key, record.tilt_series_name, *record.labels.values(), *paths):
+        try:
+            name.encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError as error:
+            raise ValueError("The job file's story has a name that no file can have.") from error
+    return record

@@ -184,7 +184,7 @@ class Spool:
     def story(self, attempt_id: str) -> Dataset | None:
         """The dataset as the job file tells it: for an attempt that the journal does not know."""
         document = self.document(attempt_id)
-        if document is None:
+        if document is None or document.get("attempt_id") != attempt_id:  # none, or a folder that was copied
             return None
         try:
             return jobfile.story(document)

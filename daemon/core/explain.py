@@ -7,6 +7,7 @@ from tiltd.policy.completeness import Complete, NotATiltSeries, Partial, Waiting
 from .arriving import Arrival
 from .core import Core
 from .model import Dataset, Evidence, Hold, State
+from .outstanding import WORKING_HOLDS
 from .units import show_bytes
 
 
@@ -24,6 +25,8 @@ def why(core: Core, dataset_id: str, now: float) -> list[str]:
             lines += _ready(core, dataset, now)
         case State.RESERVED | State.QUEUED | State.RUNNING:
             lines += _live(core, dataset, now)
+        case State.COLLECTING:
+            lines += _collecting(dataset)
         case _:
             pass
     lines += _stranded(dataset)
@@ -112,8 +115,7 @@ def _live(core: Core, dataset: Dataset, now: float) -> list[str]:
         f"Attempt {attempt.number} ({attempt.kind}) on {', '.join(attempt.nodes or placement.nodes)} with "
         f"{placement.cores} cores, {placement.threads} threads; job {attempt.job_id or 'not accepted yet'}."
     ]
-    if dataset.stop_requested:
-        lines.append(f"It is to stop ({dataset.stop_requested}, by {dataset.stop_by}).")
+    lines += _stop(dataset)
     seen = core.following.seen.get(attempt.attempt_id)
     if seen is not None and seen.progress is not None:
         progress = seen.progress
@@ -126,6 +128,17 @@ def _live(core: Core, dataset: Dataset, now: float) -> list[str]:
     if core.server_up is False:
         lines.append(f"The resource manager does not answer: {core.server_trouble}")
     return lines
+
+
+def _collecting(dataset: Dataset) -> list[str]:
+    stopped = not WORKING_HOLDS.isdisjoint(hold.cause for hold in dataset.holds)
+    return _stop(dataset) if stopped else ["Its result is being verified and published.", *_stop(dataset)]
+
+
+def _stop(dataset: Dataset) -> list[str]:
+    if not dataset.stop_requested:
+        return []
+    return [f"It is to stop ({dataset.stop_requested}, by {dataset.stop_by})."]
 
 
 def _stranded(dataset: Dataset) -> list[str]:

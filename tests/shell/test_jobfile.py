@@ -179,3 +179,20 @@ def test_other_formats_are_refused_with_a_sentence(content: bytes) -> None:
 def test_a_story_that_is_none_is_refused() -> None:
     with pytest.raises(ValueError, match="story"):
         jobfile.story({"story": {"dataset_id": 3}})
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({"attempts": ()}, id="no attempt"),
+        pytest.param({"attempts": (attempt(2),)}, id="another attempt"),
+        pytest.param({"dataset_id": "other.1.1"}, id="another dataset's"),
+        pytest.param({"series_key": "\ud800"}, id="half a character, which no file name holds"),
+        pytest.param({"labels": {"project": "\ud800"}}, id="the same in a label"),
+    ],
+)
+def test_a_story_that_cannot_be_true_is_refused(changes: dict[str, Any]) -> None:
+    made = document()
+    made["story"] |= msgspec.to_builtins(changes)
+    with pytest.raises(ValueError, match="The job file's story"):
+        jobfile.story(made)

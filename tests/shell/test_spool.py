@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import threading
 from pathlib import Path
 from typing import Any
@@ -174,6 +175,9 @@ def test_the_story_of_an_orphan(spool: Spool) -> None:
     told = spool.story(ATTEMPT)
     assert told is not None and told.dataset_id == dataset().dataset_id and told.attempts
     assert spool.story("nobody") is None
+    copied = ATTEMPT[:-1] + "7"
+    shutil.copytree(spool.folder(ATTEMPT), spool.folder(copied))
+    assert spool.story(copied) is None
     (spool.folder(ATTEMPT) / "claimed.7.srv").write_bytes(b"{")
     assert spool.story(ATTEMPT) is None
     spool.revoke("never")
