@@ -10,7 +10,6 @@ import signal
 import uuid
 from collections.abc import Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from importlib import resources
 from time import perf_counter
 from typing import Any
 
@@ -18,7 +17,6 @@ import structlog
 from msgspec.structs import replace
 
 from tiltd.plugins.api import Context, PluginError
-from tiltd.policy.policy import load as load_policy
 
 from . import registry
 from .clock import Clock
@@ -36,6 +34,7 @@ from .orphans import find_orphans
 from .owning import StartError, journal_is_behind, own, write_mark
 from .perform import Perform
 from .plugged import Plugged
+from .policies import Policies, Refused
 from .poll import Poll, watch_destinations, watch_spool
 from .reader import JournalReader
 from .spool import Spool
@@ -81,8 +80,9 @@ class App:
             journal_id=self.journal.journal_id,
             owner=getpass.getuser(),
         )
-        policy = read_policy(settings)
-        self.policy_refused: list[str] = []
+        self._reload_asked = asyncio.Event()
+        self.policies = Policies(settings, self.clock.now, self._put)
+        policy = self._first_policy()
         self.plugged = Plugged.of(settings, context)
         self.core = Core(site_of(settings), policy, self.plugged.pipelines, self.journal.load())
         self.behind = journal_is_behind(settings.spool_dir, self.journal)
@@ -113,6 +113,16 @@ class App:
         self._awaited: dict[int, asyncio.Event] = {}
         self._wakes = {feed.name: asyncio.Event() for feed in settings.feeds}
 
+    def _first_policy(self) -> Policy:
+        """Raises StartError with every fault, a line each."""
+        try:
+            return self.policies.begin()
+        except Refused as refused:
+            raise StartError(str(refused)) from None
+
+    async def _put(self, observation: o.Observation) -> None:
+        await self.loop.put(observation)
+
     # -- the life of the daemon ------------------------------------------------------------------------------
 
     async def run(self) -> None:
@@ -124,7 +134,7 @@ class App:
             running.add_signal_handler(number, self._stop.set)
         running.add_signal_handler(signal.SIGHUP, self.reload)
         self.metrics.attach(self.core, lambda: self.ready()[0], self.reader.finished_counts())
-        await self.loop.put(o.PolicyLoaded(at=self.clock.now(), policy=self.core.policy, reason="start"))
+        await self.policies.loaded()
         await self._adopt_orphans()
         await self.servers.start()
         self.log.info("tiltd is up", feeds=len(self.settings.feeds), live=len(self.core.state.datasets))
@@ -152,10 +162,13 @@ class App:
                 self.spool, self.core.following.live, self.loop.put, self.clock, settings.poll.spool_seconds
             ),
             "destinations": watch_destinations(
-                {feed.name: fixed_part(feed.destination) for feed in settings.feeds},
+                self._destinations,
                 self.loop.put,
                 self.clock,
             ),
+            "policy": self.policies.watch(),
+            "hours": self.policies.hours(),
+            "reload": self._reload_when_asked(),
             "mark": self._mark(),
             "lag": self._lag(),
         }
@@ -268,20 +281,33 @@ class App:
             troubles += [] if up else [f"feed {feed}: {detail}"]
         return not troubles, troubles
 
+    def _destinations(self) -> dict[str, str]:
+        """Folders whose free space counts: by feed, and by template those that the policy's rules name."""
+        by_feed = {feed.name: fixed_part(feed.destination) for feed in self.settings.feeds}
+        named = (rule.sets.get("destination", "") for rule in self.core.policy.rules)
+        return by_feed | {template: fixed_part(template) for template in named if template}
+
     # -- policy ----------------------------------------------------------------------------------------------
 
     def reload(self) -> None:
         """SIGHUP: a policy that is refused changes nothing, and says why."""
-        try:
-            policy = read_policy(self.settings)
-        except StartError as error:
-            self.policy_refused = str(error).splitlines()
-            self.metrics.policy_refused()
-            self.log.error("the policy was refused, the one in force stays", faults=self.policy_refused)
-            return
-        self.policy_refused = []
-        self.loop.inbox.put_nowait(o.PolicyLoaded(at=self.clock.now(), policy=policy, reason="reload"))
-        self.log.info("the policy was read again", version=policy.version)
+        self._reload_asked.set()
+
+    async def _reload_when_asked(self) -> None:
+        while True:
+            await self._reload_asked.wait()
+            self._reload_asked.clear()
+            await self.policies.reload("SIGHUP")
+
+    @property
+    def policy_refused(self) -> list[str]:
+        """The faults of the policy files as they are, if they were refused."""
+        return list(self.policies.refused)
+
+    async def reload_policy(self, by: str) -> tuple[bool, list[str], str]:
+        """``tiltd policy reload``: accepted?  Else the faults.  And the version that is in force then."""
+        faults = await self.policies.reload(f"command by {by}")
+        return not faults, list(faults), self.policies.policy.version
 
     # -- crash recovery --------------------------------------------------------------------------------------
 
@@ -334,20 +360,6 @@ def site_of(settings: Settings) -> Site:
         for feed in settings.feeds
     }
     return Site(feeds=feeds)
-
-
-def read_policy(settings: Settings) -> Policy:
-    """The shipped policy with the site's own over it.  Raises StartError with every fault, a line each."""
-    texts = [("default.toml", resources.files("tiltd.policy").joinpath("default.toml").read_text("utf-8"))]
-    if settings.policy_file is not None:
-        try:
-            texts.append((settings.policy_file.name, settings.policy_file.read_text("utf-8")))
-        except (OSError, UnicodeDecodeError) as error:
-            raise StartError(f"the policy {settings.policy_file} cannot be read: {error}") from None
-    policy = load_policy(texts)
-    if isinstance(policy, Policy):
-        return policy
-    raise StartError("\n".join(str(fault) for fault in policy))
 
 
 def fixed_part(destination: str) -> str:

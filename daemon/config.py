@@ -144,6 +144,7 @@ class Settings(_Section):
     spool_path: OptionalFolder = Field(default=None, alias="spool_dir")
     resource_manager: str = "local"
     policy_file: OptionalFolder = None
+    policy_dir: OptionalFolder = None
     listen: ListenSettings = ListenSettings()
     feeds: list[FeedSettings] = Field(default=[], alias="feed")
     publish: PublishSettings = PublishSettings()

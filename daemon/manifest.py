@@ -78,7 +78,7 @@ def manifest(
         "pipeline": dataset.pipeline,
         "options": dataset.options,
         "options_digest": options_digest(dataset.options),
-        "policy": {"version": attempt.placement.policy_version, "rule": attempt.placement.rule},
+        "policy": _policy(attempt),
         "attempt": _attempt_part(attempt, end),
         "verdict": verdict.verdict,
         "quality": verdict.quality,
@@ -114,6 +114,14 @@ def _attempt_part(attempt: Attempt, end: RunEnd) -> dict[str, Any]:
         "measured": msgspec.to_builtins(end.measured),
         "figures": end.figures,
     }
+
+
+def _policy(attempt: Attempt) -> dict[str, Any]:
+    """The policy's version and rules, what they saw of the dataset, and what was predicted of its run."""
+    found: dict[str, Any] = {"version": attempt.placement.policy_version, "rule": attempt.placement.rule}
+    if attempt.decided is not None:
+        found["decided"] = msgspec.to_builtins(attempt.decided)
+    return found
 
 
 def tiltd_version() -> str:

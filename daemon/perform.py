@@ -180,7 +180,8 @@ class Perform:
     def _final(self, dataset: Dataset) -> str:
         """The published folder.  A feed that is gone from the settings keeps its datasets waiting."""
         try:
-            return result_folder(self._settings.feed(dataset.feed).destination, dataset)
+            feed = self._settings.feed(dataset.feed)
+            return result_folder(dataset.destination or feed.destination, dataset)
         except KeyError:
             raise Temporary(
                 f"the feed {dataset.feed} is no longer in tiltd.toml; put it back to have this go on", 300.0
@@ -239,6 +240,9 @@ class Perform:
             scratch_bytes=placement.scratch_bytes,
             walltime_seconds=placement.walltime_seconds,
             queue=placement.queue,
+            account=placement.account,
+            priority=placement.priority,
+            directives=placement.directives,
         )
 
     def _steps(self, dataset: Dataset, attempt: Attempt) -> JobSteps:

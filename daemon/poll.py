@@ -20,6 +20,7 @@ from .spool import Spool, SpoolWatch
 Put = Callable[[o.Observation], Awaitable[None]]
 QUESTION_TIMEOUT_SECONDS = 60.0
 DESTINATION_SECONDS = 30.0
+NEW_DESTINATIONS_SECONDS = 2.0
 BACKOFF_MAX_SECONDS = 60.0
 
 
@@ -109,18 +110,26 @@ async def watch_spool(
         await asyncio.sleep(seconds)
 
 
-async def watch_destinations(folders: Mapping[str, str], put: Put, clock: Clock) -> None:
-    """Free bytes of each feed's destination, looked at in threads: a hung file server stops nobody else."""
+async def watch_destinations(folders: Callable[[], Mapping[str, str]], put: Put, clock: Clock) -> None:
+    """Free bytes of every destination, looked at in threads: a hung file server stops nobody else.
+
+    ``folders`` is asked again and again, because a policy's rules name destinations too.
+    """
     known: dict[str, int | None] = {}
 
-    async def look(feed: str, folder: str) -> None:
-        while True:
+    async def look(name: str, folder: str) -> None:
+        while folders().get(name) == folder:
             free = await asyncio.to_thread(free_bytes, folder)
-            if feed not in known or known[feed] != free:
-                known[feed] = free
+            if name not in known or known[name] != free:
+                known[name] = free
                 await put(o.DestinationsObserved(at=clock.now(), free_bytes=dict(known)))
             await asyncio.sleep(DESTINATION_SECONDS)
+        known.pop(name, None)
 
+    looking: dict[str, asyncio.Task[None]] = {}
     async with asyncio.TaskGroup() as group:
-        for feed, folder in folders.items():
-            group.create_task(look(feed, folder))
+        while True:
+            for name, folder in folders().items():
+                if name not in looking or looking[name].done():
+                    looking[name] = group.create_task(look(name, folder))
+            await asyncio.sleep(NEW_DESTINATIONS_SECONDS)

@@ -94,6 +94,11 @@ _SENTENCES = {
     "greater_than_equal": "{shown} is too small: allowed is {ge:g} or more",
     "less_than_equal": "{shown} is too large: allowed is {le:g} or less",
     "string_pattern_mismatch": "{shown} has other characters than letters, digits and _ . : @ -",
+    "string_too_short": "{shown} is too short: allowed is a text of {min_length} character or more",
+    "bool_type": "{shown} is neither true nor false: allowed are true and false without quotes",
+    "dict_type": "{shown} is no table: allowed is a table of keys",
+    "too_long": "has too many: allowed are {max_length}",
+    "too_short": "has too few: allowed is {min_length} or more",
     "string_too_long": "{shown} is too long: allowed are {max_length} characters",
 }
 
@@ -108,11 +113,19 @@ def _unknown_key(path: Sequence[str | int], known: Mapping[str, Sequence[str]]) 
     here = known.get(table, ())
     if near := difflib.get_close_matches(name[:80], here, n=1):
         return f'unknown key; did you mean "{near[0]}"?'
-    homes = [section for section, keys in known.items() if section and name in keys]
-    if len(homes) == 1:
-        return f"unknown key here; it belongs to [{homes[0]}]"
+    if home := _home(name, table, known):
+        return f"unknown key here; it belongs to {home}"
     listed = f"allowed here: {', '.join(here)}" if here else "remove it"
     return f"unknown key; {listed}"
+
+
+def _home(name: str, table: str, known: Mapping[str, Sequence[str]]) -> str:
+    """The one table that has a key of this name: below this one (``[rule.set]``), or a section; else ""."""
+    homes = [home for home, keys in known.items() if home and name in keys]
+    below = [home for home in homes if table and home.startswith(f"{table}.")]
+    sections = [home for home in homes if not home.startswith(("rule", "test")) and home.count(".") < 2]
+    found = below or ([] if table.startswith(("rule", "test")) else sections)
+    return f"[{found[0]}]" if len(found) == 1 else ""
 
 
 def _not_one_of(value: Any, expected: str) -> str:

@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 from tiltd.daemon.core.ledger import Free
 from tiltd.daemon.core.model import NodeInfo, Record, ResourceRequest
 
+from .rules import matches
+
 UP = frozenset({"free", "busy"})
 """A busy node is up: whether it has room is for the ledger to say, whose figures are newer."""
 
@@ -57,6 +59,13 @@ def excluded(request: ResourceRequest, node: NodeInfo, free: Free, terms: Terms)
     return terms.excluded.get(node.name, "") if terms.excluded else ""
 
 
+def named(request: ResourceRequest, node: NodeInfo, free: Free, terms: Terms) -> str:
+    """The policy keeps it off this node, by name."""
+    if request.only_nodes and not matches(request.only_nodes, node.name):
+        return "only_nodes"
+    return "not_nodes" if request.not_nodes and matches(request.not_nodes, node.name) else ""
+
+
 def properties(request: ResourceRequest, node: NodeInfo, free: Free, terms: Terms) -> str:
     if not request.properties:
         return ""
@@ -77,10 +86,20 @@ def scratch(request: ResourceRequest, node: NodeInfo, free: Free, terms: Terms) 
     return "scratch" if 0 < request.scratch_bytes > free.scratch_bytes else ""
 
 
-FILTERS: tuple[Filter, ...] = (other_node, node_state, stale, excluded, properties, cores, memory, scratch)
+FILTERS: tuple[Filter, ...] = (
+    other_node,
+    node_state,
+    stale,
+    excluded,
+    named,
+    properties,
+    cores,
+    memory,
+    scratch,
+)
 """In this order; the first reason counts."""
 
-CAPACITY: tuple[Filter, ...] = (other_node, properties, cores, memory, scratch)
+CAPACITY: tuple[Filter, ...] = (other_node, named, properties, cores, memory, scratch)
 """Those that an empty node in the best of states could still refuse by: they decide what is permanent."""
 
 REASONS: tuple[str, ...] = (
@@ -90,6 +109,8 @@ REASONS: tuple[str, ...] = (
     "node_unknown",
     "stale",
     "excluded",
+    "only_nodes",
+    "not_nodes",
     "properties",
     "cores",
     "memory",

@@ -85,7 +85,14 @@ def fits(
 
 def scored_by(request: ResourceRequest) -> tuple[object, ...]:
     """What of a request its scores depend on; requests that share it can share them."""
-    return request.cores, request.memory_bytes, request.scratch_bytes, request.properties
+    return (
+        request.cores,
+        request.memory_bytes,
+        request.scratch_bytes,
+        request.properties,
+        request.only_nodes,
+        request.not_nodes,
+    )
 
 
 def scorer(request: ResourceRequest, policy: Policy) -> Score:
@@ -110,16 +117,20 @@ def on(request: ResourceRequest, nodes: Sequence[NodeInfo], policy: Policy) -> P
     """
     cores = min(cores_on(request, node) for node in nodes)
     walltime = on_cores(request.walltime_seconds, request.cores, cores)
+    ceiling = request.walltime_seconds_max or policy.resources.walltime_seconds_max
     return Placement(
         nodes=tuple(sorted(node.name for node in nodes)),
         cores=cores,
         threads=min(request.threads, *(node.cores for node in nodes)),
         memory_bytes=request.memory_bytes,
         scratch_bytes=request.scratch_bytes,
-        walltime_seconds=min(walltime, max(policy.resources.walltime_seconds_max, request.walltime_seconds)),
+        walltime_seconds=min(walltime, max(ceiling, request.walltime_seconds)),
         queue=request.queue,
-        rule=policy.resources.rule,
+        rule=request.rule or policy.resources.rule,
         policy_version=policy.version,
+        account=request.account,
+        priority=request.priority,
+        directives=request.directives,
     )
 
 
@@ -203,12 +214,17 @@ def _detail(
     scratch = max(node.scratch_total_bytes for node in nodes) - terms.margin_bytes
     memory = max(node.memory_bytes for node in nodes)
     most = f"{show_bytes(max(0, scratch))} and {show_bytes(memory)}"
-    wants = f" with {', '.join(request.properties)}" if request.properties else ""
     return (
-        f"no node could ever take it: it needs {_plural(request.nodes)}{wants}, "
+        f"no node could ever take it: it needs {_plural(request.nodes)}{_wants(request)}, "
         f"{show_bytes(request.scratch_bytes)} of scratch and {show_bytes(request.memory_bytes)} of memory; "
         f"the most that any of {len(nodes)} known has is {most}"
     )
+
+
+def _wants(request: ResourceRequest) -> str:
+    wants = f" with {', '.join(request.properties)}" if request.properties else ""
+    wants += f" named {' or '.join(request.only_nodes)}" if request.only_nodes else ""
+    return wants + (f" not named {' or '.join(request.not_nodes)}" if request.not_nodes else "")
 
 
 def _plural(nodes: int) -> str:

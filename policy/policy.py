@@ -1,16 +1,18 @@
 """Policy files -> Policy, or every fault in them.  Pure: the shell reads the files and hands over texts.
 
-    texts --tomli--> tables --schema.py--> values by key --later wins--> one set of values --> Policy
+    texts --tomli--> tables --schema.py--> values by key --later wins--> one set of values --> Policy --its
+    own tests--> taken
 
 Files are laid over each other key by key (a key's whole value, also where it is a table that grows with
-size; ``[placement.weights]`` weight by weight).  The shell gives the shipped :data:`DEFAULT_NAME` first.
+size; ``[shares]`` and ``[placement.weights]`` entry by entry); a rule or a test replaces an earlier file's
+of the same name, in its place.  The shell gives the shipped :data:`DEFAULT_NAME` first.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -21,20 +23,27 @@ from pydantic import ValidationError
 from tiltd.daemon.core.model import (
     BreakerPolicy,
     CompletenessPolicy,
+    DeadlinePolicy,
     LimitPolicy,
     PlacementPolicy,
     Policy,
+    PolicyTest,
     Record,
     ResourcePolicy,
     RetryPolicy,
+    Rule,
+    SharingPolicy,
 )
 
 from .amounts import Section, growing
+from .checks import contradictions, later, names_faults, names_in, sound
 from .faults import PolicyError, key_text, printable, sentence, syntax_error
-from .lines import key_lines, line_of
-from .schema import KNOWN_KEYS, PolicyFile
+from .known import Known
+from .lines import Path, key_lines, line_of
+from .schema import KNOWN_KEYS, PolicyFile, keys_of
+from .trial import run_tests
 
-__all__ = ["DEFAULT_NAME", "PolicyError", "load"]
+__all__ = ["DEFAULT_NAME", "Known", "PolicyError", "load", "run_tests"]
 
 DEFAULT_NAME = "default.toml"
 """The shipped policy: package data of ``tiltd.policy``, read by the shell."""
@@ -43,73 +52,155 @@ _RECORDS: dict[str, type[Record]] = {
     "completeness": CompletenessPolicy,
     "resources": ResourcePolicy,
     "limits": LimitPolicy,
+    "sharing": SharingPolicy,
+    "deadlines": DeadlinePolicy,
     "retry": RetryPolicy,
     "placement": PlacementPolicy,
     "breaker": BreakerPolicy,
 }
 """Sections that are a record of their own; the keys of ``[jobs]`` are fields of the policy itself."""
 
+Origin = tuple[int, int, str]
+"""Number of the file, line, name of the file: in this order later is larger."""
+
 
 class _Values:
-    """What was set so far: (section, field) -> value, and dotted key -> (number of the file, line, file)."""
+    """What was set so far: (section, field) -> value, rules and tests by name, dotted key -> its origin.
+
+    ``rules_met`` are the names of all rules of any file, ``faulty`` the sections and their keys (dotted) that
+    had to be left out.
+    """
 
     def __init__(self) -> None:
         self.fields: dict[tuple[str, str], Any] = {}
-        self.origins: dict[str, tuple[int, int, str]] = {}
+        self.shares: dict[str, float] = {}
+        self.rules: dict[str, Rule | None] = {}
+        self.tests: dict[str, PolicyTest] = {}
+        self.origins: dict[str, Origin] = {}
+        self.rules_met: set[str] = set()
+        self.faulty: set[str] = set()
+
+    def forget(self, name: str) -> None:
+        """A rule or test is replaced: what was known of its keys counts no more."""
+        if name not in self.origins:
+            return
+        for key in [key for key in self.origins if key == name or key.startswith(f"{name}.")]:
+            del self.origins[key]
 
 
-def load(texts: Sequence[tuple[str, str]]) -> Policy | list[PolicyError]:
+class _File:
+    """One file while it is read: where its keys stand."""
+
+    def __init__(self, number: int, name: str, text: str) -> None:
+        self.number, self.name = number, name
+        self.lines = key_lines(text)
+
+    def origin(self, path: Path) -> Origin:
+        return self.number, line_of(self.lines, path)[1], self.name
+
+    def error(self, path: Path, message: str) -> PolicyError:
+        found, line = line_of(self.lines, path)
+        return PolicyError(file=self.name, line=line, key=key_text(found), message=message)
+
+
+def load(
+    texts: Sequence[tuple[str, str]], *, known: Known | None = None, tested: bool = True
+) -> Policy | list[PolicyError]:
     """Build one policy from (file name, text) pairs, later over earlier; or all faults of all files.
 
-    Keys that no text sets have the built-in defaults, which are those of ``default.toml``.  The version is
-    a hash of the values, so comments, order and spelling ("60min", "1h") do not change it.  Never raises.
-    Cost grows with the texts' length; the shipped file takes a few milliseconds.
+    Keys that no text sets have the built-in defaults, which are those of ``default.toml``.  ``known`` has
+    the names that must exist (time zones, pipelines).  A policy whose own tests fail is refused, unless not
+    ``tested``.  The version is a hash of the values, so comments, order and spelling ("60min", "1h") do not
+    change it.  Never raises.  Cost grows with the texts' length; the shipped file takes a few milliseconds.
     """
     values, errors = _Values(), []
     for number, (file, text) in enumerate(texts):
-        errors += _read(number, file, text, values)
+        errors += _read(number, file, text, values, known)
     policy = _build(values)
-    errors = errors or _contradictions(policy, values)
+    errors += _contradictions(policy, values)
+    errors = errors or (run_tests(policy) if tested else [])
     return sorted(errors, key=lambda error: (error.file, error.line, error.key)) if errors else policy
 
 
-def _read(number: int, file: str, text: str, values: _Values) -> list[PolicyError]:
-    """Lay one file over the values; gives its faults instead if it has any."""
+def _read(number: int, name: str, text: str, values: _Values, known: Known | None) -> list[PolicyError]:
+    """Lay one file over the values, what is sound of it; gives its faults."""
     try:
         table = tomli.loads(text)
     except (ValueError, RecursionError) as error:
-        return [syntax_error(file, text, error)]
-    lines = key_lines(text)
+        return [syntax_error(name, text, error)]
+    file = _File(number, name, text)
+    faults = [file.error(path, message) for path, message in names_faults(table, values.rules_met)]
+    values.rules_met.update(names_in(table, "rule"))
     try:
-        read = PolicyFile.model_validate(table)
+        read = PolicyFile.model_validate(table, context=known)
     except ValidationError as error:
-        faults = []
-        for detail in error.errors(include_url=False):
-            path, line = line_of(lines, detail["loc"])
-            missing = f'"{detail["loc"][-1]}" ' if detail["type"] == "missing" else ""
-            message = missing + sentence(detail, KNOWN_KEYS)
-            faults.append(PolicyError(file=file, line=line, key=key_text(path), message=message))
-        return faults
-    for name in read.model_fields_set:
-        _lay(values, name, getattr(read, name), lambda path: (number, line_of(lines, path)[1], file), (name,))
-    return []
+        details = error.errors(include_url=False)
+        # Of ``tilts = "41"``, short for a range, both ends would be told.
+        faults += dict.fromkeys(_told(file, detail) for detail in details)
+        paths = [detail["loc"] for detail in details]
+        values.faulty |= {".".join(map(str, path[:2])) for path in paths}
+        try:
+            read = PolicyFile.model_validate(sound(table, paths), context=known)
+        except ValidationError:  # never seen; what was found first is true in any case
+            return faults
+    for section in sorted(read.model_fields_set - {"rule", "test", "shares"}):
+        _lay(values, section, getattr(read, section), file, (section,))
+    for project, weight in (read.shares or {}).items():
+        values.shares[project] = weight
+        values.origins[f"shares.{project}"] = file.origin(("shares", project))
+    _lay_rules(values, read, file)
+    _lay_tests(values, read, file)
+    return faults
 
 
-def _lay(
-    values: _Values,
-    section: str,
-    read: Section,
-    origin: Callable[[tuple[str, ...]], tuple[int, int, str]],
-    path: tuple[str, ...],
-) -> None:
-    for field in read.model_fields_set:
+def _told(file: _File, detail: Any) -> PolicyError:
+    path = detail["loc"][:-1] if detail["loc"][-1:] == ("[key]",) else detail["loc"]
+    missing = f'"{detail["loc"][-1]}" ' if detail["type"] == "missing" else ""
+    return file.error(path, missing + sentence(detail, KNOWN_KEYS))
+
+
+def _lay(values: _Values, section: str, read: Section, file: _File, path: tuple[str, ...]) -> None:
+    for field in sorted(read.model_fields_set):
         alias = type(read).model_fields[field].alias or field
         value, key = getattr(read, field), (*path, alias)
         if field == "weights":
-            _lay(values, f"{section}.weights", value, origin, key)
+            _lay(values, f"{section}.weights", value, file, key)
             continue
         values.fields[section, field] = growing(value)
-        values.origins[".".join(key)] = origin(key)
+        values.origins[".".join(key)] = file.origin(key)
+
+
+def _lay_rules(values: _Values, read: PolicyFile, file: _File) -> None:
+    for index, rule in enumerate(read.rule or ()):
+        name, path = f"rule.{rule.name}", ("rule", index)
+        values.forget(name)
+        values.rules[rule.name] = rule.record() if rule.enabled else None
+        values.origins[name] = file.origin(path)
+        for kind in ("when", "set"):
+            _note_keys(values, f"{name}.{kind}", getattr(rule, kind), file, (*path, kind))
+
+
+def _lay_tests(values: _Values, read: PolicyFile, file: _File) -> None:
+    for index, test in enumerate(read.test or ()):
+        name, path = f"test.{test.name}", ("test", index)
+        values.forget(name)
+        values.tests[test.name] = test.record()
+        values.origins[name] = file.origin(path)
+        _note_keys(values, f"{name}.expect", test.expect, file, (*path, "expect"))
+
+
+def _note_keys(values: _Values, name: str, table: Section | None, file: _File, path: Path) -> None:
+    """Where each key of a rule's or test's table stands, and those of [completeness] and [retry] in it."""
+    if table is None:
+        return
+    for key, field in keys_of(type(table)).items():
+        field_name = next(n for n, f in type(table).model_fields.items() if f is field)
+        if field_name not in table.model_fields_set:
+            continue
+        values.origins[f"{name}.{key}"] = file.origin((*path, key))
+        inner = getattr(table, field_name)
+        if key in ("completeness", "retry"):
+            _note_keys(values, f"{name}.{key}", inner, file, (*path, key))
 
 
 def _build(values: _Values) -> Policy:
@@ -121,41 +212,32 @@ def _build(values: _Values) -> Policy:
     weights = sections.pop("placement.weights", {})
     sections.setdefault("placement", {})["weights"] = PlacementPolicy().weights | weights
     records: dict[str, Any] = {name: kind(**sections.get(name, {})) for name, kind in _RECORDS.items()}
-    policy = Policy(version="", **records, **sections.get("jobs", {}))
+    policy = Policy(
+        version="",
+        **records,
+        **sections.get("jobs", {}),
+        rules=tuple(rule for rule in values.rules.values() if rule is not None),
+        shares=values.shares,
+        tests=tuple(values.tests.values()),
+    )
     origins = {key: f"{printable(file)}:{line}" for key, (_, line, file) in sorted(values.origins.items())}
     return replace(policy, version=_version(policy), origins=origins)
 
 
 def _version(policy: Policy) -> str:
-    content = json.dumps(msgspec.to_builtins(policy), sort_keys=True)
+    builtins = msgspec.to_builtins(policy)
+    builtins["shares"] = list(policy.shares.items())  # the first pattern that matches counts
+    content = json.dumps(builtins, sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:12]
 
 
 def _contradictions(policy: Policy, values: _Values) -> list[PolicyError]:
-    """Values that are fine alone and not together; told at the later one of the two keys."""
+    """Each told at the later one of its two keys."""
     found: list[PolicyError] = []
-    for key, other, message in _rules(policy):
-        told = [name for name in (key, other) if name in values.origins]
-        name = max(told, key=values.origins.__getitem__, default=key)
+    for key, other, message in contradictions(policy):
+        if {key, other, key.partition(".")[0], other.partition(".")[0]} & values.faulty:
+            continue  # one of the two values is not what the operator means
+        name = later(values.origins, (key, other))
         _, line, file = values.origins.get(name, (0, 1, DEFAULT_NAME))
-        found.append(PolicyError(file=file, line=line, key=name, message=message))
+        found.append(PolicyError(file=file, line=line, key=printable(name), message=message))
     return found
-
-
-def _rules(policy: Policy) -> list[tuple[str, str, str]]:
-    wrong: list[tuple[str, str, str]] = []
-    resources, retry, completeness = policy.resources, policy.retry, policy.completeness
-    if resources.walltime_seconds_max < resources.walltime_seconds_min:
-        sentence = "walltime_min is more than walltime_max: allowed is at most walltime_max"
-        wrong.append(("resources.walltime_min", "resources.walltime_max", sentence))
-    if retry.delay_seconds_max < retry.delay_seconds:
-        sentence = "delay is more than delay_max: allowed is at most delay_max"
-        wrong.append(("retry.delay", "retry.delay_max", sentence))
-    if completeness.stale_seconds <= completeness.quiet_min_seconds:
-        sentence = "stale is not more than quiet_min, so no series could ever be complete: allowed is more"
-        wrong.append(("completeness.stale", "completeness.quiet_min", sentence))
-    for name in ("other_node", "more_memory", "more_walltime"):
-        for failure_class in sorted(set(retry.give_up) & set(getattr(retry, name))):
-            sentence = f'"{failure_class}" stands in give_up and in {name}: name it in one of them'
-            wrong.append((f"retry.{name}", "retry.give_up", sentence))
-    return wrong

@@ -2,16 +2,34 @@
 
 ``Samples`` is part of the state: a value, bounded, and a function of the facts alone.  Samples are kept per
 (pipeline, cores, threads) as figures *per byte of input*, and their quantiles with them, so a prediction
-costs a look-up.  Without history the prior is the 2015 study's: a series of 2.6 GB on node-local disk took
-320 s on one core and one thread and about 250 s on 4 and 4; gains ended between 4 and 8.
+costs a look-up.  How quantiles are drawn from them, robust to outliers, drift and killed runs, stands in
+:mod:`tiltd.policy.drift`; after a drift only the samples since it are kept.  Without history the prior is the
+2015 study's: a series of 2.6 GB on node-local disk took 320 s on one core and one thread and about 250 s on
+4 and 4; gains ended between 4 and 8.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import ceil, sqrt
+from math import ceil, exp, log
 
-from tiltd.daemon.core.model import Measured, Record
+from msgspec.structs import replace
+
+from tiltd.daemon.core.model import Measured, Prediction, Record
+
+from .drift import Watch, fit
+
+__all__ = [
+    "Prediction",
+    "Sample",
+    "SampleClass",
+    "Samples",
+    "learn",
+    "learn_killed",
+    "predict",
+    "prior",
+    "quantile",
+]
 
 SAMPLES_MAX = 256
 CLASSES_MAX = 64
@@ -38,19 +56,23 @@ PRIOR_SCRATCH_PER_BYTE = 21.0
 """Peak scratch over input was 15 to 21 in measured runs of batchruntomo (without SIRT)."""
 
 
+USUAL_SPREAD = 0.3
+"""How far runs of one kind spread around their middle before any were seen: p99 is twice the middle."""
+
+
 class Sample(Record, array_like=True):
-    """One delivered run.  Seconds cover staging too: the walltime has to."""
+    """One run.  Seconds cover staging too: the walltime has to.  ``cut_off``: its walltime killed it, so
+    that it would have taken longer; its memory and scratch are then lower bounds, or 0 for unknown."""
 
     seconds_per_byte: float
     memory_per_byte: float
     scratch_per_byte: float
+    cut_off: bool = False
 
 
 class SampleClass(Record):
-    """The newest samples of one (pipeline, cores, threads) and their quantiles, per byte.
-
-    ``learnt`` counts all that ever came.
-    """
+    """The newest samples of one (pipeline, cores, threads) since their figures last moved, and their
+    quantiles, per byte.  ``learnt`` counts all that ever came, ``drifts`` how often the figures moved."""
 
     learnt: int = 0
     samples: tuple[Sample, ...] = ()
@@ -58,20 +80,12 @@ class SampleClass(Record):
     seconds_p99: float = 0.0
     memory_p99: float = 0.0
     scratch_p99: float = 0.0
+    watch: Watch = Watch()
+    drifts: int = 0
 
 
 class Samples(Record):
     by_class: dict[str, SampleClass] = {}
-
-
-class Prediction(Record):
-    """What to expect.  ``samples`` is 0 when it is the study's prior."""
-
-    seconds_p50: float
-    seconds_p99: float
-    memory_bytes_p99: int
-    scratch_bytes_p99: int
-    samples: int = 0
 
 
 def learn(
@@ -79,23 +93,29 @@ def learn(
 ) -> Samples:
     """Take in one delivered run; what measured nothing (no run time) teaches nothing.
 
-    Cost grows with ``SAMPLES_MAX``, not with history: about a microsecond, and a sort now and then.
+    Cost grows with ``SAMPLES_MAX``, not with history: some microseconds, and a few sorts now and then.
     """
     seconds = measured.stage_in_seconds + measured.run_seconds + measured.stage_out_seconds
     if not (measured.run_seconds > 0 and seconds < float("inf")):
         return samples
-    scale = max(size_bytes, SMALL_BYTES)
-    sample = Sample(
-        seconds_per_byte=seconds / scale,
-        memory_per_byte=measured.peak_memory_bytes / scale,
-        scratch_per_byte=measured.peak_scratch_bytes / scale,
-    )
+    return _learn(samples, _key(pipeline, cores, threads), size_bytes, seconds, measured, cut_off=False)
+
+
+def learn_killed(
+    samples: Samples,
+    *,
+    pipeline: str,
+    cores: int,
+    threads: int,
+    size_bytes: int,
+    walltime_seconds: float,
+    measured: Measured = Measured(),  # noqa: B008 - immutable
+) -> Samples:
+    """Take in one run that its walltime killed: it would have taken longer than that.  Cost as ``learn``."""
+    if not 0 < walltime_seconds < float("inf"):
+        return samples
     key = _key(pipeline, cores, threads)
-    by_class = dict(samples.by_class)
-    by_class[key] = _with_sample(by_class.pop(key, SampleClass()), sample)
-    while len(by_class) > CLASSES_MAX:
-        del by_class[next(iter(by_class))]
-    return Samples(by_class=by_class)
+    return _learn(samples, key, size_bytes, walltime_seconds, measured, cut_off=True)
 
 
 def predict(samples: Samples, *, pipeline: str, cores: int, threads: int, size_bytes: int) -> Prediction:
@@ -137,29 +157,57 @@ def quantile(ordered: Sequence[float], share: float) -> float:
     return ordered[max(0, ceil(share * len(ordered)) - 1)]
 
 
+def _learn(
+    samples: Samples, key: str, size_bytes: int, seconds: float, measured: Measured, *, cut_off: bool
+) -> Samples:
+    scale = max(size_bytes, SMALL_BYTES)
+    sample = Sample(
+        seconds_per_byte=seconds / scale,
+        memory_per_byte=measured.peak_memory_bytes / scale,
+        scratch_per_byte=measured.peak_scratch_bytes / scale,
+        cut_off=cut_off,
+    )
+    by_class = dict(samples.by_class)
+    by_class[key] = _with_sample(by_class.pop(key, SampleClass()), sample)
+    while len(by_class) > CLASSES_MAX:
+        del by_class[next(iter(by_class))]
+    return Samples(by_class=by_class)
+
+
 def _with_sample(known: SampleClass, sample: Sample) -> SampleClass:
     newest = (*known.samples, sample)[-SAMPLES_MAX:]
-    learnt = known.learnt + 1
-    if learnt > REFIT_EVERY and learnt % REFIT_EVERY:
-        return SampleClass(
-            learnt=learnt,
-            samples=newest,
-            seconds_p50=known.seconds_p50,
-            seconds_p99=known.seconds_p99,
-            memory_p99=known.memory_p99,
-            scratch_p99=known.scratch_p99,
-        )
-    seconds = sorted(s.seconds_per_byte for s in newest)
-    # Few samples know little of their tail: one is doubled, ten get a third more, a hundred a tenth.
-    caution = 1 + 1 / sqrt(len(newest))
+    watch = known.watch.after(log(sample.seconds_per_byte), cut_off=sample.cut_off)
+    learnt, moved = known.learnt + 1, watch.moved_since
+    if moved:
+        return _refit(newest[-moved:], watch, learnt=learnt, drifts=known.drifts + 1)
+    if len(newest) <= REFIT_EVERY or learnt % REFIT_EVERY == 0 or watch.spread <= 0:
+        return _refit(newest, watch, learnt=learnt, drifts=known.drifts)
+    return replace(known, learnt=learnt, samples=newest, watch=watch)
+
+
+def _refit(newest: tuple[Sample, ...], watch: Watch, *, learnt: int, drifts: int) -> SampleClass:
+    """Work the quantiles out anew.  A spread once known stays a hint for the samples after a drift."""
+    moved = watch.moved_since > 0
+    cut_off = [s.cut_off for s in newest]
+    usual = watch.spread if moved else USUAL_SPREAD
+    seconds = fit([log(s.seconds_per_byte) for s in newest], cut_off, usual)
+    base = Watch() if moved else watch
     return SampleClass(
         learnt=learnt,
         samples=newest,
-        seconds_p50=quantile(seconds, 0.5),
-        seconds_p99=caution * quantile(seconds, 0.99),
-        memory_p99=caution * quantile(sorted(s.memory_per_byte for s in newest), 0.99),
-        scratch_p99=caution * quantile(sorted(s.scratch_per_byte for s in newest), 0.99),
+        seconds_p50=exp(seconds.median),
+        seconds_p99=exp(seconds.p99),
+        memory_p99=_upper([s.memory_per_byte for s in newest]),
+        scratch_p99=_upper([s.scratch_per_byte for s in newest]),
+        watch=replace(base, middle=seconds.middle, spread=seconds.spread),
+        drifts=drifts,
     )
+
+
+def _upper(figures: list[float]) -> float:
+    """A bound for memory or scratch; 0 where nothing was measured."""
+    known = [log(figure) for figure in figures if figure > 0]
+    return exp(fit(known, [False] * len(known), USUAL_SPREAD).p99) if known else 0.0
 
 
 def _key(pipeline: str, cores: int, threads: int) -> str:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import re
 
-from .schema import keys_of, tables
+from pydantic.fields import FieldInfo
+
+from .schema import LISTED, SECTIONS, keys_of
 
 _KINDS = {"span": "span of time", "bytes": "amount of bytes"}
 
@@ -15,24 +17,47 @@ _KINDS = {"span": "span of time", "bytes": "amount of bytes"}
 def reference(default_text: str) -> str:
     """Markdown: one table a section, one row a key.  ``default_text`` is that of ``default.toml``."""
     defaults, parts = _defaults(default_text), []
-    for name, table in tables().items():
-        if not name:
-            continue
+    for name, table in SECTIONS.items():
         rows = [
             f"| `{key}` | {field.description} | {_unit(field.json_schema_extra)} "
-            f"| `{defaults[f'{name}.{key}']}` | `{key} = {(field.examples or [''])[0]}` |"
+            f"| `{defaults[f'{name}.{key}']}` | `{key} = {_example(field)}` |"
             for key, field in keys_of(table).items()
-            if f"{name}.{key}" not in tables()
+            if f"{name}.{key}" not in SECTIONS
         ]
-        head = [
-            f"### `[{name}]`",
-            "",
-            table.__doc__ or "",
-            "",
-            "| key | meaning | unit | default | example |",
+        head = ["| key | meaning | unit | default | example |", "|---|---|---|---|---|"]
+        parts.append("\n".join([f"### `[{name}]`", "", _purpose(table), "", *head, *rows, ""]))
+        if name == "limits":
+            parts.append(_SHARES)
+    for name, table in LISTED.items():
+        rows = [
+            f"| `{key}` | {field.description}{_must(field)} | {_unit(field.json_schema_extra)} "
+            f"| `{key} = {_example(field)}` |"
+            for key, field in keys_of(table).items()
+            if f"{name}.{key}" not in LISTED
         ]
-        parts.append("\n".join([*head, "|---|---|---|---|---|", *rows, ""]))
+        head = ["| key | meaning | unit | example |", "|---|---|---|---|"]
+        title = f"`[[{name}]]`" if name in ("rule", "test", "test.node") else f"`[{name}]`"
+        parts.append("\n".join([f"### {title}", "", _purpose(table), "", *head, *rows, ""]))
     return "\n".join(parts)
+
+
+_SHARES = """### `[shares]`
+
+Weights of projects for fair sharing, from 0 (served when nobody else waits) to 1000: `"lab-a" = 2`. Names are
+patterns, the first that matches counts; none is shipped.
+"""
+
+
+def _purpose(table: type) -> str:
+    return " ".join((table.__doc__ or "").split()).replace("``", "`")
+
+
+def _must(field: FieldInfo) -> str:
+    return " (required)" if field.is_required() else ""
+
+
+def _example(field: FieldInfo) -> str:
+    return str((field.examples or [""])[0])
 
 
 def _unit(extra: object) -> str:

@@ -1,8 +1,8 @@
 """What follows a failed attempt: again at some instant, perhaps elsewhere or with more, or give up.
 
 Per class of failure the policy says: give up at once (``give_up``), keep off the node it happened on
-(``other_node``), ask for more memory (``more_memory``) or more walltime (``more_walltime``); a class in none
-of them is tried again as it was.  Other node and more of something can both hold.
+(``other_node``), ask for more memory (``more_memory``) or more walltime (``more_walltime``), wait for a
+person (``hold``); a class in none of them is tried again as it was.  All but giving up can go together.
 
 Attempts are spent against ``attempts_max``, except by ends that are nobody's try (``Failure.spent`` is
 false: scratch short on the node, input changed underneath, the breaker's cause): those never make the
@@ -21,11 +21,13 @@ FACTOR_MAX = 64.0
 
 class RetryAt(Record):
     """Place it again, not before ``at``.  ``change`` is merged into ``Dataset.changes`` (it already
-    multiplies what stood there), ``exclude_nodes`` is added to ``Dataset.excluded_nodes``."""
+    multiplies what stood there), ``exclude_nodes`` is added to ``Dataset.excluded_nodes``.  ``hold`` is why a
+    person has to let it go on first; "" where nobody has to."""
 
     at: float
     change: dict[str, float | str] = {}
     exclude_nodes: tuple[str, ...] = ()
+    hold: str = ""
 
 
 class GiveUp(Record):
@@ -43,14 +45,16 @@ def after(
     nodes: tuple[str, ...] = (),
     changes: Mapping[str, float | str] | None = None,
     attempts_unspent: int = 0,
+    rule: RetryPolicy | None = None,
 ) -> RetryAt | GiveUp:
     """Judge one failed attempt.
 
     ``attempts_spent`` counts the spent attempts, this one included if its failure was spent.  ``nodes`` are
     those it ran on, ``changes`` what the dataset carries already, ``attempts_unspent`` how many of its
-    attempts ended unspent (they only lengthen the wait).  Cost does not depend on anything.
+    attempts ended unspent (they only lengthen the wait).  ``rule`` is the dataset's own (``Decision.retry``),
+    the policy's if ``None``.  Cost does not depend on anything.
     """
-    rule = policy.retry
+    rule = rule or policy.retry
     if failure.spent and failure.failure_class in rule.give_up:
         why = f"failures of class {failure.failure_class} are not tried again"
         return GiveUp(reason=_sentence(why, failure))
@@ -61,7 +65,12 @@ def after(
         at=now + delay_seconds(rule, attempts_spent if failure.spent else attempts_unspent),
         change=_change(rule, failure, changes or {}),
         exclude_nodes=nodes if failure.failure_class in rule.other_node else (),
+        hold=_sentence("the policy holds it", failure) if _held(rule, failure) else "",
     )
+
+
+def _held(rule: RetryPolicy, failure: Failure) -> bool:
+    return failure.spent and failure.failure_class in rule.hold
 
 
 def delay_seconds(rule: RetryPolicy, attempts: int) -> float:

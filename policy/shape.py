@@ -9,13 +9,15 @@ twelve shapes between 2 GB and 16 GB.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import ceil
 
 from msgspec.structs import replace
 
-from tiltd.daemon.core.model import Policy, ResourceRequest
+from tiltd.daemon.core.model import Decision, Features, Policy, ResourceRequest
 
 from .predict import Samples, predict
 from .retry import factor
+from .rules import decide
 
 WALLTIME_GRAIN_SECONDS = 1800.0
 """The grid of walltimes is laid out from half an hour: 30, 37.5, 45, 52.5, 60, 75 min, ..."""
@@ -31,35 +33,50 @@ def shape(
     size_bytes: int,
     policy: Policy,
     *,
+    decision: Decision | None = None,
     pipeline: str = "",
     samples: Samples | None = None,
     changes: Mapping[str, float | str] | None = None,
 ) -> ResourceRequest:
-    """Cores and threads by the policy; memory, scratch and walltime by factor and floor over the request.
+    """Cores and threads by the decision; memory, scratch and walltime by factor and floor over the request.
 
-    Memory and scratch (bytes): request x factor, or the policy's figure by size where the pipeline names
-    none; at least the floor.  Walltime (seconds): p99 of what this ``pipeline`` took (``samples``), else
-    what it asks, else by size; x factor, at least the floor, at most the ceiling.  ``changes``
-    (``Dataset.changes``) multiply after the floors, so that "more walltime" is more.  Constant cost.
+    Memory and scratch (bytes): a rule's plain word, else request x factor, or the figure by size where the
+    pipeline names none; at least the floor.  Walltime (seconds): a rule's plain word, else p99 of what this
+    ``pipeline`` took (``samples``), else what it asks, else by size; x factor, at least the floor; at most
+    the ceiling.  ``changes`` (``Dataset.changes``) multiply after the floors, so that "more walltime" is
+    more.  Without a ``decision`` it is that for a dataset of which only the size is known.
     """
-    rule, changes = policy.resources, changes or {}
-    memory = _amount(request.memory_bytes, rule.memory_factor, rule.memory_by_size.at(size_bytes))
-    memory = max(memory, rule.memory_bytes_min) * factor(changes, "memory_factor")
-    scratch = _amount(request.scratch_bytes, rule.scratch_factor, rule.scratch_by_size.at(size_bytes))
-    cores, threads = _count(rule.cores.at(size_bytes)), _count(rule.threads.at(size_bytes))
-    expected = _expected(request, size_bytes, policy, (pipeline, cores, threads), samples)
-    seconds = max(rule.walltime_seconds_min, expected * rule.walltime_factor)
-    seconds = round_up_seconds(seconds * factor(changes, "walltime_factor"))
+    if decision is None:
+        decision = decide(Features(size_bytes=size_bytes, pipeline=pipeline), policy)
+    changes = changes or {}
+    memory = decision.memory_bytes
+    if memory is None:
+        asked = _amount(request.memory_bytes, decision.memory_factor, decision.memory_by_size_bytes)
+        memory = ceil(max(asked, decision.memory_bytes_min))
+    scratch = decision.scratch_bytes
+    if scratch is None:
+        asked = _amount(request.scratch_bytes, decision.scratch_factor, decision.scratch_by_size_bytes)
+        scratch = ceil(max(asked, decision.scratch_bytes_min))
+    seconds = _walltime(request, size_bytes, decision, pipeline, samples)
     return replace(
         request,
-        nodes=max(1, rule.nodes),
-        cores=cores,
-        threads=threads,
-        memory_bytes=round_up_bytes(memory),
-        scratch_bytes=round_up_bytes(max(scratch, rule.scratch_bytes_min)),
-        walltime_seconds=min(seconds, rule.walltime_seconds_max),
-        properties=tuple(sorted({*request.properties, *policy.placement.properties})),
-        queue=rule.queue or request.queue,
+        nodes=max(1, decision.nodes),
+        cores=decision.cores,
+        threads=decision.threads,
+        memory_bytes=round_up_bytes(memory * factor(changes, "memory_factor")),
+        scratch_bytes=round_up_bytes(scratch),
+        walltime_seconds=min(
+            round_up_seconds(seconds * factor(changes, "walltime_factor")), decision.walltime_seconds_max
+        ),
+        properties=tuple(sorted({*request.properties, *decision.properties})),
+        queue=decision.queue or request.queue,
+        walltime_seconds_max=decision.walltime_seconds_max,
+        only_nodes=decision.only_nodes,
+        not_nodes=decision.not_nodes,
+        account=decision.account,
+        priority=decision.priority,
+        directives=decision.directives,
+        rule=decision.rule,
     )
 
 
@@ -74,6 +91,13 @@ def key(request: ResourceRequest) -> tuple[object, ...]:
         request.walltime_seconds,
         request.properties,
         request.queue,
+        request.walltime_seconds_max,
+        request.only_nodes,
+        request.not_nodes,
+        request.account,
+        request.priority,
+        request.directives,
+        request.rule,
     )
 
 
@@ -107,23 +131,25 @@ def _amount(asked_bytes: int, times: float, by_size: float) -> float:
     return asked_bytes * times if asked_bytes > 0 else by_size
 
 
-def _count(value: float) -> int:
-    return max(1, int(value + 0.5))
+def _walltime(
+    request: ResourceRequest, size_bytes: int, decision: Decision, pipeline: str, samples: Samples | None
+) -> float:
+    """Seconds to ask for, before retries have had their say."""
+    if decision.walltime_seconds is not None:
+        return decision.walltime_seconds
+    expected = _expected(request, size_bytes, decision, pipeline, samples)
+    return max(decision.walltime_seconds_min, expected * decision.walltime_factor)
 
 
 def _expected(
-    request: ResourceRequest,
-    size_bytes: int,
-    policy: Policy,
-    run: tuple[str, int, int],
-    samples: Samples | None,
+    request: ResourceRequest, size_bytes: int, decision: Decision, pipeline: str, samples: Samples | None
 ) -> float:
-    """Seconds that a run of (pipeline, cores, threads) is expected to take at most."""
-    pipeline, cores, threads = run
+    """Seconds that a run is expected to take at most."""
+    cores, threads = decision.cores, decision.threads
     if samples is not None:
         found = predict(samples, pipeline=pipeline, cores=cores, threads=threads, size_bytes=size_bytes)
         if found.samples:
             return found.seconds_p99
     if request.walltime_seconds > 0:
         return on_cores(request.walltime_seconds, request.cores, cores)
-    return policy.resources.walltime_by_size.at(size_bytes)
+    return decision.walltime_by_size_seconds

@@ -5,16 +5,13 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator
-from importlib import resources
 from pathlib import Path
 
-from tiltd.daemon import registry
+from tiltd.daemon import policy_files, registry
 from tiltd.daemon.client import config_file
 from tiltd.daemon.config import ConfigError, Settings
-from tiltd.daemon.core.model import Policy
 from tiltd.daemon.text import one_line, shown
 from tiltd.plugins.api import Context, Pipeline
-from tiltd.policy import policy
 
 from .asking import print_json
 from .exits import FAILED, OK
@@ -75,23 +72,14 @@ def _python() -> Check:
 
 
 def _policy(settings: Settings) -> Iterator[Check]:
-    shipped = resources.files("tiltd.policy").joinpath(policy.DEFAULT_NAME).read_text(encoding="utf-8")
-    texts = [(policy.DEFAULT_NAME, shipped)]
-    if settings.policy_file is not None:
-        try:
-            texts.append((str(settings.policy_file), settings.policy_file.read_text(encoding="utf-8")))
-        except OSError as error:
-            yield bad("policy", f"{settings.policy_file}: {error.strerror}; mend policy_file in tiltd.toml")
-            return
-        except UnicodeDecodeError:
-            yield bad("policy", f"{settings.policy_file} is not UTF-8 text; save it as UTF-8")
-            return
-    loaded = policy.load(texts)
-    if isinstance(loaded, Policy):
-        yield good("policy", f"{settings.policy_file or 'as shipped'}, version {loaded.version}")
-    else:
-        for fault in loaded:
+    try:
+        policy = policy_files.read_policy(settings)
+    except policy_files.PolicyRefused as refused:
+        for fault in refused.faults:
             yield bad("policy", str(fault))
+        return
+    files = ", ".join(map(str, policy_files.files_of(settings)))
+    yield good("policy", f"{files or 'as shipped'}, version {policy.version}")
 
 
 def _plugins(settings: Settings) -> Iterator[Check]:

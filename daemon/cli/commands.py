@@ -104,6 +104,23 @@ COMMANDS = {
             ("tiltd nodes", "tiltd nodes --json"),
         ),
         Command(
+            "policy",
+            f"{_CLI}.policy",
+            "check, test and explain the policy; try another one",
+            (
+                "tiltd policy check /etc/tiltd/policy.d/*.toml",
+                "tiltd policy explain --size 2.6GB --tilts 41 --feed krios1 --at 'Sat 03:00'",
+                "tiltd policy diff old.toml new.toml",
+                "tiltd policy replay --since 30d --policy new.toml",
+            ),
+        ),
+        Command(
+            "calibrate",
+            f"{_CLI}.calibrating",
+            "measure how many nodes, cores and threads a series is worth here",
+            ("tiltd calibrate --dataset DIR --nodes 1,2 --cores 1,2,4,8 --threads 1,2,4,8 --repeat 5",),
+        ),
+        Command(
             "feed",
             "tiltd.daemon.microscope.command",
             "a synthetic microscope writes tilt series",

@@ -13,6 +13,9 @@ from .asking import STATES, add_connection, client_of, print_json
 from .exits import FAILED, OK
 from .tables import table
 
+FAULTS_MAX = 5
+SHARES_MAX = 8
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_connection(parser)
@@ -45,8 +48,13 @@ def _status_lines(status: dict[str, Any]) -> list[str]:
         f"feeds     {feeds or 'none seen yet'}",
         f"nodes     {nodes or 'none seen yet'} ({manager})",
         f"policy    {status['policy_version'] or 'none'}",
-        *(f"  the file was refused: {one_line(fault)}" for fault in status.get("policy_refused", ())),
     ]
+    if faults := status.get("policy_refused", []):
+        lines[-1] += " stays in force: the files as they are now were refused"
+        lines += [f"          {one_line(fault)}" for fault in faults[:FAULTS_MAX]]
+        more = len(faults) - FAULTS_MAX
+        lines += [f"          and {more} more; 'tiltd policy check' tells all"] if more > 0 else []
+    lines += _share_lines(status.get("shares", []))
     if status["held"]:
         held = ", ".join(f"{count} {cause}" for cause, count in sorted(status["held"].items()))
         lines.append(f"held      {held}")
@@ -54,6 +62,16 @@ def _status_lines(status: dict[str, Any]) -> list[str]:
         waited = show_seconds(max(0, round(oldest["seconds"])))
         lines.append(f"waiting   {shown(oldest['name'])} longest, for {waited} ({oldest['reason']})")
     return lines
+
+
+def _share_lines(shares: list[dict[str, Any]]) -> list[str]:
+    """Who has used how much of its share, the least served first."""
+    told = [
+        f"{shown(share['project']) or 'no project'} {share['used_core_seconds'] / 3600:.1f} core hours "
+        f"(weight {share['weight']:g})"
+        for share in shares[:SHARES_MAX]
+    ]
+    return [f"shares    {', '.join(told)}"] if told else []
 
 
 def _nodes(args: argparse.Namespace) -> int:

@@ -55,7 +55,9 @@ def _lines(answer: dict[str, Any]) -> Iterator[str]:
     yield "why"
     yield from (f"  {one_line(line)}" for line in answer["why"])
     for attempt in dataset["attempts"]:
-        yield from _attempt(attempt)
+        last = attempt is dataset["attempts"][-1]
+        measured = (attempt["end"] or {}).get("measured") or (dataset["measured"] if last else None)
+        yield from _attempt(attempt, measured)
     yield "story"
     yield from (_fact(fact) for fact in answer["facts"])
 
@@ -69,7 +71,7 @@ def _series(series: dict[str, Any] | None) -> Iterator[str]:
     yield f"  input     {len(angles)} tilts{reach}, {show_bytes(size)}"
 
 
-def _attempt(attempt: dict[str, Any]) -> Iterator[str]:
+def _attempt(attempt: dict[str, Any], measured: dict[str, Any] | None) -> Iterator[str]:
     placement = attempt["placement"]
     nodes = " ".join(attempt["nodes"] or placement["nodes"])
     yield f"attempt {attempt['number']} ({attempt['kind']})  {attempt['attempt_id']}"
@@ -78,6 +80,7 @@ def _attempt(attempt: dict[str, Any]) -> Iterator[str]:
         f"scratch {show_bytes(placement['scratch_bytes'])}, "
         f"walltime {show_seconds(placement['walltime_seconds'])} (rule {shown(placement['rule'])})"
     )
+    yield from _decided(attempt, measured)
     times = (("placed", "placed_at"), ("started", "started_at"), ("ended", "ended_at"))
     yield f"  job {shown(attempt['job_id']) or '-'}: " + ", ".join(
         f"{w} {instant(attempt[k])}" for w, k in times
@@ -92,6 +95,29 @@ def _attempt(attempt: dict[str, Any]) -> Iterator[str]:
     if failure and tail:
         yield "  last lines of its log:"
         yield from (f"    {one_line(line)}" for line in tail[-LOG_LINES:])
+
+
+def _decided(attempt: dict[str, Any], measured: dict[str, Any] | None) -> Iterator[str]:
+    """The rules that made it so, what was expected of it, and what it took."""
+    decided = attempt.get("decided")
+    if not decided:
+        return
+    rules = ", ".join(shown(rule) for rule in decided["rules"]) or "none but the defaults"
+    due = f", due {instant(decided['due_at'])}" if decided["due_at"] else ""
+    yield f"  policy {attempt['placement']['policy_version']}, rules matched: {rules}{due}"
+    predicted = decided["predicted"]
+    memory, scratch = (show_bytes(predicted[f"{what}_bytes_p99"]) for what in ("memory", "scratch"))
+    learnt = f"from {predicted['samples']} runs" if predicted["samples"] else "from the 2015 study"
+    yield (
+        f"  expected {show_seconds(round(predicted['seconds_p50']))}, at most "
+        f"{show_seconds(round(predicted['seconds_p99']))}; memory {memory}, scratch {scratch} ({learnt})"
+    )
+    if measured and measured["run_seconds"]:
+        seconds = measured["stage_in_seconds"] + measured["run_seconds"] + measured["stage_out_seconds"]
+        yield (
+            f"  took     {show_seconds(round(seconds))}; memory {show_bytes(measured['peak_memory_bytes'])}, "
+            f"scratch {show_bytes(measured['peak_scratch_bytes'])}"
+        )
 
 
 def _fact(fact: dict[str, Any]) -> str:

@@ -57,6 +57,7 @@ def _born(fact: f.DatasetFact, state: State) -> Dataset:
         labels=fact.labels,
         pipeline=fact.pipeline,
         options=fact.options,
+        operator_options=fact.operator_options,
         holds=holds,
         fact_count=1,
     )
@@ -90,6 +91,9 @@ def _hold_lifted(dataset: Dataset, fact: f.HoldLifted) -> Changes:
     changes: Changes = {"holds": tuple(hold for hold in dataset.holds if hold.cause != fact.cause)}
     if fact.cause == "quality":
         changes["accepted_quality"] = True
+    hold = dataset.hold("policy") if fact.cause == "policy" and fact.by != "policy" else None
+    if hold is not None:
+        changes["released_holds"] = (*dataset.released_holds, hold.detail)
     return changes
 
 
@@ -112,7 +116,22 @@ def _imported(dataset: Dataset, fact: f.SeriesImported) -> Changes:
 
 
 def _placed(dataset: Dataset, fact: f.Placed) -> Changes:
-    return {"attempts": (*dataset.attempts, fact.attempt), "retry_not_before_at": 0.0}
+    changes: Changes = {"attempts": (*dataset.attempts, fact.attempt), "retry_not_before_at": 0.0}
+    decided = fact.attempt.decided
+    if decided is not None:
+        changes["destination"] = decided.destination
+        if decided.pipeline and decided.pipeline != dataset.pipeline:
+            changes["asked_pipeline"] = dataset.asked_pipeline or dataset.pipeline
+            changes["pipeline"] = decided.pipeline
+        if decided.pipeline and decided.options != dataset.options:
+            asked = dataset.asked_options
+            changes["asked_options"] = asked if asked is not None else dataset.options
+            changes["options"] = decided.options
+    return changes
+
+
+def _missed(dataset: Dataset, fact: f.DeadlineMissed) -> Changes:
+    return {"missed_at": fact.due_at}
 
 
 def _accepted(dataset: Dataset, fact: f.JobAccepted) -> Changes:
@@ -241,6 +260,7 @@ _CHANGES: dict[type[f.DatasetFact], Callable[[Dataset, Any], Changes]] = {
     f.HoldPlaced: _hold_placed,
     f.HoldLifted: _hold_lifted,
     f.PartialAccepted: _partial_accepted,
+    f.DeadlineMissed: _missed,
     f.StopRequested: _stop_requested,
     f.SeriesImported: _imported,
     f.Placed: _placed,

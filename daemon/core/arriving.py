@@ -13,6 +13,7 @@ from tiltd.policy.completeness import Complete, Judgement, NotATiltSeries, Parti
 
 from . import facts as f
 from . import observations as o
+from .deciding import Deciding
 from .desk import Desk
 from .model import TERMINAL, Dataset, Record, Sighting, State, dataset_id
 
@@ -39,8 +40,9 @@ class Arriving:
     """Costs per pass: the sightings that changed.  Memory: the series that are on their way, and those that
     were found to be none since the start."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: Desk, deciding: Deciding) -> None:
         self._desk = desk
+        self._deciding = deciding
         self.arrivals: dict[Key, Arrival] = {}
         self.feeds_up: dict[str, tuple[bool, str]] = {}
         self.ignored: dict[str, dict[str, int]] = {}
@@ -197,7 +199,7 @@ class Arriving:
             arrival.sighting,
             arrival.stable_since_at,
             self._desk.now,
-            self._desk.policy.completeness,
+            self._deciding.completeness(dataset, arrival.sighting),
             usual,
         )
 
@@ -228,7 +230,7 @@ class Arriving:
         )
 
     def _partial(self, dataset: Dataset, arrival: Arrival, judgement: Partial) -> None:
-        wanted = self._desk.policy.completeness.partial
+        wanted = self._deciding.completeness(dataset, arrival.sighting).partial
         if judgement.runnable and (wanted == "run" or dataset.accepted_partial):
             self._complete(dataset, arrival, judgement, partial=True)
         elif wanted == "drop":

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 
 from tiltd.policy import place
+from tiltd.policy.filters import UP
 
 from .ledger import Free, Ledger, Mark
 from .model import NodeInfo, Policy, ResourceRequest
@@ -18,17 +19,27 @@ from .model import NodeInfo, Policy, ResourceRequest
 REQUESTS_MAX = 64
 """Shaped requests are few (the policy rounds them); the one that came first is forgotten first."""
 
+ALIKE_MAX = 4096
+"""States of nodes remembered for a request."""
+
 Traits = tuple[object, ...]
 
 
 class Scores:
-    """Of one request: what each node scored last, and the scores in order (old ones among them)."""
+    """Of one request: what each node scored last, and the scores in order (old ones among them).
 
-    def __init__(self, score: place.Score) -> None:
+    ``by_name``: it names nodes, so that no two nodes are alike to it.  ``cores``: so many free ones a node
+    must have if nothing else can be said against it before; 0 where something can.
+    """
+
+    def __init__(self, score: place.Score, request: ResourceRequest) -> None:
         self.score = score
+        self.by_name = bool(request.only_nodes or request.not_nodes)
+        self.cores = 0 if self.by_name or request.properties else request.cores
         self.mark: Mark = (-1, 0)
         self.known: dict[str, tuple[Free, Traits, float | str]] = {}
         self.order: list[tuple[float, str]] = []
+        self.alike: dict[tuple[object, ...], float | str] = {}
 
 
 class Best:
@@ -46,8 +57,9 @@ class Best:
         ledger: Ledger,
         policy: Policy,
         now: float,
+        barred: Container[str] = (),
     ) -> NodeInfo | None:
-        """``None`` if no node fits."""
+        """``None`` if no node fits, those that are ``barred`` left out."""
         key = place.scored_by(request)
         scores = self._scores.get(key)
         if scores is None:
@@ -58,10 +70,15 @@ class Best:
         if len(scores.order) > 8 * len(nodes) + 64:
             scores.order = [(-s, n) for n, (_, _, s) in scores.known.items() if isinstance(s, float)]
             heapq.heapify(scores.order)
-        return self._first(scores, nodes, now - policy.placement.node_stale_seconds)
+        return self._first(scores, nodes, now - policy.placement.node_stale_seconds, barred)
 
     def reasons(
-        self, request: ResourceRequest, nodes: Mapping[str, NodeInfo], policy: Policy, now: float
+        self,
+        request: ResourceRequest,
+        nodes: Mapping[str, NodeInfo],
+        policy: Policy,
+        now: float,
+        barred: Mapping[str, str],
     ) -> dict[str, int]:
         """Why no node fits, counted; to be asked after :meth:`of` found none."""
         known = self._scores[place.scored_by(request)].known
@@ -72,12 +89,17 @@ class Best:
             reason = said if isinstance(said, str) else "stale"
             if node.observed_at < stale_before and not reason.startswith("node_"):
                 reason = "stale"
+            elif name in barred and not reason.startswith("node_"):
+                reason = barred[name]
             counts[reason] += 1
         return dict(counts)
 
     @staticmethod
-    def _first(scores: Scores, nodes: Mapping[str, NodeInfo], stale_before: float) -> NodeInfo | None:
-        """The best that is still true; what is stale may be fresh again, so it is kept."""
+    def _first(
+        scores: Scores, nodes: Mapping[str, NodeInfo], stale_before: float, barred: Container[str]
+    ) -> NodeInfo | None:
+        """The best that is still true; what is stale may be fresh again, and what is barred free, so both
+        are kept."""
         order = scores.order
         aside: list[tuple[float, str]] = []
         found: NodeInfo | None = None
@@ -86,7 +108,7 @@ class Best:
             known = scores.known.get(name)
             if known is None or known[2] != -minus_score or (aside and aside[-1] == order[0]):
                 heapq.heappop(order)
-            elif nodes[name].observed_at < stale_before:
+            elif nodes[name].observed_at < stale_before or name in barred:
                 aside.append(heapq.heappop(order))
             else:
                 found = nodes[name]
@@ -111,11 +133,24 @@ class Best:
         known = scores.known.get(name)
         if known is not None and known[0] is free and known[1] is traits:
             return
-        self.evaluations += 1
-        score = scores.score(node, free)
+        score = self._score(scores, node, free, traits)
         scores.known[name] = (free, traits, score)
         if isinstance(score, float) and (known is None or known[2] != score):
             heapq.heappush(scores.order, (-score, name))
+
+    def _score(self, scores: Scores, node: NodeInfo, free: Free, traits: Traits) -> float | str:
+        """Nodes that are alike and have the same room score the same: it is worked out once for all."""
+        if node.state in UP and free.cores < min(scores.cores, node.cores):
+            return "cores"  # the commonest no, by one comparison
+        name = node.name if scores.by_name else ""
+        state = (free.cores, free.memory_bytes, free.scratch_bytes, traits, name)
+        known = scores.alike.get(state)
+        if known is None:
+            if len(scores.alike) >= ALIKE_MAX:
+                scores.alike.clear()
+            self.evaluations += 1
+            known = scores.alike[state] = scores.score(node, free)
+        return known
 
     def _traits_of(self, node: NodeInfo) -> Traits:
         """What counts of a node beside its free room; the same object while it is the same."""
@@ -123,7 +158,7 @@ class Best:
         if known is not None and known[0] is node:
             return known[1]
         traits: Traits = (
-            node.state, node.cores, node.memory_bytes, node.scratch_total_bytes, node.properties
+            node.state, node.cores, node.memory_bytes, node.scratch_total_bytes, node.properties,
         )  # fmt: skip
         if known is not None and known[1] == traits:
             traits = known[1]
@@ -133,7 +168,7 @@ class Best:
     def _remember(self, request: ResourceRequest, policy: Policy) -> Scores:
         while len(self._scores) >= REQUESTS_MAX:
             del self._scores[next(iter(self._scores))]
-        return Scores(place.scorer(request, policy))
+        return Scores(place.scorer(request, policy), request)
 
     def clear(self) -> None:
         """Under another policy nothing of it is true."""

@@ -28,8 +28,13 @@ from .operating import Operating
 from .outstanding import outstanding
 from .performing import Performing
 from .placing import Placing
+from .sharing import Share
 from .site import Site
 from .state import CoreState
+
+FAULTS_KEPT = 20
+FAULTS_TOLD = 3
+"""Faults of a refused policy that stand in the fact, and in the notice."""
 
 
 class Row(Record):
@@ -60,7 +65,7 @@ class Core:
     ) -> None:
         self.desk = Desk(state or CoreState(), policy, site, pipelines)
         self.placing = Placing(self.desk)
-        self.arriving = Arriving(self.desk)
+        self.arriving = Arriving(self.desk, self.placing.deciding)
         self.following = Following(self.desk, self.placing)
         self.operating = Operating(self.desk, self.arriving)
         self.performing = Performing(self.desk)
@@ -77,6 +82,8 @@ class Core:
             o.SpoolObserved: self.following.spool,
             o.SpoolOrphan: self._orphan,
             o.PolicyLoaded: self._policy,
+            o.PolicyRefused: self._policy_refused,
+            o.CivilTimeObserved: self._civil,
             o.TimeReached: self._time,
             o.DestinationsObserved: self._destinations,
             **self.answers.handlers,
@@ -116,6 +123,10 @@ class Core:
 
     def blocked_by(self, dataset_id: str) -> Unplaceable | None:
         return self.placing.blocked_by(dataset_id)
+
+    def shares(self, now: float) -> list[Share]:
+        """How projects stand in fair sharing, the least served first."""
+        return self.placing.sharing.shares(now)
 
     def why(self, dataset_id: str, now: float) -> list[str]:
         """Why it is where it is, in words; see ``explain.py``."""
@@ -163,8 +174,15 @@ class Core:
         desk = self.desk
         desk.begin(at)
         desk.touched = dict.fromkeys(self.state.datasets)
-        placing, following = self.placing, self.following
-        for room in (placing.gates.recount, placing.reload, following.recount, placing.run):
+        placing = self.placing
+        rooms = (
+            placing.gates.recount,
+            placing.deadlines.recount,
+            placing.reload,
+            self.following.recount,
+            placing.run,
+        )
+        for room in rooms:
             try:
                 room()
             except Exception as bug:  # ours; a daemon that starts can tell of it
@@ -201,15 +219,45 @@ class Core:
         self.placing.observe_destinations(seen.free_bytes)
 
     def _policy(self, seen: o.PolicyLoaded) -> None:
-        """A reload judges ARRIVING again and places READY again; RESERVED and later stay as they are."""
-        known = self.desk.policy.version
-        self.desk.policy = seen.policy
-        if known != seen.policy.version or seen.reason == "start":
-            self.desk.record(
-                f.PolicyAdopted(at=self.desk.now, version=seen.policy.version, reason=seen.reason)
+        """One reference is swapped; then ARRIVING is judged again and READY placed again.  RESERVED and later
+        stay as they are, and no hold is lifted but the policy's own."""
+        desk, known = self.desk, self.desk.policy.version
+        desk.policy = seen.policy
+        self.placing.deciding.adopt(seen.civil)
+        if known != seen.policy.version or seen.reason == "start" or desk.state.refused_policy:
+            desk.record(
+                f.PolicyAdopted(
+                    at=desk.now,
+                    version=seen.policy.version,
+                    reason=seen.reason,
+                    half_life_seconds=seen.policy.sharing.half_life_seconds,
+                )
             )
         self.arriving.judge_all()
         self.placing.reload()
+
+    def _policy_refused(self, seen: o.PolicyRefused) -> None:
+        """It changes nothing; it is told, once for the same content."""
+        desk = self.desk
+        if desk.state.refused_policy == seen.content:
+            return
+        desk.record(f.PolicyRejected(at=desk.now, content=seen.content, faults=seen.faults[:FAULTS_KEPT]))
+        more = len(seen.faults) - FAULTS_TOLD
+        told = "; ".join(seen.faults[:FAULTS_TOLD]) + (f"; and {more} more" if more > 0 else "")
+        desk.notice(
+            "policy_refused",
+            f"the policy was refused, version {desk.policy.version} stays in force: {told}",
+            f"{seen.content}@{desk.now:.0f}",
+        )
+
+    def _civil(self, seen: o.CivilTimeObserved) -> None:
+        self.placing.deciding.turned(seen.civil)
+        self._decide_again()
+
+    def _decide_again(self) -> None:
+        """What rules can see has turned: the arriving are judged again, the waiting decided again."""
+        self.arriving.judge_all()
+        self.placing.decide_again()
 
     def _orphan(self, seen: o.SpoolOrphan) -> None:
         """An attempt whose record came only with its job file: taken over, if nothing newer is known.
@@ -243,7 +291,7 @@ class Core:
         match key:
             case ("arrival" | "gone", feed, series_key):
                 return self.state.current.get((feed, series_key), "")
-            case ("dataset", dataset_id):
+            case ("dataset" | "due", dataset_id):
                 return dataset_id
         return ""
 
@@ -257,6 +305,13 @@ class Core:
                 self._look(dataset_id)
             case ("effect", owner):
                 self.desk.touched[owner] = None
+            case ("due", dataset_id):
+                self.placing.deadlines.due(dataset_id)
+            case ("civil",):
+                if self.placing.deciding.lapsed():
+                    self._decide_again()
+            case ("waiting",):
+                pass  # ``placing.run`` counts those that wait in every step
             case _:
                 self.placing.look_again(key)
 

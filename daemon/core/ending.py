@@ -7,6 +7,7 @@ from msgspec.structs import replace
 from tiltd.policy import breaker, retry
 
 from . import facts as f
+from .deciding import Deciding
 from .desk import Desk
 from .model import Attempt, Dataset, Failure, FailureClass, Outcome, RunEnd
 from .state import failure_scopes
@@ -17,8 +18,9 @@ RESCUE_PAUSE_SECONDS = 60.0
 class Ending:
     """Each method ends one attempt; costs the dataset's own attempts."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: Desk, deciding: Deciding) -> None:
         self._desk = desk
+        self._deciding = deciding
 
     def revoked(self, dataset: Dataset, attempt: Attempt) -> None:
         """No runner can claim it any more: what was asked for can happen."""
@@ -106,6 +108,7 @@ class Ending:
             nodes=nodes,
             changes=dataset.changes,
             attempts_unspent=unspent + int(not failure.spent),
+            rule=self._deciding.decide(dataset).retry,
         )
         again = decision if isinstance(decision, retry.RetryAt) else None
         if attempt.kind == "rescue" and again is None:
@@ -126,6 +129,9 @@ class Ending:
             desk.notice(
                 "failed", f"{dataset.dataset_id} failed: {decision.reason}", attempt.attempt_id, dataset
             )
+        if again is not None and again.hold and (now := desk.dataset(dataset.dataset_id)) is not None:
+            desk.hold(now, "failure", again.hold, origin="policy")
+            desk.notice("held", f"{dataset.dataset_id} is held: {again.hold}", attempt.attempt_id, dataset)
         self._open_breakers(dataset, attempt, failure)
         if failure.reason == "input_changed" and (now := desk.dataset(dataset.dataset_id)) is not None:
             desk.hold(now, "input_changing", "its files changed while they were being staged in")

@@ -97,7 +97,15 @@ def _asked(core: Core, dataset: Dataset) -> list[str]:
         return []
     request = want.request
     memory, scratch = show_bytes(request.memory_bytes), show_bytes(request.scratch_bytes)
-    return [f"It asks for {request.cores} cores, {memory} of memory and {scratch} of scratch."]
+    lines = [f"It asks for {request.cores} cores, {memory} of memory and {scratch} of scratch."]
+    matched = core.placing.deciding.decide(dataset).rules
+    rules = f"rules {', '.join(matched)}" if matched else "no rule but the defaults"
+    lines.append(f"So say policy {core.policy.version} and {rules}.")
+    if core.policy.shares:
+        used = core.state.usage.of(dataset.project, core.desk.now) / 3600
+        weight = core.placing.sharing.weight(dataset.project)
+        lines.append(f"Its project has used {used:.1f} core hours of late, its weight is {weight:g}.")
+    return lines
 
 
 def _live(core: Core, dataset: Dataset, now: float) -> list[str]:

@@ -39,7 +39,8 @@ class DatasetFact(Fact):
 class DatasetFound(DatasetFact):
     """A possible tilt series was met (``baseline``: it was there before tiltd, and is held).
 
-    ``run`` > 1 is an operator's rerun, with ``series`` known already: it starts READY.
+    ``run`` > 1 is an operator's rerun, with ``series`` known already: it starts READY.  What the operator
+    asked for (``operator_options``) stands in ``options`` too.
     """
 
     feed: str
@@ -54,6 +55,7 @@ class DatasetFound(DatasetFact):
     baseline: bool = False
     by: str = ""
     stat_signature: str = ""
+    operator_options: Options = {}
 
 
 class DatasetCompleted(DatasetFact):
@@ -84,6 +86,12 @@ class PartialAccepted(DatasetFact):
     """An operator wants this series run with the tilts it has."""
 
     by: str
+
+
+class DeadlineMissed(DatasetFact):
+    """Its result was due (by the policy in force) and is not there."""
+
+    due_at: float
 
 
 class StopRequested(DatasetFact):
@@ -257,8 +265,21 @@ class InputUnchanged(Fact):
 
 
 class PolicyAdopted(Fact):
+    """``half_life_seconds`` is that of fair sharing from here on; 0 stands for what it was."""
+
     version: str
     reason: str
+    half_life_seconds: float = 0.0
+
+
+class PolicyRejected(Fact):
+    """Policy files were read and refused; the policy in force stays.
+
+    ``content`` is a hash of the files: the same content is told once.  ``faults`` are its first lines.
+    """
+
+    content: str
+    faults: tuple[str, ...]
 
 
 class BreakerOpened(Fact):

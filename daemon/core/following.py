@@ -57,7 +57,7 @@ class Following:
     def __init__(self, desk: Desk, placing: Placing) -> None:
         self._desk = desk
         self._placing = placing
-        self.ending = Ending(desk)
+        self.ending = Ending(desk, placing.deciding)
         self.seen: dict[str, Followed] = {}
         self._live: dict[str, str] = {}
         self._looking_since_at = 0.0
@@ -109,6 +109,8 @@ class Following:
         )
         self.seen[seen.attempt_id] = now
         self._materialise(dataset, seen.attempt_id, now)
+        if now.progress is not None:
+            self._placing.staged(seen.attempt_id, now.progress.phase)
         self.consider(dataset)
 
     def _owner(self, attempt_id: str) -> Dataset | None:

@@ -9,17 +9,18 @@ from tiltd.policy import breaker
 
 from . import facts as f
 from .desk import Desk
+from .limits import Limits
 from .model import WITH_ATTEMPT, Dataset, State, Unplaceable
 from .waiting import Want
 
 
 class Gates:
-    """Counts of live attempts and of the bytes that they will deliver; memory, made again by ``recount``."""
+    """Limits, and the bytes that live attempts will deliver; memory, made again by ``recount``."""
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
         self.destination_free: dict[str, int | None] = {}
-        self._live: Counter[str] = Counter()
+        self.limits = Limits(desk)
         self._result_bytes: Counter[str] = Counter()
         self._seen_breakers = desk.state.breakers
         self._seen_open = self._open()
@@ -27,27 +28,30 @@ class Gates:
     # -- what is live --------------------------------------------------------------------------------------
 
     def changed(self, before: Dataset | None, after: Dataset | None) -> bool:
-        """Count one step of a dataset.  True if a live attempt ended: limits and space may be free again."""
+        """Count one step of a dataset.  True if limits and space may be free again: an attempt ended or
+        began to run."""
+        fell = self.limits.changed(before, after)
         was = before is not None and before.state in WITH_ATTEMPT
         now = after is not None and after.state in WITH_ATTEMPT
-        if was == now:
-            return False
-        if was:
+        if was and not now:
             self._count(before, -1)
             self._delivered(after)
-        else:
+        elif now and not was:
             self._count(after, +1)
-        return was
+        return fell
 
     def _delivered(self, dataset: Dataset | None) -> None:
         """What was published since the destination was last looked at is no longer free there."""
-        free = self.destination_free.get(dataset.feed) if dataset is not None else None
-        if dataset is not None and free is not None and dataset.state is State.DELIVERED:
-            self.destination_free[dataset.feed] = max(0, free - dataset.result_bytes)
+        if dataset is None or dataset.state is not State.DELIVERED:
+            return
+        destination = dataset.destination or dataset.feed
+        free = self.destination_free.get(destination)
+        if free is not None:
+            self.destination_free[destination] = max(0, free - dataset.result_bytes)
 
     def recount(self) -> None:
         """Count live attempts afresh (after a restart)."""
-        self._live.clear()
+        self.limits.recount()
         self._result_bytes.clear()
         for dataset in self._desk.state.datasets.values():
             if dataset.state in WITH_ATTEMPT:
@@ -55,33 +59,28 @@ class Gates:
 
     def _count(self, dataset: Dataset | None, sign: int) -> None:
         assert dataset is not None
-        self._live[""] += sign
-        self._live[project := f"project:{dataset.project}"] += sign
-        if not self._live[project]:
-            del self._live[project]
         attempt = dataset.attempt
         if attempt is not None:
-            self._result_bytes[dataset.feed] += sign * attempt.request.result_bytes
+            self._result_bytes[dataset.destination or dataset.feed] += sign * attempt.request.result_bytes
 
     # -- reasons that have nothing to do with nodes ----------------------------------------------------------
 
     def stopped(self, want: Want) -> Unplaceable | None:
         """Why nothing of this bucket may start on any node; ``None`` if it may."""
-        desk, limits = self._desk, self._desk.policy.limits
+        desk = self._desk
         for scope in breaker.blocking(desk.state.breakers, scopes_of(want), desk.now, desk.policy.breaker):
             why = breaker.reason(desk.state.breakers, scope)
             detail = f"the breaker of {scope} is open: {why}; 'tiltd release --breaker {scope}' closes it"
             return _stop("breaker", "time", detail)
-        if limits.running_max and self._live[""] >= limits.running_max:
-            return _stop("limit", "limit", f"{limits.running_max} attempts are live (limits.running_max)")
-        if limits.per_project_max and self._live[f"project:{want.project}"] >= limits.per_project_max:
-            return _stop("limit", "limit", f"{limits.per_project_max} attempts of its project are live")
-        if want.feed not in self.destination_free:
+        if passed := self.limits.passed(want.project, stages_in=not want.only_node):
+            return _stop("limit", "limit", passed)
+        destination = want.destination or want.feed
+        if destination not in self.destination_free:
             return None
-        free = self.destination_free[want.feed]
+        free = self.destination_free[destination]
         if free is None:
             return _stop("destination", "destination", "its destination cannot be read")
-        left = free - self._result_bytes[want.feed]
+        left = free - self._result_bytes[destination]
         if left < want.request.result_bytes:
             detail = f"its result needs {want.request.result_bytes} bytes, its destination has {left} left"
             return _stop("destination", "destination", detail)
@@ -115,12 +114,13 @@ class Gates:
                 desk.wake(at, "breaker")
 
     def barred_nodes(self) -> dict[str, str]:
-        """Nodes whose breaker is open."""
+        """Nodes whose breaker is open, or that have as many of our attempts as they may."""
         desk = self._desk
-        if not desk.state.breakers.by_scope:
-            return {}
-        barred = breaker.blocked_nodes(desk.state.breakers, desk.now, desk.policy.breaker)
-        return dict.fromkeys(barred, "breaker")
+        barred = self.limits.full_nodes()
+        if desk.state.breakers.by_scope:
+            broken = breaker.blocked_nodes(desk.state.breakers, desk.now, desk.policy.breaker)
+            barred.update(dict.fromkeys(broken, "breaker"))
+        return barred
 
     def probing(self, dataset_id: str, want: Want, nodes: Iterable[str]) -> None:
         """A dataset placed under an open breaker is its probe."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Literal
 
 from .model import (
+    CivilTime,
     Dataset,
     Failure,
     Job,
@@ -87,8 +88,24 @@ class SpoolOrphan(Observation):
 
 
 class PolicyLoaded(Observation):
+    """A whole policy, validated, its own tests passed.  ``civil`` has the time in every zone it names."""
+
     policy: Policy
     reason: str = "start"
+    civil: tuple[CivilTime, ...] = ()
+
+
+class PolicyRefused(Observation):
+    """Policy files that are not accepted; ``content`` is a hash of them, ``faults`` says why, a line each."""
+
+    content: str
+    faults: tuple[str, ...]
+
+
+class CivilTimeObserved(Observation):
+    """The hour has turned in a zone that the policy names."""
+
+    civil: tuple[CivilTime, ...]
 
 
 class TimeReached(Observation):

@@ -144,9 +144,10 @@ class Operating:
                 revision=old.revision,
                 run=run,
                 labels=old.labels,
-                pipeline=old.pipeline,
-                options={**old.options, **asked.options},
+                pipeline=old.asked_pipeline or old.pipeline,
+                options={**_asked_options(old), **asked.options},
                 by=asked.by,
+                operator_options={**old.operator_options, **asked.options},
             )
         )
         self._desk.record(
@@ -207,3 +208,8 @@ class Operating:
             raise Refused(f"no breaker {scope} is open")
         self._desk.record(f.BreakerClosed(at=self._desk.now, scope=scope, by=asked.by))
         return f"the breaker of {scope} is closed"
+
+
+def _asked_options(dataset: Dataset) -> Options:
+    """Without what the policy's rules laid over them: those are asked again."""
+    return dataset.asked_options if dataset.asked_options is not None else dataset.options

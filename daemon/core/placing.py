@@ -5,38 +5,37 @@ once; if nothing fits it is *blocked* and looked at again only by the event that
 that gained room (then only that node is evaluated), a limit, a destination, a breaker, the time.  So a
 placement costs about one evaluation per distinct request that waits, not one per node or per dataset.
 
-Order: the oldest first; a younger one may overtake it only where the oldest does not fit.  A head that has
-waited longer than ``placement.aged_seconds`` keeps the node that comes closest for itself.
+Order (:mod:`.sharing`): what is soon due, then by priority, then the project that has used least of its
+share, then the oldest; one that comes later may overtake only where the earlier ones do not fit.  A head that
+has waited longer than ``placement.aged_seconds`` keeps the node that comes closest for itself.
 """
 
 from __future__ import annotations
 
+import heapq
 from collections import defaultdict
 
-from msgspec.structs import replace
-
-from tiltd.plugins.api import Permanent
 from tiltd.policy import place
-from tiltd.policy.shape import round_up_bytes, shape
 
 from . import facts as f
+from .asking import Asking
 from .best import Best
+from .deadlines import Deadlines
+from .deciding import Deciding
 from .desk import Desk
 from .gates import Gates
 from .ledger import Free
 from .model import (
     Attempt,
     Dataset,
-    Failure,
     NodeInfo,
     Placement,
-    ResourceRequest,
     State,
-    TiltSeries,
     Unplaceable,
     attempt_id,
 )
-from .waiting import Order, Waiting, Want, order_of
+from .sharing import Sharing
+from .waiting import Waiting, Want, order_of
 
 ATTEMPT_ENDED = frozenset({"limit", "destination"})
 
@@ -48,10 +47,15 @@ class Placing:
         self._desk = desk
         self.nodes: dict[str, NodeInfo] = {}
         self.gates = Gates(desk)
-        self.queue = Waiting(desk)
+        self.deciding = Deciding(desk)
+        self.deadlines = Deadlines(desk, self.deciding)
+        self.sharing = Sharing(desk)
+        self.queue = Waiting(desk, self.sharing)
+        self._asking = Asking(desk, self.deciding)
         self._best = Best()
         self._roomier: dict[str, None] = {}
-        self._kept_node: tuple[Order, str] | None = None
+        self._kept_node: tuple[str, str] | None = None
+        """(dataset id, node): an aged head, and the node that it keeps for itself."""
         self._asked: dict[Want, Unplaceable | None] = {}
         desk.listeners.append(self._changed)
 
@@ -86,7 +90,14 @@ class Placing:
 
     def consider(self, dataset: Dataset) -> None:
         """Queue a READY dataset if nothing but room stands in its way; else take it out."""
-        want = self._want(dataset) if self._may_be_placed(dataset) else None
+        if dataset.series is None:
+            self._leave(dataset.dataset_id)
+            return
+        decision = self.deciding.decide(dataset)
+        self.deadlines.watch(dataset, decision)
+        if self.deciding.hold_by_rule(dataset, decision):
+            return  # the change of the hold has had it considered already
+        want = self._asking.want(dataset, decision) if self._may_be_placed(dataset) else None
         if want is None:
             self._leave(dataset.dataset_id)
         else:
@@ -94,7 +105,7 @@ class Placing:
 
     def _leave(self, dataset_id: str) -> None:
         self.queue.leave(dataset_id)
-        if self._kept_node is not None and self._kept_node[0][1] == dataset_id:
+        if self._kept_node is not None and self._kept_node[0] == dataset_id:
             self.roomier(self._kept_node[1])
             self._kept_node = None
 
@@ -112,92 +123,7 @@ class Placing:
         self.queue.clear()
         self._best.clear()
         self._kept_node = None
-        for dataset in list(self._desk.state.datasets.values()):
-            if dataset.state is not State.READY:
-                continue
-            try:
-                self._lift_no_pipeline(dataset)
-                self.consider(self._desk.state.datasets[dataset.dataset_id])
-            except Exception as bug:  # of one
-                self._desk.bug(bug, dataset.dataset_id)
-
-    def _lift_no_pipeline(self, dataset: Dataset) -> None:
-        """Since the last start its pipeline may have been installed."""
-        if dataset.series is not None and not self._no_pipeline(dataset, dataset.series):
-            self._desk.lift(dataset, "no_pipeline")
-
-    # -- what a dataset asks for -------------------------------------------------------------------------
-
-    def _want(self, dataset: Dataset) -> Want | None:
-        """The bucket of this dataset.  A pipeline that cannot take it rejects it here."""
-        assert dataset.series is not None
-        only_node = ""
-        if dataset.rescue:
-            stranded = next(a for a in dataset.attempts if a.attempt_id == dataset.rescue)
-            only_node = (stranded.nodes or stranded.placement.nodes)[0]
-            request = ResourceRequest(
-                cores=1, threads=1, walltime_seconds=3600.0, result_bytes=stranded.request.result_bytes
-            )
-        else:
-            asked = self._asked_by_pipeline(dataset, dataset.series)
-            if asked is None:
-                return None
-            request = self._shaped(dataset, asked)
-        return Want(
-            request=request,
-            feed=dataset.feed,
-            pipeline=dataset.pipeline,
-            project=dataset.project,
-            only_node=only_node,
-            excluded_nodes=() if only_node else dataset.excluded_nodes,
-        )
-
-    def _asked_by_pipeline(self, dataset: Dataset, series: TiltSeries) -> ResourceRequest | None:
-        """What the pipeline asks for; ``None`` if it cannot take the series, which is said on the dataset."""
-        desk = self._desk
-        if missing := self._no_pipeline(dataset, series):
-            desk.hold(dataset, "no_pipeline", missing)
-            return None
-        try:
-            return desk.pipelines[dataset.pipeline].request(series, dataset.options)
-        except Permanent as error:
-            self._reject(dataset, error)
-        except Exception as bug:  # a plugin's; it stops this dataset, not the daemon
-            detail = (
-                f"the pipeline {dataset.pipeline} cannot say what it needs: {bug!r}; mend it, then release"
-            )
-            desk.hold(dataset, "bug", detail)
-        return None
-
-    def _no_pipeline(self, dataset: Dataset, series: TiltSeries) -> str:
-        if series.kind == "frames":
-            return "no pipeline for frames: its pipelines take stacks"
-        if dataset.pipeline not in self._desk.pipelines:
-            return f"the pipeline {dataset.pipeline} of its feed is not installed"
-        return ""
-
-    def _shaped(self, dataset: Dataset, asked: ResourceRequest) -> ResourceRequest:
-        """The policy's word over the pipeline's.  What the result takes is rounded like the rest, so that
-        the bucket's head speaks for all of it."""
-        assert dataset.series is not None
-        shaped = shape(
-            asked,
-            dataset.series.total_bytes,
-            self._desk.policy,
-            pipeline=dataset.pipeline,
-            samples=self._desk.state.samples,
-            changes=dataset.changes,
-        )
-        return replace(shaped, result_bytes=round_up_bytes(asked.result_bytes))
-
-    def _reject(self, dataset: Dataset, error: Permanent) -> None:
-        failure = Failure(failure_class="config", reason="rejected", detail=str(error), spent=False)
-        self._desk.record(
-            f.DatasetRejected(at=self._desk.now, dataset_id=dataset.dataset_id, failure=failure)
-        )
-        self._desk.notice(
-            "failed", f"{dataset.dataset_id} cannot be run: {error}", dataset.dataset_id, dataset
-        )
+        self.decide_again()
 
     # -- placing -----------------------------------------------------------------------------------------
 
@@ -206,15 +132,15 @@ class Placing:
         one per node for a request that waits anew."""
         self._asked.clear()
         queue = self.queue
+        if self.deciding.counted(len(queue.where)):
+            self.decide_again()
         if self.gates.breakers_turned():
             self._breakers_turned()
         while self._roomier or queue.dirty:
             roomier, self._roomier = self._roomier, {}
             for node in roomier if queue.buckets else ():
                 self._fill(node)
-            for want in sorted(queue.dirty, key=queue.order):
-                queue.dirty.discard(want)
-                self._drain(want)
+            self._drain_dirty()
 
     def _breakers_turned(self) -> None:
         """Every bucket is tried again: a scope is free, or one may be probed, or its probe is to be awaited.
@@ -229,40 +155,48 @@ class Placing:
         while node is not None and placed:
             placed = False
             free = self._free_of(node)
-            for order, bucket in self.queue.that_may_fit(node, free) if free.cores > 0 else ():
-                want, head = bucket.want, self._desk.dataset(order[1])
-                if head is not None and self._fits(want, node, free):
+            refused: set[tuple[object, ...]] = set()
+            for _, bucket in self.queue.that_may_fit(node, free) if free.cores > 0 else ():
+                want, head = bucket.want, self.queue.head(bucket.want)
+                if head is not None and self._fits(want, node, free, refused):
                     self._place(head, want, place.on(want.request, [node], self._desk.policy))
                     placed = True
                     break
 
-    def _drain(self, want: Want) -> None:
-        """Place one bucket's datasets over all nodes until its head does not fit."""
-        while (head := self.queue.head(want)) is not None:
-            found = self.gates.stopped(want) or self._choose(want)
-            if isinstance(found, Unplaceable):
-                self._block(want, head, found)
-                return
-            self._place(head, want, found)
+    def _drain_dirty(self) -> None:
+        """Try every dirty bucket over all nodes, head by head in the order of the whole queue, until none
+        fits: what is placed may change whose turn it is."""
+        queue = self.queue
+        turns = [(queue.order(want), number, want) for number, want in enumerate(queue.dirty)]
+        queue.dirty.clear()
+        heapq.heapify(turns)
+        while turns:
+            _, number, want = heapq.heappop(turns)
+            while (head := queue.head(want)) is not None:
+                if turns and queue.order(want) > turns[0][0]:
+                    heapq.heappush(turns, (queue.order(want), number, want))
+                    break
+                found = self.gates.stopped(want) or self._choose(want)
+                if isinstance(found, Unplaceable):
+                    self._block(want, head, found)
+                    break
+                self._place(head, want, found)
 
-    def _fits(self, want: Want, node: NodeInfo, free: Free) -> bool:
-        """Evaluate one node for a bucket that waits for nodes.  A job over several nodes is tried whole."""
+    def _fits(self, want: Want, node: NodeInfo, free: Free, refused: set[tuple[object, ...]]) -> bool:
+        """Evaluate one node for a bucket that waits for nodes, unless the like of it was ``refused`` there
+        just now.  A job over several nodes is tried whole."""
         if want.request.nodes > 1:
             self.queue.dirty.add(want)
             return False
-        if self.gates.stopped(want):
+        alike = (*place.scored_by(want.request), want.only_node)
+        if alike in refused or self.gates.stopped(want) or node.name in self._barred(want):
             return False
         self._best.evaluations += 1
         desk = self._desk
-        return not place.fits(
-            want.request,
-            node,
-            free,
-            desk.policy,
-            excluded=self._barred(want),
-            only_node=want.only_node,
-            now=desk.now,
-        )
+        found = place.fits(want.request, node, free, desk.policy, only_node=want.only_node, now=desk.now)
+        if found:
+            refused.add(alike)
+        return not found
 
     def _choose(self, want: Want) -> Placement | Unplaceable:
         """The best of all nodes for a bucket.
@@ -276,15 +210,16 @@ class Placing:
             self._best.evaluations += len(self.nodes)
             return self.evaluate(want)
         desk = self._desk
-        rejected = self._best.reasons(want.request, self.nodes, desk.policy, desk.now)
+        barred = self._barred(want)
+        rejected = self._best.reasons(want.request, self.nodes, desk.policy, desk.now, barred)
         return Unplaceable(rejected=rejected, unblocked_by=("node",))
 
     def remembered(self, want: Want) -> tuple[str, ...] | None:
         """The best node by remembered scores, ``()`` for none; ``None`` where not only the request counts."""
-        if want.request.nodes > 1 or want.only_node or self._barred(want):
+        if want.request.nodes > 1 or want.only_node:
             return None
-        desk = self._desk
-        best = self._best.of(want.request, self.nodes, desk.state.ledger, desk.policy, desk.now)
+        desk, barred = self._desk, self._barred(want)
+        best = self._best.of(want.request, self.nodes, desk.state.ledger, desk.policy, desk.now, barred)
         return (best.name,) if best is not None else ()
 
     def evaluate(self, want: Want) -> Placement | Unplaceable:
@@ -310,9 +245,16 @@ class Placing:
             policy = self._desk.policy
             still = place.still_excluded(want.request, self.nodes.values(), policy, want.excluded_nodes)
             barred.update(dict.fromkeys(still, "excluded"))
-        if self._kept_node is not None and self._kept_node[0] < self.queue.order(want):
+        if self._kept_node is not None and self._kept_from(self._kept_node[0], want):
             barred[self._kept_node[1]] = "kept_for_aged"
         return barred
+
+    def _kept_from(self, kept_id: str, want: Want) -> bool:
+        """Does the aged head come before the head of this bucket, as the order is now?"""
+        kept, kept_want = self._desk.dataset(kept_id), self.queue.where.get(kept_id)
+        if kept is None or kept_want is None:
+            return False
+        return self.queue.order_for(kept, kept_want) < self.queue.order(want)
 
     def _block(self, want: Want, head: Dataset, found: Unplaceable) -> None:
         desk = self._desk
@@ -322,20 +264,20 @@ class Placing:
         if "breaker" in found.rejected:
             self.gates.wake_for_probes()
         if "node" in found.unblocked_by:
-            self._keep_for_aged(order_of(head), want)
+            self._keep_for_aged(head, want)
 
-    def _keep_for_aged(self, order: Order, want: Want) -> None:
+    def _keep_for_aged(self, head: Dataset, want: Want) -> None:
         kept = self._kept_node
-        if kept is not None and kept[0] < order:
+        if kept is not None and kept[0] != head.dataset_id and self._kept_from(kept[0], want):
             return
-        aged_at = order[0] + self._desk.policy.placement.aged_seconds
+        aged_at = order_of(head)[0] + self._desk.policy.placement.aged_seconds
         if aged_at > self._desk.now:
-            self._desk.wake(aged_at, "aged", order[1])
+            self._desk.wake(aged_at, "aged", head.dataset_id)
             return
         found = self.evaluate(want)
         node = found.best_effort_node if isinstance(found, Unplaceable) else ""
-        if node and kept != (order, node):
-            self._kept_node = (order, node)
+        if node and kept != (head.dataset_id, node):
+            self._kept_node = (head.dataset_id, node)
             if kept is not None:
                 self.roomier(kept[1])
 
@@ -354,6 +296,11 @@ class Placing:
             desk.state.ledger.require(self.nodes[name], placement.scratch_bytes)
         number = len(dataset.attempts) + 1
         stranded = next((a for a in dataset.attempts if a.attempt_id == dataset.rescue), None)
+        decided = None
+        if stranded is None:
+            decision = self.deciding.decide(dataset)
+            placement = self.deciding.with_directives(placement, dataset, decision)
+            decided = self.deciding.decided(dataset, decision, placement)
         attempt = Attempt(
             attempt_id=attempt_id(dataset.dataset_id, number),
             number=number,
@@ -363,9 +310,33 @@ class Placing:
             placed_at=desk.now,
             rescues_attempt_id=dataset.rescue,
             rescue_path=stranded.end.stranded_path if stranded and stranded.end else "",
+            decided=decided,
         )
         self.gates.probing(dataset.dataset_id, want, placement.nodes)
         desk.record(f.Placed(at=desk.now, dataset_id=dataset.dataset_id, attempt=attempt))
+
+    # -- what rules can see turns ----------------------------------------------------------------------------
+
+    def decide_again(self) -> None:
+        """An hour turned, or so many wait that other rules hold: every waiting dataset is decided afresh.
+        Costs all READY datasets."""
+        for dataset in list(self._desk.state.datasets.values()):
+            if dataset.state is State.READY:
+                try:
+                    self._consider_anew(dataset)
+                except Exception as bug:  # of one
+                    self._desk.bug(bug, dataset.dataset_id)
+
+    def _consider_anew(self, dataset: Dataset) -> None:
+        self._asking.lift_no_pipeline(dataset)
+        now = self._desk.dataset(dataset.dataset_id)
+        if now is not None and now.state is State.READY:
+            self.consider(now)
+
+    def staged(self, attempt_id: str, phase: str) -> None:
+        """A runner told its phase; with its input on scratch another may stage in."""
+        if self.gates.limits.staged(attempt_id, phase):
+            self.queue.again(ATTEMPT_ENDED)
 
     @property
     def evaluations(self) -> int:

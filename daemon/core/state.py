@@ -13,14 +13,17 @@ from tiltd.policy import breaker, predict
 from . import facts as f
 from .apply import apply
 from .ledger import Ledger
-from .model import WITH_ATTEMPT, Attempt, Dataset, Notice, Record, Reservation
+from .model import WITH_ATTEMPT, Attempt, Dataset, Measured, Notice, Record, Reservation
+from .usage import Usage
 
 CONSEQUENTIAL = frozenset(
     {
         f.Placed,
         f.DatasetAdopted,
         f.DatasetCompleted,
+        f.JobEnded,
         f.AttemptFailed,
+        f.AttemptStopped,
         f.ResultStranded,
         f.ResultCollected,
     }
@@ -41,12 +44,15 @@ class Snapshot(Record):
     feeds_met: dict[str, str]
     notices: tuple[Notice, ...]
     usual_tilts: dict[str, tuple[int, ...]]
+    usage: Usage = Usage()
+    refused_policy: str = ""
 
 
 class CoreState:
     """The working set and what belongs to the facility rather than to one dataset.
 
-    ``current`` maps (feed, series key) to the newest live dataset of that series.
+    ``current`` maps (feed, series key) to the newest live dataset of that series.  ``refused_policy`` is the
+    content (a hash) of policy files that were refused and told, "" once a policy was accepted.
     """
 
     def __init__(self) -> None:
@@ -59,6 +65,8 @@ class CoreState:
         self.feeds_met: dict[str, str] = {}
         self.notices: dict[str, Notice] = {}
         self.usual_tilts: dict[str, tuple[int, ...]] = {}
+        self.usage = Usage()
+        self.refused_policy = ""
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, CoreState) and self.snapshot(0) == other.snapshot(0)
@@ -85,6 +93,11 @@ class CoreState:
         match fact:
             case f.ScratchReleased():
                 self.ledger.release(fact.attempt_id, fact.node)
+            case f.PolicyAdopted():
+                self.usage = self.usage.with_half_life(fact.half_life_seconds, fact.at)
+                self.refused_policy = ""
+            case f.PolicyRejected():
+                self.refused_policy = fact.content
             case f.FeedMet():
                 self.feeds_met[fact.feed] = fact.reason
             case f.BreakerOpened() | f.BreakerProbed() | f.BreakerClosed():
@@ -128,12 +141,16 @@ class CoreState:
             self._older[key] = tuple(older)
 
     def _consequences(self, fact: f.DatasetFact, before: Dataset | None, after: Dataset | None) -> None:
+        self._ended(fact.at, before, after)
         match fact:
             case f.Placed():
                 self._book(fact.attempt)
+                assert after is not None
+                self.usage = self.usage.booked(after.project, fact.attempt)
             case f.DatasetAdopted():
                 if fact.record.attempt is not None:
                     self._book(fact.record.attempt)
+                    self.usage = self.usage.booked(fact.record.project, fact.record.attempt)
             case f.DatasetCompleted() if after is not None:
                 self._remember_count(after)
             case f.AttemptFailed() if before is not None:
@@ -141,6 +158,8 @@ class CoreState:
                 self.breakers = breaker.failed(
                     self.breakers, scopes, fact.failure.failure_class, before.dataset_id, fact.at
                 )
+                if fact.failure.failure_class == "walltime":
+                    self._learn_killed(before, fact)
             case f.ResultStranded() if before is not None:
                 self.ledger.only_scratch(fact.attempt_id)
                 scopes = failure_scopes(before, fact.attempt_id)
@@ -149,6 +168,15 @@ class CoreState:
                 )
             case f.ResultCollected() if after is not None and not fact.adopted:
                 self._learn(after, fact)
+
+    def _ended(self, at: float, before: Dataset | None, after: Dataset | None) -> None:
+        """An attempt's end: what it really used counts from here on."""
+        was = before.live_attempt if before is not None else None
+        now = after.attempt if after is not None else None
+        if before is None or was is None or now is None or now.ended_at is None:
+            return
+        if now.attempt_id == was.attempt_id:
+            self.usage = self.usage.ended(before.project, was, at)
 
     def _book(self, attempt: Attempt) -> None:
         for node in attempt.placement.nodes:
@@ -187,6 +215,21 @@ class CoreState:
                 measured=fact.measured,
             )
 
+    def _learn_killed(self, dataset: Dataset, fact: f.AttemptFailed) -> None:
+        """A run that its walltime killed would have taken longer."""
+        attempt = next((a for a in dataset.attempts if a.attempt_id == fact.attempt_id), None)
+        if attempt is None or dataset.series is None or attempt.kind != "run":
+            return
+        self.samples = predict.learn_killed(
+            self.samples,
+            pipeline=dataset.pipeline,
+            cores=attempt.placement.cores,
+            threads=attempt.placement.threads,
+            size_bytes=dataset.series.total_bytes,
+            walltime_seconds=attempt.placement.walltime_seconds,
+            measured=fact.end.measured if fact.end is not None else Measured(),
+        )
+
     # -- questions ---------------------------------------------------------------------------------
 
     def usual_tilt_count(self, feed: str, labels: Mapping[str, str]) -> int | None:
@@ -206,6 +249,8 @@ class CoreState:
             feeds_met=self.feeds_met,
             notices=tuple(self.notices[key] for key in sorted(self.notices)),
             usual_tilts=self.usual_tilts,
+            usage=self.usage,
+            refused_policy=self.refused_policy,
         )
 
     @classmethod
@@ -221,6 +266,8 @@ class CoreState:
         state.feeds_met = dict(snapshot.feeds_met)
         state.notices = {notice.notice_id: notice for notice in snapshot.notices}
         state.usual_tilts = dict(snapshot.usual_tilts)
+        state.usage = snapshot.usage
+        state.refused_policy = snapshot.refused_policy
         return state
 
 

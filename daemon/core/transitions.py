@@ -86,6 +86,8 @@ for _state in State:
     TABLE[_state, f.HoldLifted] = (_state,)
 for _state in (A, RY, RS, Q, RN, C):
     TABLE[_state, f.HoldPlaced] = (_state,)
+for _state in (RY, RS, Q, RN, C):
+    TABLE[_state, f.DeadlineMissed] = (_state,)
 
 
 class IllegalTransition(Exception):

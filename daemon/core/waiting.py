@@ -1,4 +1,6 @@
-"""The queue of READY datasets: buckets of those that ask for the same, oldest first.
+"""The queue of READY datasets: buckets of those that ask for the same, oldest first, and their order.
+
+Between buckets: what is soon due, then priority, then the project that has used least of its share, then age.
 
 Memory only; what stands in it can be made again from the state.
 """
@@ -11,9 +13,12 @@ from operator import itemgetter
 from .desk import Desk
 from .ledger import Free
 from .model import Dataset, NodeInfo, Record, ResourceRequest, Unplaceable
+from .sharing import Sharing
 
-Order = tuple[float, str]
-LAST: Order = (float("inf"), "")
+Age = tuple[float, str]
+Order = tuple[int, int, float, float, str]
+"""(0 if soon due, else 1; minus the priority; used of its share; complete since; dataset id)."""
+LAST: Order = (2, 0, 0.0, float("inf"), "")
 
 
 class Want(Record):
@@ -25,6 +30,8 @@ class Want(Record):
     project: str
     only_node: str
     excluded_nodes: tuple[str, ...]
+    due_seconds: float = 0.0
+    destination: str = ""
 
 
 class Bucket:
@@ -33,15 +40,16 @@ class Bucket:
 
     def __init__(self, want: Want) -> None:
         self.want = want
-        self.waiting: list[Order] = []
+        self.waiting: list[Age] = []
         self.blocked: Unplaceable | None = None
 
 
 class Waiting:
     """All buckets.  ``dirty`` are those whose head is to be tried over all nodes."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: Desk, sharing: Sharing) -> None:
         self._desk = desk
+        self._sharing = sharing
         self.buckets: dict[Want, Bucket] = {}
         self.where: dict[str, Want] = {}
         self.dirty: set[Want] = set()
@@ -90,11 +98,22 @@ class Waiting:
 
     def order(self, want: Want) -> Order:
         bucket = self.buckets.get(want)
-        return bucket.waiting[0] if bucket is not None else LAST
+        return self._order_at(bucket.waiting[0], want) if bucket is not None else LAST
+
+    def order_for(self, dataset: Dataset, want: Want) -> Order:
+        """The place of this one dataset of a bucket, as things stand now."""
+        return self._order_at(order_of(dataset), want)
+
+    def _order_at(self, age: Age, want: Want) -> Order:
+        later = 1
+        if want.due_seconds:
+            urgent_at = age[0] + want.due_seconds - self._desk.policy.deadlines.urgent_seconds
+            later = int(self._desk.now < urgent_at)
+        return (later, -want.request.priority, self._sharing.ratio(want.project), *age)
 
     def that_may_fit(self, node: NodeInfo, free: Free) -> list[tuple[Order, Bucket]]:
-        """The buckets that wait for room on a node and do not plainly ask for more than this one has, by the
-        age of their heads.  Costs a comparison a bucket, and the sorting of those."""
+        """The buckets that wait for room on a node and do not plainly ask for more than this one has, in the
+        order of their heads.  Costs a comparison a bucket, and the sorting of those."""
         found: list[tuple[Order, Bucket]] = []
         for bucket in self.buckets.values():
             request, blocked = bucket.want.request, bucket.blocked
@@ -104,12 +123,12 @@ class Waiting:
                 and free.cores >= min(request.cores, node.cores)
                 and (free.scratch_bytes >= request.scratch_bytes or not request.scratch_bytes)
             ):
-                found.append((bucket.waiting[0], bucket))
+                found.append((self._order_at(bucket.waiting[0], bucket.want), bucket))
         found.sort(key=itemgetter(0))
         return found
 
 
-def order_of(dataset: Dataset) -> Order:
-    """The place in the queue: since when it is complete."""
+def order_of(dataset: Dataset) -> Age:
+    """The place in its bucket: since when it is complete."""
     completed_at = dataset.completed_at
     return (completed_at if completed_at is not None else dataset.found_at, dataset.dataset_id)

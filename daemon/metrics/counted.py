@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from tiltd.daemon.core import facts as f
 from tiltd.daemon.core import observations as o
-from tiltd.daemon.core.model import TERMINAL, Dataset, State
+from tiltd.daemon.core.model import TERMINAL, Dataset, Measured, State
 
 from .labels import BoundedLabels
 from .notes import Note, note_of
@@ -92,6 +92,10 @@ class Metrics:
             case o.PolicyLoaded(policy=policy, at=at):
                 self.outside.policy_version = policy.version
                 self.outside.policy_accepted, self.outside.policy_accepted_at = True, at
+                self.count("tiltd_policy_reloads_total", outcome="accepted")
+            case o.PolicyRefused():
+                self.policy_refused()
+                self.count("tiltd_policy_reloads_total", outcome="refused")
 
     def policy_refused(self) -> None:
         """A policy file was read and not accepted; the old one stays in force."""
@@ -142,6 +146,9 @@ class Metrics:
                 self.count("tiltd_datasets_completed_total", feed=note.feed)
             case f.Placed(attempt=attempt):
                 note.accepted_at = None
+                if attempt.kind == "run":
+                    note.predicted = attempt.decided.predicted if attempt.decided is not None else None
+                    note.walltime_seconds = attempt.placement.walltime_seconds
                 self.count("tiltd_attempts_total", pipeline=note.pipeline, kind=attempt.kind)
             case f.JobAccepted(at=at):
                 self._accepted(at, note)
@@ -188,9 +195,33 @@ class Metrics:
         self.measure("tiltd_run_seconds", measured.run_seconds, pipeline=pipeline, outcome=fact.verdict)
         self.measure("tiltd_stage_in_seconds", measured.stage_in_seconds, pipeline=pipeline)
         self.measure("tiltd_stage_out_seconds", measured.stage_out_seconds, pipeline=pipeline)
+        self._against_predicted(measured, note)
         if note.last_change_at and note.run == 1:
             took = fact.at - note.last_change_at
             self.measure("tiltd_last_tilt_to_tomogram_seconds", took, feed=note.feed, pipeline=pipeline)
+
+    def _against_predicted(self, measured: Measured, note: Note) -> None:
+        """What was predicted of the run, and what came of it."""
+        seconds = measured.stage_in_seconds + measured.run_seconds + measured.stage_out_seconds
+        predicted, pipeline = note.predicted, note.pipeline
+        for name, took, of in (
+            ("tiltd_walltime_used_ratio", seconds, note.walltime_seconds),
+            ("tiltd_run_of_predicted_ratio", seconds, predicted.seconds_p50 if predicted else 0.0),
+            (
+                "tiltd_memory_of_predicted_ratio",
+                measured.peak_memory_bytes,
+                predicted.memory_bytes_p99 if predicted else 0,
+            ),
+            (
+                "tiltd_scratch_of_predicted_ratio",
+                measured.peak_scratch_bytes,
+                predicted.scratch_bytes_p99 if predicted else 0,
+            ),
+        ):
+            if took > 0 and of > 0:
+                self.measure(name, took / of, pipeline=pipeline)
+        if predicted is not None and seconds > predicted.seconds_p99:
+            self.count("tiltd_runs_over_predicted_total", pipeline=pipeline)
 
     def _failed(self, note: Note, failure_class: str, again: bool) -> None:
         self.count("tiltd_failures_total", pipeline=note.pipeline, failure_class=failure_class)

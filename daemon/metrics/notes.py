@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tiltd.daemon.core.model import TERMINAL, Dataset, State
+from tiltd.daemon.core.model import TERMINAL, Dataset, Prediction, State
 
 
 @dataclass(slots=True)
@@ -20,11 +20,15 @@ class Note:
     submitted: bool = False
     accepted_at: float | None = None
     ended: State | None = None
+    predicted: Prediction | None = None
+    walltime_seconds: float = 0.0
 
 
 def note_of(dataset: Dataset) -> Note:
     """From the record, as after a restart."""
     live = dataset.live_attempt
+    last = dataset.attempt
+    decided = last.decided if last is not None else None
     return Note(
         feed=dataset.feed,
         pipeline=dataset.pipeline,
@@ -34,4 +38,6 @@ def note_of(dataset: Dataset) -> Note:
         submitted=any(attempt.accepted_at is not None for attempt in dataset.attempts),
         accepted_at=live.accepted_at if live and live.started_at is None else None,
         ended=dataset.state if dataset.state in TERMINAL else None,
+        predicted=decided.predicted if decided is not None else None,
+        walltime_seconds=last.placement.walltime_seconds if last is not None else 0.0,
     )

@@ -69,6 +69,13 @@ def _histogram(name: str, labels: tuple[str, ...], buckets: tuple[float, ...], m
     return Metric(name, "histogram", "seconds", labels, meaning, tuple(float(bound) for bound in buckets))
 
 
+def _ratio(name: str, labels: tuple[str, ...], buckets: tuple[float, ...], meaning: str) -> Metric:
+    return Metric(name, "histogram", "ratio", labels, meaning, buckets)
+
+
+_OF_EXPECTED = (0.25, 0.5, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0, 3.0, 5.0)
+_OF_LIMIT = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+
 _TABLE = (
     # -- datasets
     _gauge(
@@ -141,6 +148,35 @@ _TABLE = (
     _histogram(
         "tiltd_queue_wait_seconds", ("pipeline",), _WAITS, "From the acceptance of a job to its start."
     ),
+    _ratio(
+        "tiltd_run_of_predicted_ratio",
+        ("pipeline",),
+        _OF_EXPECTED,
+        "Time of delivered runs, staging included, over the median that was predicted for them.",
+    ),
+    _ratio(
+        "tiltd_memory_of_predicted_ratio",
+        ("pipeline",),
+        (*_OF_LIMIT, 1.5, 2.0),
+        "Peak memory of delivered runs over the 99th percentile that was predicted for them.",
+    ),
+    _ratio(
+        "tiltd_scratch_of_predicted_ratio",
+        ("pipeline",),
+        (*_OF_LIMIT, 1.5, 2.0),
+        "Peak scratch of delivered runs over the 99th percentile that was predicted for them.",
+    ),
+    _ratio(
+        "tiltd_walltime_used_ratio",
+        ("pipeline",),
+        _OF_LIMIT,
+        "Time of delivered runs over the walltime that was asked for them.",
+    ),
+    _counter(
+        "tiltd_runs_over_predicted_total",
+        ("pipeline",),
+        "Delivered runs that took longer than the 99th percentile predicted for them: one in a hundred.",
+    ),
     _counter(
         "tiltd_attempts_total", ("pipeline", "kind"), "Attempts placed: run, or rescue of stranded results."
     ),
@@ -210,6 +246,19 @@ _TABLE = (
         (),
         "When a policy was last accepted.",
     ),
+    _counter(
+        "tiltd_policy_reloads_total",
+        ("outcome",),
+        "Times that policy files were read, the start included: accepted, or refused (the old one stays).",
+    ),
+    _gauge(
+        "tiltd_share_used_core_seconds",
+        "seconds",
+        ("share",),
+        "Fair sharing: core seconds used, fading, of each project that [shares] names; all others together "
+        "are other.  Every project stands in tiltd status --json.",
+    ),
+    _gauge("tiltd_share_weight", "", ("share",), "Weights of the projects that [shares] names."),
     # -- the daemon itself
     _gauge("tiltd_ready", "", (), "1 if /readyz says yes."),
     _gauge("tiltd_journal_size_bytes", "bytes", (), "Size of the journal on disk."),
@@ -251,7 +300,13 @@ def as_markdown() -> str:
         lines.append(
             f"| `{metric.name}` | {metric.kind} | {metric.unit or '-'} | {labels} | {metric.meaning} |"
         )
-    lines += ["", "## Buckets", "", "Upper bounds in seconds; the last bucket takes the rest.", ""]
+    lines += [
+        "",
+        "## Buckets",
+        "",
+        "Upper bounds, in seconds or as ratios; the last bucket takes the rest.",
+        "",
+    ]
     for metric in _TABLE:
         if metric.buckets:
             bounds = ", ".join(f"{bound:g}" for bound in metric.buckets)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 
 from tiltd.daemon.core.ledger import Ledger
 from tiltd.daemon.core.model import Dataset, NodeInfo, State, Unplaceable
+from tiltd.daemon.core.sharing import Share
 from tiltd.policy.breaker import Breakers, open_scopes
 
 from .labels import BoundedLabels
@@ -42,6 +43,7 @@ class CoreView(Protocol):
     def refusals(self) -> Mapping[str, int]: ...
 
     def blocked_by(self, dataset_id: str) -> Unplaceable | None: ...
+    def shares(self, now: float) -> Sequence[Share]: ...
 
 
 @dataclass(slots=True)
@@ -82,6 +84,7 @@ class ViewCollector(Collector):
         if self.core is not None:
             yield from self._datasets(self.core)
             yield from self._nodes(self.core)
+            yield from self._shares(self.core)
 
     def _family(self, name: str, rows: Rows) -> Metric:
         """Values whose labels became the same (``other``) are added up."""
@@ -145,6 +148,13 @@ class ViewCollector(Collector):
         yield self._family("tiltd_placement_refusals", _single(refused))
         yield self._family("tiltd_refusals_total", _single(core.refusals))
         yield self._family("tiltd_series_arriving", _single(Counter(_arriving(core))))
+
+    def _shares(self, core: CoreView) -> Iterator[Metric]:
+        """Projects become labels only where the site's own policy names them."""
+        shares = core.shares(self._now())
+        used = [((s.project if s.named else "other",), s.used_core_seconds) for s in shares]
+        yield self._family("tiltd_share_used_core_seconds", used)
+        yield self._family("tiltd_share_weight", [((s.project,), s.weight) for s in shares if s.named])
 
     def _nodes(self, core: CoreView) -> Iterator[Metric]:
         nodes, ledger = core.nodes, core.state.ledger

@@ -35,7 +35,18 @@ class Acting:
         self.lookup = lookup
 
     def routes(self) -> list[web.RouteDef]:
-        return [web.post(f"{API}/actions", self.actions)]
+        return [
+            web.post(f"{API}/actions", self.actions),
+            web.post(f"{API}/policy/reload", self.reload_policy),
+        ]
+
+    async def reload_policy(self, request: web.Request) -> web.Response:
+        """Read the policy files again, now.  What is refused changes nothing and is told in full."""
+        by = peer_name(request)
+        if await json_body(request):
+            raise Refusal(400, "a reload takes no fields: the files are those of tiltd.toml")
+        ok, faults, version = await self.daemon.reload_policy(by)
+        return answer({"ok": ok, "policy_version": version, "faults": faults})
 
     async def actions(self, request: web.Request) -> web.Response:
         """The answer tells for each dataset what became of it.  Some at a time: they share commits."""

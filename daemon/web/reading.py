@@ -71,6 +71,13 @@ class Reading:
                 "version": outside.build[0],
                 "policy_version": outside.policy_version,
                 "policy_refused": self.daemon.policy_refused,
+                "policy": {
+                    "version": outside.policy_version,
+                    "accepted_at": outside.policy_accepted_at,
+                    "last_reload_accepted": outside.policy_accepted,
+                    "faults": self.daemon.policy_refused,
+                },
+                "shares": [record(share) for share in core.shares(now)],
                 "resource_manager": self.daemon.settings.resource_manager,
                 "resource_manager_up": outside.manager_up,
                 "states": dict(Counter(d.state.value for d in datasets) + finished),

@@ -56,6 +56,7 @@ EXAMPLES: list[f.DatasetFact] = [
     f.HoldLifted(**HEAD, cause="operator", by="x"),
     f.PartialAccepted(**HEAD, by="x"),
     *(f.StopRequested(**HEAD, intent=intent, by="x") for intent in get_args(StopIntent)),
+    f.DeadlineMissed(**HEAD, due_at=1.0),
     f.SeriesImported(**HEAD, path="/x"),
     f.Placed(**HEAD, attempt=ATTEMPT),
     f.JobAccepted(**HEAD, **ONE, job_id="1"),

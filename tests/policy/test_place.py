@@ -237,3 +237,11 @@ def test_never_beyond_what_is_free_and_never_no_while_a_node_fits(
 
 def test_on_the_named_nodes() -> None:
     assert on(ASK, [node("b"), node("a")], POLICY).nodes == ("a", "b")
+
+
+def test_nodes_that_the_policy_names() -> None:
+    request = replace(ASK, only_nodes=("fast*",), not_nodes=("fast2",))
+    assert placed(request, node("n1"), node("fast1"), node("fast2")).nodes == ("fast1",)
+    found = refused(request, node("n1"), node("fast2"))
+    assert found.rejected == {"only_nodes": 1, "not_nodes": 1}
+    assert found.permanent and "a node named fast* not named fast2, " in found.detail

@@ -45,8 +45,8 @@ def test_history_of_the_same_kind_speaks() -> None:
         )
     found = expect(samples, 2 * GB)
     assert found.samples == 20 and found.seconds_p50 == pytest.approx(220)
-    assert 220 < found.seconds_p99 < 300
-    assert 4 * GB < found.memory_bytes_p99 < 5.5 * GB and 10 * GB < found.scratch_bytes_p99 < 14 * GB
+    assert 220 < found.seconds_p99 < 330
+    assert 4 * GB < found.memory_bytes_p99 < 6 * GB and 10 * GB < found.scratch_bytes_p99 < 15 * GB
     assert expect(samples, cores=8).samples == 0, "other cores, other class"
 
 
@@ -54,7 +54,7 @@ def test_few_samples_are_trusted_less() -> None:
     one, samples = learn(p.Samples(), 100.0), p.Samples()
     for _ in range(100):
         samples = learn(samples, 100.0)
-    assert expect(one).seconds_p99 == pytest.approx(200) and expect(samples).seconds_p99 < 115
+    assert 200 < expect(one).seconds_p99 < 300 and expect(samples).seconds_p99 < 120
 
 
 @pytest.mark.parametrize("seconds", [0.0, -1.0, math.inf, math.nan])
@@ -75,7 +75,7 @@ def test_old_samples_are_forgotten() -> None:
     for _ in range(300):
         samples = learn(samples, 10.0)
     (known,) = samples.by_class.values()
-    assert (known.learnt, len(known.samples)) == (600, p.SAMPLES_MAX)
+    assert known.learnt == 600 and len(known.samples) <= p.SAMPLES_MAX and known.drifts == 1
     assert expect(samples).seconds_p99 < 12
 
 

@@ -108,6 +108,24 @@ def test_a_sites_own_rules() -> None:
     assert found == RetryAt(at=60.0, change={"memory_factor": 1.5}, exclude_nodes=("n1",))
 
 
+def test_a_class_to_be_held_waits_for_a_person_and_is_tried_again() -> None:
+    policy = replace(POLICY, retry=RetryPolicy(hold=("program",)))
+    found = after(1, failure("program"), policy, 0.0)
+    assert isinstance(found, RetryAt)
+    assert found.hold == "the policy holds it: what happened; do this"
+    for other in (
+        after(1, failure("node"), policy, 0.0),
+        after(1, failure("program", spent=False), policy, 0.0),
+    ):
+        assert isinstance(other, RetryAt) and other.hold == ""
+
+
+def test_a_datasets_own_rule_speaks_before_the_policys() -> None:
+    own = RetryPolicy(attempts_max=5)
+    assert isinstance(after(4, failure("node"), POLICY, 0.0, rule=own), RetryAt)
+    assert isinstance(after(5, failure("node"), POLICY, 0.0, rule=own), GiveUp)
+
+
 @given(st.floats() | st.text(max_size=3))
 def test_a_factor_is_always_a_sane_number(value: float | str) -> None:
     assert 1.0 <= factor({"memory_factor": value}, "memory_factor") <= FACTOR_MAX

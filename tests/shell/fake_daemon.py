@@ -87,6 +87,7 @@ class FakeDaemon:
             arrivals={},
             blocked_by=blocked.get,
             refusals={},
+            shares=lambda now: [],
             why=lambda dataset_id, now: [f"{dataset_id} waits at {now:g}"],
             objection=lambda action, dataset, options: "",
         )
@@ -101,6 +102,9 @@ class FakeDaemon:
 
     def ready(self) -> tuple[bool, list[str]]:
         return not self.reasons, self.reasons
+
+    async def reload_policy(self, by: str) -> tuple[bool, list[str], str]:
+        return False, ["site.toml:3: cores: no such thing"], "0123456789ab"
 
     async def prune_journal(self, dataset_ids: Any) -> int:
         self.pruned.extend(dataset_ids)

@@ -87,7 +87,8 @@ def core(*datasets: Dataset, **changes: Any) -> Any:
         observed_at=0.0,
     )
     values = {"state": state, "nodes": {"n1": node}, "arrivals": {("krios1", "x"): 1}, "blocked_by": {}.get}
-    return SimpleNamespace(**(values | {"refusals": {"scratch": 7}} | changes))
+    values |= {"refusals": {"scratch": 7}, "shares": lambda now: []}
+    return SimpleNamespace(**(values | changes))
 
 
 def samples(metrics: Metrics) -> dict[str, float]:

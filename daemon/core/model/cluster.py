@@ -32,7 +32,9 @@ class ResourceRequest(Record):
     """What a pipeline wants for one series, before the policy and the nodes have had their say.
 
     ``walltime_seconds`` is for ``cores`` cores as asked.  ``scratch_bytes`` is the peak in the job's
-    scratch folder, input copy included; ``result_bytes`` what arrives at the destination.
+    scratch folder, input copy included; ``result_bytes`` what arrives at the destination.  What follows
+    ``queue`` is the policy's own: ``only_nodes`` and ``not_nodes`` are patterns of node names,
+    ``walltime_seconds_max`` of 0 is the policy's.
     """
 
     nodes: int = 1
@@ -44,6 +46,13 @@ class ResourceRequest(Record):
     walltime_seconds: float = 0.0
     properties: tuple[str, ...] = ()
     queue: str = ""
+    walltime_seconds_max: float = 0.0
+    only_nodes: tuple[str, ...] = ()
+    not_nodes: tuple[str, ...] = ()
+    account: str = ""
+    priority: int = 0
+    directives: tuple[str, ...] = ()
+    rule: str = ""
 
 
 class Placement(Record):
@@ -58,6 +67,9 @@ class Placement(Record):
     queue: str
     rule: str
     policy_version: str
+    account: str = ""
+    priority: int = 0
+    directives: tuple[str, ...] = ()
 
 
 class Unplaceable(Record):

@@ -8,6 +8,7 @@ import re
 from typing import Literal
 
 from .cluster import Placement, ResourceRequest
+from .decided import Decided
 from .job import Failure, Measured, Options, RunEnd
 from .series import Evidence, Record, SeriesKind, TiltSeries
 
@@ -40,6 +41,7 @@ HoldCause = Literal[
     "no_pipeline",
     "destination",
     "quality",
+    "failure",
     "bug",
 ]
 StopIntent = Literal["cancel", "superseded", "replace", "deadline", "lost"]
@@ -80,6 +82,7 @@ class Attempt(Record):
     nodes: tuple[str, ...] = ()
     rescues_attempt_id: str = ""
     rescue_path: str = ""
+    decided: Decided | None = None
     failure: Failure | None = None
     end: RunEnd | None = None
 
@@ -89,6 +92,9 @@ class Dataset(Record):
 
     About 2 kB in memory.  ``retry_not_before_at`` is 0 when it may be placed at once.
     ``attempts_spent`` counts tries that the retry rule sees; an operator's retry sets it back.
+    ``pipeline``, ``options`` and ``destination`` are those of the last placement; ``asked_pipeline`` and
+    ``asked_options`` keep the feed's where a rule changed them.  ``operator_options`` win over every rule.
+    ``released_holds`` are the reasons of a policy's holds that an operator lifted: they hold it no more.
     """
 
     dataset_id: str
@@ -104,6 +110,12 @@ class Dataset(Record):
     labels: dict[str, str] = {}
     pipeline: str = ""
     options: Options = {}
+    asked_pipeline: str = ""
+    asked_options: Options | None = None
+    operator_options: Options = {}
+    destination: str = ""
+    released_holds: tuple[str, ...] = ()
+    missed_at: float | None = None
     series: TiltSeries | None = None
     evidence: tuple[Evidence, ...] = ()
     partial: bool = False

@@ -83,7 +83,8 @@ class JobSpec(Record):
     """All that a resource manager needs to start one attempt; the work itself is in the job file.
 
     The command is ``python3 RUNNER_PATH ATTEMPT_FOLDER`` and nothing else: no name of a dataset, no
-    option and no environment of the pipeline ever meets a command line or a shell.
+    option and no environment of the pipeline ever meets a command line or a shell.  ``directives`` are
+    further lines of the policy for the resource manager, in its own words.
     """
 
     attempt_id: str
@@ -97,6 +98,9 @@ class JobSpec(Record):
     scratch_bytes: int
     walltime_seconds: float
     queue: str = ""
+    account: str = ""
+    priority: int = 0
+    directives: tuple[str, ...] = ()
 
 
 class ProgressPattern(Record):

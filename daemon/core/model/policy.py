@@ -5,10 +5,11 @@ Units: bytes, seconds, cores.  Where a value was set (file and line) is in ``ori
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
+from .cluster import NodeInfo, ResourceRequest
 from .series import Record
 
 
@@ -94,14 +95,46 @@ class ResourcePolicy(Record):
     walltime_seconds_min: float = 1800.0
     walltime_factor: float = 3.0
     walltime_seconds_max: float = 172800.0
+    account: str = ""
+    priority: int = 0
+    directives: tuple[str, ...] = ()
 
 
 class LimitPolicy(Record):
-    """Caps on own work; 0 means none."""
+    """Caps on own work; 0 means none.
+
+    ``running_max`` counts attempts at once, those in the resource manager's queue included; ``queued_max``
+    those of them that do not run yet; ``per_node_max`` the attempts on one node; ``stage_ins_max`` those that
+    copy their input to scratch or are about to.
+    """
 
     running_max: int = 0
     queued_max: int = 0
     per_project_max: int = 0
+    per_node_max: int = 0
+    stage_ins_max: int = 0
+
+
+class SharingPolicy(Record):
+    """Fair sharing between projects, by ``Policy.shares``; without any share the oldest goes first.
+
+    What a project used (core seconds) counts half after ``half_life_seconds``; a project that is not named
+    has the share ``default``.
+    """
+
+    half_life_seconds: float = 86400.0
+    default: float = 1.0
+
+
+class DeadlinePolicy(Record):
+    """When a result is due, counted from the instant the series was complete; 0 means never.
+
+    ``urgent_seconds`` before it the series goes before all others; missed, it is told or held.
+    """
+
+    within_seconds: float = 0.0
+    urgent_seconds: float = 3600.0
+    missed: Literal["notice", "hold"] = "notice"
 
 
 class RetryPolicy(Record):
@@ -117,6 +150,7 @@ class RetryPolicy(Record):
     walltime_factor: float = 2.0
     more_memory: tuple[str, ...] = ("memory",)
     more_walltime: tuple[str, ...] = ("walltime",)
+    hold: tuple[str, ...] = ()
 
 
 class PlacementPolicy(Record):
@@ -126,6 +160,8 @@ class PlacementPolicy(Record):
     aged_seconds: float = 1800.0
     node_stale_seconds: float = 300.0
     properties: tuple[str, ...] = ()
+    only_nodes: tuple[str, ...] = ()
+    not_nodes: tuple[str, ...] = ()
     weights: dict[str, float] = msgspec.field(
         default_factory=lambda: {
             "asked_cores": 4.0,
@@ -143,16 +179,158 @@ class BreakerPolicy(Record):
     probe_seconds: float = 600.0
 
 
+class CivilTime(Record):
+    """The hour (0 to 23) and the weekday (0 is Monday) in a named IANA time zone.
+
+    The core has no calendar: the shell gives one for each of :func:`tiltd.policy.rules.zones`, and a new one
+    at ``valid_until_at``, when the hour turns there.
+    """
+
+    zone: str
+    hour: int
+    weekday: int
+    valid_until_at: float
+
+
+class Features(Record):
+    """What a rule can see of a dataset; what is not known (yet) is ``None`` and matches no condition.
+
+    ``image_size`` is in pixels.  ``attempt_number`` is that of the attempt to be placed, from 1.
+    ``waiting_count`` is how many datasets are ready and have no place.  ``civil`` is by zone.
+    """
+
+    feed: str = ""
+    microscope: str = ""
+    project: str = ""
+    session: str = ""
+    name: str = ""
+    size_bytes: int = 0
+    tilt_count: int | None = None
+    image_size: tuple[int, int] | None = None
+    pixel_spacing_angstrom: float | None = None
+    pipeline: str = ""
+    attempt_number: int = 1
+    labels: dict[str, str] = {}
+    waiting_count: int = 0
+    civil: dict[str, CivilTime] = {}
+
+
+class Condition(Record):
+    """One key of a rule's ``when``; of its fields those that fit the key are set.
+
+    ``patterns``: one of them matches the text (``*`` any characters, ``?`` one).  ``least`` and ``most``: the
+    figure lies between them, both included.  ``numbers``: hours or weekdays in the ``zone``.
+    """
+
+    key: str
+    patterns: tuple[str, ...] = ()
+    least: float | None = None
+    most: float | None = None
+    numbers: tuple[int, ...] = ()
+    zone: str = ""
+
+
+class Rule(Record):
+    """Sets values for the datasets that fulfil all its conditions (none: for every dataset).
+
+    ``sets`` is by the keys of a rule's ``set`` (``tiltd.policy.schema_set.Sets``).  Rules are tried in
+    order, a later one wins key by key; none is tried behind a matching one with ``stop``.
+    """
+
+    name: str
+    conditions: tuple[Condition, ...] = ()
+    sets: dict[str, Any] = {}
+    stop: bool = False
+
+
+class Decision(Record):
+    """What the policy says of one dataset: the defaults with the matching rules over them.
+
+    ``memory_bytes``, ``scratch_bytes`` and ``walltime_seconds`` are a rule's plain word; ``None`` leaves them
+    to the pipeline's request (and the history), the factors and the ``*_by_size`` figures.  ``pipeline``,
+    ``options`` and ``destination`` are those of the feed where they are empty.  ``hold`` is the reason for
+    holding the dataset, in words; "" is none.  ``due_seconds`` counts from completeness; 0 is never.
+    ``rules`` are the names of those that matched, in order; ``origins`` is key -> file:line of what
+    they set.
+    """
+
+    rules: tuple[str, ...] = ()
+    nodes: int = 1
+    cores: int = 4
+    threads: int = 4
+    memory_bytes: int | None = None
+    memory_factor: float = 1.0
+    memory_bytes_min: int = 0
+    memory_by_size_bytes: float = 0.0
+    scratch_bytes: int | None = None
+    scratch_factor: float = 1.0
+    scratch_bytes_min: int = 0
+    scratch_by_size_bytes: float = 0.0
+    walltime_seconds: float | None = None
+    walltime_factor: float = 3.0
+    walltime_seconds_min: float = 1800.0
+    walltime_seconds_max: float = 172800.0
+    walltime_by_size_seconds: float = 0.0
+    queue: str = ""
+    account: str = ""
+    priority: int = 0
+    properties: tuple[str, ...] = ()
+    only_nodes: tuple[str, ...] = ()
+    not_nodes: tuple[str, ...] = ()
+    pipeline: str = ""
+    options: dict[str, str | int | float | bool] = {}
+    destination: str = ""
+    directives: tuple[str, ...] = ()
+    hold: str = ""
+    due_seconds: float = 0.0
+    completeness: CompletenessPolicy = CompletenessPolicy()
+    retry: RetryPolicy = RetryPolicy()
+    origins: dict[str, str] = {}
+
+    @property
+    def rule(self) -> str:
+        """The name that a placement records: the last rule that matched, or ``default``."""
+        return self.rules[-1] if self.rules else "default"
+
+
+class Expected(Record):
+    """One key of a test's ``expect``: this value, or a figure between ``least`` and ``most``."""
+
+    key: str
+    value: Any = None
+    least: float | None = None
+    most: float | None = None
+
+
+class PolicyTest(Record):
+    """A ``[[test]]`` of a policy file: a dataset, what its pipeline asks, perhaps nodes, what must follow."""
+
+    name: str
+    features: Features
+    request: ResourceRequest = ResourceRequest()
+    nodes: tuple[NodeInfo, ...] = ()
+    expected: tuple[Expected, ...] = ()
+
+
 class Policy(Record):
-    """One whole, validated policy.  ``version`` is a hash of its text."""
+    """One whole, validated policy.  ``version`` is a hash of its values.
+
+    ``shares`` is project (a pattern) -> weight.  ``origins`` says where each key was set (file:line), those
+    of rules as ``rule.NAME.set.KEY``, of tests as ``test.NAME`` and ``test.NAME.expect.KEY``.
+    """
 
     version: str
     completeness: CompletenessPolicy = CompletenessPolicy()
     resources: ResourcePolicy = ResourcePolicy()
+    rules: tuple[Rule, ...] = ()
     limits: LimitPolicy = LimitPolicy()
+    shares: dict[str, float] = {}
+    sharing: SharingPolicy = SharingPolicy()
+    deadlines: DeadlinePolicy = DeadlinePolicy()
     retry: RetryPolicy = RetryPolicy()
     placement: PlacementPolicy = PlacementPolicy()
     breaker: BreakerPolicy = BreakerPolicy()
     marker_grace_seconds: float = 90.0
     node_lost_after_seconds: float = 1800.0
+    tests: tuple[PolicyTest, ...] = ()
     origins: dict[str, str] = {}

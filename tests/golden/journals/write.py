@@ -21,14 +21,18 @@ from tiltd.daemon.core import facts as f
 from tiltd.daemon.core.core import Row, Step
 from tiltd.daemon.core.model import (
     Attempt,
+    CivilTime,
     Dataset,
+    Decided,
     Evidence,
     Failure,
+    Features,
     FilePrint,
     Fingerprint,
     Measured,
     Notice,
     Placement,
+    Prediction,
     ResourceRequest,
     RunEnd,
     State,
@@ -175,6 +179,7 @@ class Story:
             placed_at=self.book.at,
             rescues_attempt_id=rescue,
             rescue_path=f"/scratch/tiltd/{rescue}" if rescue else "",
+            decided=None if rescue else decided(self.record),
         )
         return self.note(f.Placed, attempt=placed)
 
@@ -239,6 +244,32 @@ class Story:
         return self.note(f.DatasetFinalized)
 
 
+def decided(dataset: Dataset) -> Decided:
+    here = CivilTime(zone="Europe/Berlin", hour=9, weekday=4, valid_until_at=START_AT + 3600.0)
+    return Decided(
+        rules=("krios", "large"),
+        features=Features(
+            feed=dataset.feed,
+            name=dataset.tilt_series_name,
+            size_bytes=2_600_009_000,
+            tilt_count=41,
+            labels=dataset.labels,
+            attempt_number=len(dataset.attempts) + 1,
+            civil={here.zone: here},
+        ),
+        predicted=Prediction(
+            seconds_p50=250.0,
+            seconds_p99=500.0,
+            memory_bytes_p99=3_640_000_000,
+            scratch_bytes_p99=54_600_000_000,
+        ),
+        charged_core_seconds=1000.0,
+        due_at=START_AT + 86400.0,
+        pipeline=dataset.pipeline,
+        options=dataset.options,
+    )
+
+
 def measured() -> Measured:
     return Measured(
         stage_in_seconds=12.0,
@@ -281,7 +312,7 @@ def live(book: Book) -> None:
     Story(book, "TS_13").completed().placed().note(
         f.StopRequested, intent="replace", by="the job is gone"
     ).about_attempt(f.AttemptRevoked)
-    Story(book, "TS_14").queued()
+    Story(book, "TS_14").queued().note(f.DeadlineMissed, due_at=book.at - 60.0)
     Story(book, "TS_15").queued().started().note(f.StopRequested, intent="cancel", by="ada")
     Story(book, "TS_16").ended()
     Story(book, "TS_17").ended().collected()
@@ -311,7 +342,8 @@ def live(book: Book) -> None:
 def facility(book: Book) -> None:
     """What is about no dataset."""
     book.note(f.FeedMet(at=0.0, feed="krios1", reason="new feed"))
-    book.note(f.PolicyAdopted(at=0.0, version="1f2e3d4c", reason="start"))
+    book.note(f.PolicyAdopted(at=0.0, version="1f2e3d4c", reason="start", half_life_seconds=43200.0))
+    book.note(f.PolicyRejected(at=0.0, content="0badc0de", faults=("site.toml:3: cores: no such thing",)))
     ignored = {"feed": "krios1", "series_key": "apoferritin/grid1/LMM.mrc", "stat_signature": "map"}
     book.note(f.SeriesIgnored(at=0.0, reason="montage", detail="Montage = 1", **ignored))
     for scope in ("node:n1", "pipeline:wbp"):

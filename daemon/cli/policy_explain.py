@@ -1,0 +1,244 @@
+"""``tiltd policy explain``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from tiltd.daemon.client import Answered, Client, NotRunning, socket_path
+from tiltd.daemon.config import ConfigError, Settings
+from tiltd.daemon.core.model import Features, NodeInfo, Placement, Policy, ResourceRequest, Unplaceable
+from tiltd.daemon.core.units import parse_bytes, show_bytes, show_seconds
+from tiltd.daemon.journal import JournalError
+from tiltd.daemon.questions.dataset import at_time, labels_of, series_like
+from tiltd.daemon.questions.explain import Explanation, summary
+from tiltd.daemon.questions.explain import explain as explained
+from tiltd.daemon.questions.files import PolicyRefused, accepted, policy_of
+from tiltd.daemon.questions.scene import (
+    Scene,
+    SceneError,
+    asked_by,
+    nodes_of,
+    nodes_of_answer,
+    pipelines_of,
+    state_of,
+)
+from tiltd.daemon.text import one_line, shown
+from tiltd.policy.predict import Samples
+from tiltd.policy.rules import decide
+
+from .asking import print_json
+from .exits import FAILED, OK, USAGE
+from .policy_files import settings_of, site_files
+
+SHOWN_KEYS = ("nodes", "cores", "threads", "memory_bytes", "scratch_bytes", "walltime_seconds")
+
+
+def add_explain(parser: argparse.ArgumentParser) -> None:
+    dataset = parser.add_argument_group("the dataset (what is not given is not known of it)")
+    dataset.add_argument(
+        "--size", required=True, type=amount, metavar="BYTES", help='its input, as in "2.6GB"'
+    )
+    dataset.add_argument("--tilts", type=int, metavar="N", help="number of its tilts")
+    dataset.add_argument("--image-size", type=pixels, metavar="NXxNY", help="pixels of its images")
+    dataset.add_argument("--pixel-size", type=float, metavar="A", help="in angstrom")
+    for name in ("feed", "microscope", "project", "session", "name", "pipeline"):
+        dataset.add_argument(f"--{name}", default="", metavar=name.upper())
+    dataset.add_argument("--label", action="append", default=[], metavar="KEY=VALUE", help="another label")
+    dataset.add_argument("--attempt", type=int, default=1, metavar="N", help="the attempt to be placed")
+    dataset.add_argument("--waiting", type=int, default=0, metavar="N", help="so many series wait")
+    dataset.add_argument(
+        "--at", default="", metavar="TIME", help="'Sat 03:00' in the rules' zones (default: now)"
+    )
+    asked = parser.add_argument_group("where it is asked (default: the site's policy, nodes and history)")
+    asked.add_argument(
+        "--policy", action="append", default=[], metavar="FILE", help="over the shipped policy"
+    )
+    asked.add_argument("--shipped", action="store_true", help="the policy as shipped, without the site's")
+    asked.add_argument(
+        "--nodes", metavar="FILE", help="[[node]] tables, or what `tiltd nodes --json` printed"
+    )
+    asked.add_argument(
+        "--config", metavar="FILE", help="tiltd.toml (default: $TILTD_CONFIG, ./, /etc/tiltd/)"
+    )
+    asked.add_argument("--socket", metavar="PATH", help="the daemon's unix socket")
+    parser.add_argument("--json", action="store_true", help="print JSON, for programs")
+
+
+def amount(text: str) -> int:
+    if text.strip().replace(".", "").isdigit():
+        raise argparse.ArgumentTypeError(f'{text!a} has no unit: did you mean "{text.strip()}GB"?')
+    try:
+        return parse_bytes(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def pixels(text: str) -> tuple[int, int]:
+    width, _, height = text.lower().partition("x")
+    if not (width.isdigit() and height.isdigit()):
+        raise argparse.ArgumentTypeError(f"{text!a} is no size of images; allowed is NXxNY, as in 4096x4096")
+    return int(width), int(height)
+
+
+def explain(args: argparse.Namespace) -> int:
+    try:
+        settings = None if args.shipped else settings_of(args.config)
+        scene = _scene(args, settings)
+        features = _features(args, settings, scene.policy)
+    except PolicyRefused as refused:
+        for fault in refused.faults:
+            print(one_line(str(fault)), file=sys.stderr)
+        return FAILED
+    except (ConfigError, SceneError, ValueError) as error:
+        print(f"tiltd policy explain: {one_line(str(error))}", file=sys.stderr)
+        return USAGE
+    asked, why = _asked(features, settings, scene.policy)
+    found = explained(features, scene.policy, asked=asked, samples=scene.samples, nodes=scene.nodes)
+    if args.json:
+        print_json(summary(found) | {"explanation": _plain(found), "source": {**scene.source, "asked": why}})
+    else:
+        sys.stdout.write("\n".join(_lines(found, {**scene.source, "asked": why})) + "\n")
+    return OK
+
+
+def _scene(args: argparse.Namespace, settings: Settings | None) -> Scene:
+    files = [Path(name) for name in args.policy]
+    own = [] if files or args.shipped or settings is None else site_files(args.config)
+    policy, source = _policy(files or own, settings, fallback=not files)
+    nodes, source["nodes"] = _nodes(args, settings)
+    samples, source["history"] = Samples(), "none: the 2015 study's figures"
+    if settings is not None:
+        try:
+            samples = state_of(settings.journal).samples
+            source["history"] = str(settings.journal)
+        except JournalError as error:
+            source["history"] = f"none ({one_line(str(error))})"
+    return Scene(policy=policy, samples=samples, nodes=nodes, source=source)
+
+
+def _policy(files: list[Path], settings: Settings | None, *, fallback: bool) -> tuple[Policy, dict[str, str]]:
+    """That of the files; the one that the daemon goes on with where it refused the site's files."""
+    try:
+        return policy_of(files, settings), {"policy": ", ".join(map(str, files)) or "as shipped"}
+    except PolicyRefused as refused:
+        policy = accepted(settings.state_dir) if settings is not None and fallback else None
+        if policy is None:
+            raise
+        told = f"as accepted last; the files as they are now are refused: {refused.faults[0]}"
+        return policy, {"policy": told}
+
+
+def _nodes(args: argparse.Namespace, settings: Settings | None) -> tuple[tuple[NodeInfo, ...], str]:
+    if args.nodes:
+        return nodes_of(Path(args.nodes)), args.nodes
+    if settings is None and not args.socket:
+        return (), "none given"
+    try:
+        path = settings.socket if settings is not None and not args.socket else socket_path(args.socket, None)
+        return nodes_of_answer(Client(path).get("nodes")), f"as the daemon sees them ({path})"
+    except (NotRunning, Answered) as error:
+        return (), f"none ({one_line(str(error))})"
+
+
+def _features(args: argparse.Namespace, settings: Settings | None, policy: Policy) -> Features:
+    labels = dict(labels_of(args.label))
+    feed = next((f for f in settings.feeds if f.name == args.feed), None) if settings else None
+    labels = {**(feed.labels if feed else {}), **labels}
+    for name in ("microscope", "project", "session"):
+        if getattr(args, name):
+            labels[name] = getattr(args, name)
+    features = Features(
+        feed=args.feed,
+        microscope=labels.get("microscope", ""),
+        project=labels.get("project", ""),
+        session=labels.get("session", ""),
+        name=args.name,
+        size_bytes=args.size,
+        tilt_count=args.tilts,
+        image_size=args.image_size,
+        pixel_spacing_angstrom=args.pixel_size,
+        pipeline=args.pipeline or (feed.pipeline if feed else ""),
+        attempt_number=args.attempt,
+        labels=labels,
+        waiting_count=args.waiting,
+    )
+    return at_time(features, policy, args.at, time.time())
+
+
+def _asked(features: Features, settings: Settings | None, policy: Policy) -> tuple[ResourceRequest, str]:
+    """What the pipeline asks for a series like this one; by size where none is named or it cannot tell."""
+    decision = decide(features, policy)
+    name = decision.pipeline or features.pipeline
+    if not name:
+        return ResourceRequest(), "by size: no pipeline was named"
+    feed = next((f for f in settings.feeds if f.name == features.feed), None) if settings else None
+    options = {**(feed.options if feed else {}), **decision.options}
+    asked, why = asked_by(pipelines_of(settings, {name}).get(name), series_like(features), options)
+    return asked, f"by size: {why}" if why else f"by pipeline {name}, for a series of that size"
+
+
+# -- told ----------------------------------------------------------------------------------------------------
+
+
+def _plain(found: Explanation) -> dict[str, Any]:
+    plain: dict[str, Any] = msgspec.to_builtins(found)
+    return plain
+
+
+def _lines(found: Explanation, source: dict[str, str]) -> Iterator[str]:
+    decided = summary(found)
+    yield f"policy {found.policy_version} ({shown(source['policy'])}), rule {shown(found.decision.rule)}"
+    for rule in found.rules:
+        mark = "matched" if rule.matched else "tried  "
+        yield f"  {mark}  {shown(rule.name)} ({shown(rule.origin)}) {one_line(rule.failed)}".rstrip()
+    if not found.rules:
+        yield "  there are no rules: the defaults hold"
+    for key in SHOWN_KEYS:
+        base = key.replace("_bytes", "").replace("_seconds", "")
+        yield f"{base:9} {_value(key, decided[key]):12} {shown(_where(base, found))}".rstrip()
+    for key in ("queue", "account", "priority", "properties", "pipeline", "destination", "hold"):
+        value = getattr(found.decision, key)
+        if value:
+            yield f"{key:9} {shown(str(value)):12} {shown(found.origins.get(key, ''))}".rstrip()
+    yield f"asked     {one_line(source['asked'])}"
+    yield from _predicted(found, source)
+    yield from _placed(found, source)
+
+
+def _where(base: str, found: Explanation) -> str:
+    keys = (base, f"{base}_factor", f"{base}_min", f"{base}_max", f"{base}_by_size")
+    return ", ".join(f"{key} {found.origins[key]}" for key in keys if key in found.origins)
+
+
+def _value(key: str, value: Any) -> str:
+    if key.endswith("_bytes"):
+        return show_bytes(value)
+    return show_seconds(value) if key.endswith("_seconds") else str(value)
+
+
+def _predicted(found: Explanation, source: dict[str, str]) -> Iterator[str]:
+    p = found.prediction
+    basis = f"{p.samples} runs in {shown(source['history'])}" if p.samples else "no such run yet: 2015 study"
+    yield (
+        f"expected  {show_seconds(round(p.seconds_p50))} (p50), {show_seconds(round(p.seconds_p99))} (p99), "
+        f"memory {show_bytes(p.memory_bytes_p99)}, scratch {show_bytes(p.scratch_bytes_p99)} (p99); {basis}"
+    )
+
+
+def _placed(found: Explanation, source: dict[str, str]) -> Iterator[str]:
+    match found.placement:
+        case Placement() as placement:
+            yield f"placed    on {shown(' '.join(placement.nodes))}"
+        case Unplaceable() as none:
+            yield f"placed    nowhere: {one_line(none.detail)}"
+        case None:
+            yield f"nodes     {one_line(source['nodes'])}"
+    for refused in found.refused:
+        yield f"  {shown(refused.node)} refuses: {refused.reason} ({one_line(refused.detail)})"

@@ -1,0 +1,148 @@
+"""``tiltd policy check | test | reload``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from msgspec.structs import replace
+
+from tiltd.daemon.client import config_file
+from tiltd.daemon.config import ConfigError, Settings
+from tiltd.daemon.core.model import Policy
+from tiltd.daemon.policy_files import files_of
+from tiltd.daemon.questions.files import PolicyRefused, policy_of
+from tiltd.daemon.text import one_line
+from tiltd.policy.policy import PolicyError, run_tests
+
+from .asking import add_connection, client_of, print_json
+from .exits import FAILED, OK, USAGE
+
+
+def add_check(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "files", nargs="+", metavar="FILE", help="laid over the shipped policy, in this order"
+    )
+    add_config(parser)
+    parser.add_argument("--json", action="store_true", help="print JSON, for programs")
+
+
+def check(args: argparse.Namespace) -> int:
+    """Exit code 1 if there is a fault; the files' own tests are run too."""
+    try:
+        policy = policy_of(map(Path, args.files), settings_of(args.config))
+    except PolicyRefused as refused:
+        return _told_faults(refused.faults, args.json)
+    except ConfigError as error:
+        return _bad_config(error)
+    if args.json:
+        print_json({"ok": True, "faults": [], "policy_version": policy.version, **_counts(policy)})
+    else:
+        counted = _counts(policy)
+        print(f"good: version {policy.version}, {counted['rules']} rules, {counted['tests']} tests passed")
+    return OK
+
+
+def add_test(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "files", nargs="*", metavar="FILE", help="laid over the shipped policy (default: the site's own)"
+    )
+    add_config(parser)
+    parser.add_argument("--json", action="store_true", help="print JSON, for programs")
+
+
+def test(args: argparse.Namespace) -> int:
+    """Exit code 1 if a test fails or the files are refused."""
+    try:
+        files = list(map(Path, args.files)) or site_files(args.config)
+        policy = policy_of(files, settings_of(args.config), tested=False)
+    except PolicyRefused as refused:
+        return _told_faults(refused.faults, args.json)
+    except ConfigError as error:
+        return _bad_config(error)
+    results: list[dict[str, Any]] = []
+    for each in policy.tests:
+        failed = run_tests(_only(policy, each.name))
+        results.append({"name": each.name, "ok": not failed, "faults": [_fault(f) for f in failed]})
+    failures = sum(not result["ok"] for result in results)
+    if args.json:
+        print_json({"ok": not failures, "policy_version": policy.version, "tests": results})
+        return FAILED if failures else OK
+    for result in results:
+        print(f"{'ok  ' if result['ok'] else 'FAIL'}  {one_line(str(result['name']))}")
+        for fault in result["faults"]:
+            print(f"      {fault['text']}")
+    print(f"{failures} of {len(results)} tests failed" if failures else f"all {len(results)} tests passed")
+    return FAILED if failures else OK
+
+
+def add_reload(parser: argparse.ArgumentParser) -> None:
+    add_connection(parser)
+
+
+def reload(args: argparse.Namespace) -> int:
+    """Exit code 1 if the policy was refused; the one in force stays then."""
+    answer = client_of(args).post("policy/reload", {})
+    if args.json:
+        print_json(answer)
+    elif answer["ok"]:
+        print(f"the policy was read; version {answer['policy_version']} is in force")
+    else:
+        for sentence in answer["faults"]:
+            print(one_line(sentence), file=sys.stderr)
+        print(f"refused; version {answer['policy_version']} stays in force", file=sys.stderr)
+    return OK if answer["ok"] else FAILED
+
+
+# -- shared by the questions -------------------------------------------------------------------------------
+
+
+def add_config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--config", metavar="FILE", help="tiltd.toml (default: $TILTD_CONFIG, ./, /etc/tiltd/)"
+    )
+
+
+def settings_of(config: str | None) -> Settings | None:
+    """The site's settings, if there are any.  Raises ConfigError."""
+    path = config_file(config)
+    return Settings.load(path) if path is not None else None
+
+
+def site_files(config: str | None) -> list[Path]:
+    """The policy files that the site's settings name.  Raises ConfigError."""
+    settings = settings_of(config)
+    return files_of(settings) if settings is not None else []
+
+
+def _only(policy: Policy, name: str) -> Policy:
+    return replace(policy, tests=tuple(test for test in policy.tests if test.name == name))
+
+
+def _told_faults(faults: Sequence[PolicyError], as_json: bool) -> int:
+    if as_json:
+        print_json({"ok": False, "faults": [_fault(fault) for fault in faults]})
+    else:
+        for fault in faults:
+            print(one_line(str(fault)), file=sys.stderr)
+    return FAILED
+
+
+def _bad_config(error: ConfigError) -> int:
+    for sentence in error.sentences:
+        print(f"tiltd policy: {one_line(sentence)}", file=sys.stderr)
+    return USAGE
+
+
+def _fault(fault: PolicyError) -> dict[str, Any]:
+    return {
+        "file": fault.file, "line": fault.line, "key": fault.key, "message": fault.message,
+        "text": one_line(str(fault)),
+    }  # fmt: skip
+
+
+def _counts(policy: Policy) -> dict[str, int]:
+    return {"rules": len(policy.rules), "tests": len(policy.tests)}

@@ -1,0 +1,116 @@
+"""What a READY dataset asks for: its pipeline's request, the policy's decision over it, and so its bucket."""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from tiltd.plugins.api import Permanent
+from tiltd.policy.shape import round_up_bytes, shape
+
+from . import facts as f
+from .deciding import Deciding, due_at, options_of, pipeline_of
+from .desk import Desk
+from .model import Dataset, Decision, Failure, ResourceRequest, TiltSeries
+from .waiting import Want
+
+
+class Asking:
+    """Nothing is remembered; a question costs the rules and the pipeline's own arithmetic."""
+
+    def __init__(self, desk: Desk, deciding: Deciding) -> None:
+        self._desk = desk
+        self._deciding = deciding
+
+    def want(self, dataset: Dataset, decision: Decision) -> Want | None:
+        """The bucket of this dataset.  A pipeline that cannot take it rejects it here."""
+        assert dataset.series is not None
+        if dataset.rescue:
+            return self._rescue(dataset)
+        pipeline = pipeline_of(dataset, decision)
+        asked = self._asked_by_pipeline(dataset, dataset.series, pipeline, decision)
+        if asked is None:
+            return None
+        return Want(
+            request=self._shaped(dataset, asked, pipeline, decision),
+            feed=dataset.feed,
+            pipeline=pipeline,
+            project=dataset.project,
+            only_node="",
+            excluded_nodes=dataset.excluded_nodes,
+            due_seconds=decision.due_seconds if due_at(dataset, decision) else 0.0,
+            destination=decision.destination,
+        )
+
+    def _rescue(self, dataset: Dataset) -> Want:
+        stranded = next(a for a in dataset.attempts if a.attempt_id == dataset.rescue)
+        request = ResourceRequest(
+            cores=1, threads=1, walltime_seconds=3600.0, result_bytes=stranded.request.result_bytes
+        )
+        return Want(
+            request=request,
+            feed=dataset.feed,
+            pipeline=dataset.pipeline,
+            project=dataset.project,
+            only_node=(stranded.nodes or stranded.placement.nodes)[0],
+            excluded_nodes=(),
+            destination=dataset.destination,
+        )
+
+    def _asked_by_pipeline(
+        self, dataset: Dataset, series: TiltSeries, pipeline: str, decision: Decision
+    ) -> ResourceRequest | None:
+        """What the pipeline asks for; ``None`` if it cannot take the series, which is said on the dataset."""
+        desk = self._desk
+        if missing := self._no_pipeline(series, pipeline, decision):
+            desk.hold(dataset, "no_pipeline", missing)
+            return None
+        try:
+            return desk.pipelines[pipeline].request(series, options_of(dataset, decision))
+        except Permanent as error:
+            self._reject(dataset, error)
+        except Exception as bug:  # a plugin's; it stops this dataset, not the daemon
+            detail = f"the pipeline {pipeline} cannot say what it needs: {bug!r}; mend it, then release"
+            desk.hold(dataset, "bug", detail)
+        return None
+
+    def lift_no_pipeline(self, dataset: Dataset) -> None:
+        """Since the last start its pipeline may have been installed, or another chosen by the policy."""
+        if dataset.series is None or dataset.hold("no_pipeline") is None:
+            return
+        decision = self._deciding.decide(dataset)
+        if not self._no_pipeline(dataset.series, pipeline_of(dataset, decision), decision):
+            self._desk.lift(dataset, "no_pipeline")
+
+    def _no_pipeline(self, series: TiltSeries, pipeline: str, decision: Decision) -> str:
+        if series.kind == "frames":
+            return "no pipeline for frames: its pipelines take stacks"
+        if pipeline not in self._desk.pipelines:
+            whose = f"rule {decision.rule}" if decision.pipeline else "its feed"
+            return f"the pipeline {pipeline} of {whose} is not installed"
+        return ""
+
+    def _shaped(
+        self, dataset: Dataset, asked: ResourceRequest, pipeline: str, decision: Decision
+    ) -> ResourceRequest:
+        """The policy's word over the pipeline's.  What the result takes is rounded like the rest, so that
+        the bucket's head speaks for all of it."""
+        assert dataset.series is not None
+        shaped = shape(
+            asked,
+            dataset.series.total_bytes,
+            self._desk.policy,
+            decision=decision,
+            pipeline=pipeline,
+            samples=self._desk.state.samples,
+            changes=dataset.changes,
+        )
+        return replace(shaped, result_bytes=round_up_bytes(asked.result_bytes))
+
+    def _reject(self, dataset: Dataset, error: Permanent) -> None:
+        failure = Failure(failure_class="config", reason="rejected", detail=str(error), spent=False)
+        self._desk.record(
+            f.DatasetRejected(at=self._desk.now, dataset_id=dataset.dataset_id, failure=failure)
+        )
+        self._desk.notice(
+            "failed", f"{dataset.dataset_id} cannot be run: {error}", dataset.dataset_id, dataset
+        )

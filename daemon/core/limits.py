@@ -1,0 +1,107 @@
+"""Caps on own work: how many attempts may be live, queued, of one project, on one node, or staging in."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from .desk import Desk
+from .model import WITH_ATTEMPT, Dataset, State
+
+STAGING_PHASES = frozenset({"", "claimed", "scratch", "stage_in"})
+"""Phases of a runner before its input is on the node's scratch."""
+NOT_RUNNING = frozenset({State.RESERVED, State.QUEUED})
+
+
+class Limits:
+    """Counts of live attempts; memory, made again by ``recount``.  A step costs one dataset."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self.live: Counter[str] = Counter()
+        self.queued: set[str] = set()
+        self.staging: set[str] = set()
+        self.by_project: Counter[str] = Counter()
+
+    def changed(self, before: Dataset | None, after: Dataset | None) -> bool:
+        """Count one step of a dataset.  True if any count fell."""
+        return self._uncounted(before, after) | self._counted(before, after)
+
+    def _counted(self, before: Dataset | None, after: Dataset | None) -> bool:
+        if after is None or after.state not in WITH_ATTEMPT:
+            return False
+        attempt = after.attempts[-1]
+        if before is None or before.state not in WITH_ATTEMPT:
+            self.live["all"] += 1
+            self.by_project[after.project] += 1
+            if attempt.kind == "run" and after.state is not State.COLLECTING:
+                self.staging.add(attempt.attempt_id)
+        if after.state in NOT_RUNNING:
+            self.queued.add(attempt.attempt_id)
+        return False
+
+    def _uncounted(self, before: Dataset | None, after: Dataset | None) -> bool:
+        if before is None or before.state not in WITH_ATTEMPT:
+            return False
+        fell, attempt_id = False, before.attempts[-1].attempt_id
+        if after is None or after.state not in WITH_ATTEMPT:
+            self.live["all"] -= 1
+            self.by_project[before.project] -= 1
+            if not self.by_project[before.project]:
+                del self.by_project[before.project]
+            fell = True
+        if after is None or after.state not in NOT_RUNNING:
+            fell |= _dropped(self.queued, attempt_id)
+        if after is None or after.state not in WITH_ATTEMPT or after.state is State.COLLECTING:
+            fell |= _dropped(self.staging, attempt_id)
+        return fell
+
+    def staged(self, attempt_id: str, phase: str) -> bool:
+        """The runner told its phase.  True if its input is on scratch since now."""
+        return phase not in STAGING_PHASES and _dropped(self.staging, attempt_id)
+
+    def recount(self) -> None:
+        """Count live attempts afresh (after a restart)."""
+        self.live.clear()
+        self.queued.clear()
+        self.staging.clear()
+        self.by_project.clear()
+        for dataset in self._desk.state.datasets.values():
+            self._counted(None, dataset)
+
+    def passed(self, project: str, *, stages_in: bool = True) -> str:
+        """The limit that this project's next attempt would pass, in words; "" if there is none."""
+        limits = self._desk.policy.limits
+        for name, limit, count, what in (
+            ("running_max", limits.running_max, self.live["all"], "attempts are live"),
+            ("queued_max", limits.queued_max, len(self.queued), "attempts wait in the queue"),
+            (
+                "per_project_max",
+                limits.per_project_max,
+                self.by_project[project] if limits.per_project_max else 0,
+                "attempts of its project are live",
+            ),
+            (
+                "stage_ins_max",
+                limits.stage_ins_max if stages_in else 0,
+                len(self.staging),
+                "attempts copy their input, or are about to",
+            ),
+        ):
+            if limit and count >= limit:
+                return f"{count} {what} (limits.{name} is {limit})"
+        return ""
+
+    def full_nodes(self) -> dict[str, str]:
+        """Nodes that have as many of our attempts as they may; freed when one's scratch is released."""
+        most, ledger = self._desk.policy.limits.per_node_max, self._desk.state.ledger
+        if not most:
+            return {}
+        counts: Counter[str] = Counter(node for nodes in ledger.booked.values() for node in nodes)
+        return {node: "node_limit" for node, count in counts.items() if count >= most}
+
+
+def _dropped(members: set[str], member: str) -> bool:
+    if member not in members:
+        return False
+    members.remove(member)
+    return True

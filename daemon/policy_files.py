@@ -1,0 +1,117 @@
+"""The site's policy files: which there are, what stands in them, and whether they changed.
+
+The shipped policy comes first, then ``policy_file``, then the ``*.toml`` of ``policy_dir`` in the order of
+their names; later wins.  Editors' leftovers (hidden files, ``x.toml~``) are no policy.
+"""
+
+from __future__ import annotations
+
+import zoneinfo
+from functools import lru_cache
+from importlib import resources
+from pathlib import Path
+
+from tiltd.daemon import registry
+from tiltd.daemon.config import Settings
+from tiltd.daemon.core.model import Policy
+from tiltd.policy.policy import DEFAULT_NAME, Known, PolicyError, load
+
+FILE_BYTES_MAX = 1_000_000
+
+
+class PolicyRefused(Exception):
+    """The files make no policy; ``faults`` has all that is wrong with them."""
+
+    def __init__(self, faults: list[PolicyError]) -> None:
+        super().__init__("\n".join(map(str, faults)))
+        self.faults = faults
+
+
+def read_policy(settings: Settings) -> Policy:
+    """The shipped policy with the site's own over it, its own tests passed.  Raises PolicyRefused."""
+    texts, faults = [(DEFAULT_NAME, shipped())], []
+    for path in files_of(settings):
+        text = text_of(path)
+        if isinstance(text, PolicyError):
+            faults.append(text)
+        else:
+            texts.append((str(path), text))
+    folder = settings.policy_dir
+    if folder is not None and not folder.is_dir():
+        message = "is no folder; make it, or mend policy_dir in tiltd.toml"
+        faults.append(PolicyError(file=str(folder), line=1, key="", message=message))
+    found = load(texts, known=known(settings))
+    if isinstance(found, list):
+        faults += found
+    if faults or isinstance(found, list):
+        raise PolicyRefused(faults)
+    return found
+
+
+def shipped() -> str:
+    """The text of the policy that tiltd ships."""
+    return resources.files("tiltd.policy").joinpath(DEFAULT_NAME).read_text(encoding="utf-8")
+
+
+def files_of(settings: Settings) -> list[Path]:
+    """The site's own policy files, in the order in which they are laid over each other."""
+    files = [settings.policy_file] if settings.policy_file is not None else []
+    return files + (folder_files(settings.policy_dir) if settings.policy_dir is not None else [])
+
+
+def folder_files(folder: Path) -> list[Path]:
+    """``*.toml`` in the order of their names; none of a folder that is not there."""
+    try:
+        return sorted(path for path in folder.glob("*.toml") if not path.name.startswith("."))
+    except OSError:
+        return []
+
+
+def text_of(path: Path) -> str | PolicyError:
+    """A file's text, or why it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(FILE_BYTES_MAX + 1)
+        if len(content) > FILE_BYTES_MAX:
+            return _unreadable(path, f"is larger than {FILE_BYTES_MAX} bytes, so it is no policy")
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        return _unreadable(path, "is no UTF-8 text; save it as UTF-8", line)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        return _unreadable(path, f"cannot be read: {reason}")
+
+
+def _unreadable(path: Path, message: str, line: int = 1) -> PolicyError:
+    return PolicyError(file=str(path), line=line, key="", message=message)
+
+
+def known(settings: Settings | None = None) -> Known:
+    """The names that rules may use: time zones of this machine, pipelines installed here; and the feeds'
+    folders, into which no result may go."""
+    feeds = settings.feeds if settings is not None else []
+    return Known(
+        zones=_zones(),
+        pipelines=registry.names("pipeline"),
+        feed_folders=[str(feed.path) for feed in feeds],
+    )
+
+
+@lru_cache(maxsize=1)
+def _zones() -> frozenset[str]:
+    """Reads some 600 small files once, a few milliseconds."""
+    return frozenset(zoneinfo.available_timezones())
+
+
+def signature(settings: Settings) -> tuple[tuple[str, int, int, int], ...]:
+    """What changes when a file comes, goes or is written: name, size, time of change, inode of each."""
+    found = []
+    for path in files_of(settings):
+        try:
+            stat = path.stat()
+        except OSError:
+            found.append((str(path), -1, 0, 0))
+        else:
+            found.append((str(path), stat.st_size, stat.st_mtime_ns, stat.st_ino))
+    return tuple(found)

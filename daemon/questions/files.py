@@ -1,0 +1,52 @@
+"""Policies from files that were named: the shipped one with them laid over it, as the daemon lays its own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from tiltd.daemon import policy_files
+from tiltd.daemon.config import Settings
+from tiltd.daemon.core.model import Policy
+from tiltd.daemon.policies import ACCEPTED
+from tiltd.daemon.policy_files import PolicyRefused
+from tiltd.policy.policy import DEFAULT_NAME, PolicyError, load
+
+__all__ = ["PolicyRefused", "accepted", "policy_of"]
+
+
+def policy_of(paths: Iterable[Path], settings: Settings | None = None, *, tested: bool = True) -> Policy:
+    """The shipped policy with these files over it; of a folder all ``*.toml`` in the order of their names.
+
+    With the site's ``settings`` it is judged as that site's daemon would (no result into a feed, ...).
+    Raises PolicyRefused with all faults of all files.
+    """
+    texts, faults = [(DEFAULT_NAME, policy_files.shipped())], []
+    for path in _files(paths):
+        text = policy_files.text_of(path)
+        if isinstance(text, PolicyError):
+            faults.append(text)
+        else:
+            texts.append((str(path), text))
+    found = load(texts, known=policy_files.known(settings), tested=tested)
+    if isinstance(found, list) or faults:
+        raise PolicyRefused(faults + (found if isinstance(found, list) else []))
+    return found
+
+
+def accepted(state_dir: Path) -> Policy | None:
+    """What the daemon goes on with while the site's files are refused: the last that it accepted."""
+    try:
+        texts = json.loads((state_dir / ACCEPTED).read_text(encoding="ascii"))["files"]
+        found = load([(str(name), str(text)) for name, text in texts])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return found if isinstance(found, Policy) else None
+
+
+def _files(paths: Iterable[Path]) -> list[Path]:
+    found: list[Path] = []
+    for path in paths:
+        found += policy_files.folder_files(path) if path.is_dir() else [path]
+    return found

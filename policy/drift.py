@@ -1,0 +1,144 @@
+"""What figures of one kind are likely to be next: robust to outliers, drift and runs that were cut off.
+
+All figures are natural logarithms, because run times spread by factors: a spread of 0.2 means that two runs
+out of three are within 20 % of the middle.
+
+* Outliers: what lies beyond three robust spreads counts as three (winsorized); one wild run among fewer than
+  a hundred is left out of the tail.
+* Drift: two CUSUM sums (Page 1954) of the deviations, in spreads, less an allowance of half a spread; one
+  that passes ``ALARM`` says that the figures moved, and since which sample.  A shift of 30 % at a spread of
+  0.2 (1.3 spreads) is told after about ten runs; a false alarm comes once in a thousand and costs samples.
+* Runs that were cut off (killed by their walltime) are known to be *longer*: they count as the mean of the
+  normal distribution beyond that bound, worked out three times over; so many kills push the figure up, and
+  never without bound.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import ceil, erfc, exp, pi, sqrt
+
+from tiltd.daemon.core.model import Record
+
+ALLOWANCE = 0.5
+ALARM = 7.0
+CLIP = 3.0
+"""Deviations count as at most so many spreads, so that a single wild run raises no alarm."""
+KEPT_MIN = 3
+"""So many of the newest samples stay after an alarm: three clipped deviations can raise one."""
+USUAL_WEIGHT = 4.0
+"""The spread known before counts as much as so many samples."""
+SPREAD_MIN = 0.02
+WILD = 8.0
+Z99 = 2.326
+"""The 99th percentile of a normal distribution lies so many spreads above its middle."""
+
+
+class Watch(Record):
+    """The middle and spread that new figures are held against, and what they have added up to since.
+
+    ``rising`` and ``falling`` count the samples since each sum was last zero.  ``spread`` of 0: not fitted.
+    """
+
+    middle: float = 0.0
+    spread: float = 0.0
+    rise: float = 0.0
+    fall: float = 0.0
+    rising: int = 0
+    falling: int = 0
+
+    def after(self, figure: float, *, cut_off: bool = False) -> Watch:
+        """Hold one more figure against the middle.  Constant cost."""
+        if self.spread <= 0:
+            return self
+        if cut_off:
+            figure = beyond(figure, self.middle, self.spread)
+        deviation = max(-CLIP, min(CLIP, (figure - self.middle) / self.spread))
+        rise = max(0.0, self.rise + deviation - ALLOWANCE)
+        fall = max(0.0, self.fall - deviation - ALLOWANCE)
+        return Watch(
+            middle=self.middle,
+            spread=self.spread,
+            rise=rise,
+            fall=fall,
+            rising=self.rising + 1 if rise else 0,
+            falling=self.falling + 1 if fall else 0,
+        )
+
+    @property
+    def moved_since(self) -> int:
+        """How many of the newest samples belong to the new level; 0 when nothing moved."""
+        if self.rise > ALARM:
+            return max(KEPT_MIN, self.rising)
+        if self.fall > ALARM:
+            return max(KEPT_MIN, self.falling)
+        return 0
+
+
+class Fit(Record):
+    """``middle`` and ``spread`` of the bulk, ``median`` and ``p99``; all but ``spread`` are logarithms."""
+
+    middle: float
+    spread: float
+    median: float
+    p99: float
+
+
+def fit(figures: Sequence[float], cut_off: Sequence[bool], usual_spread: float) -> Fit:
+    """Fit at least one figure.  Costs a few sorts of them.
+
+    ``p99`` is a bound for the next figure, not only the percentile of those seen: it allows for how little
+    so many samples know of middle and spread, and is at least the observed 99th percentile.
+    """
+    filled = list(figures)
+    middle, spread = _bulk(filled, usual_spread)
+    if any(cut_off):
+        for _ in range(3):
+            filled = [
+                beyond(figure, middle, spread) if cut else figure
+                for figure, cut in zip(figures, cut_off, strict=True)
+            ]
+            middle, spread = _bulk(filled, usual_spread)
+    ordered = sorted(filled)
+    count = len(ordered)
+    caution = sqrt(1 + 1 / count) * (1 + 1.3 / sqrt(2 * (count + 4 * USUAL_WEIGHT)))
+    bound = middle + Z99 * caution * spread
+    return Fit(
+        middle=middle,
+        spread=spread,
+        median=ordered[ceil(count / 2) - 1],
+        p99=max(bound, _observed(ordered, middle + WILD * spread)),
+    )
+
+
+def beyond(bound: float, middle: float, spread: float) -> float:
+    """The mean of what lies beyond ``bound`` in a normal distribution.
+
+    >>> round(beyond(0.0, 0.0, 1.0), 3), round(beyond(40.0, 0.0, 1.0), 3)
+    (0.798, 40.025)
+    """
+    at = (bound - middle) / spread
+    if at > 30.0:
+        return middle + spread * (at + 1 / at)
+    density = exp(-at * at / 2) / sqrt(2 * pi)
+    return max(bound, middle + spread * density / (0.5 * erfc(at / sqrt(2))))
+
+
+def _bulk(figures: Sequence[float], usual_spread: float) -> tuple[float, float]:
+    """The winsorized middle and spread."""
+    count = len(figures)
+    median = sorted(figures)[(count - 1) // 2]
+    deviation = sorted(abs(figure - median) for figure in figures)[(count - 1) // 2]
+    fence = CLIP * max(1.4826 * deviation, usual_spread / 2, SPREAD_MIN)
+    tame = [max(median - fence, min(median + fence, figure)) for figure in figures]
+    middle = sum(tame) / count
+    squares = sum((figure - middle) ** 2 for figure in tame)
+    spread = sqrt((squares + USUAL_WEIGHT * usual_spread**2) / (count + USUAL_WEIGHT))
+    return middle, max(SPREAD_MIN, spread)
+
+
+def _observed(ordered: Sequence[float], wild: float) -> float:
+    """The observed 99th percentile; of fewer than a hundred figures the largest, unless it is wild."""
+    count = len(ordered)
+    highest = ordered[max(0, ceil(0.99 * count) - 1)]
+    return ordered[-2] if highest > wild and 8 <= count < 100 and ordered[-1] == highest else highest

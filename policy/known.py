@@ -1,0 +1,54 @@
+"""Names in a policy that must exist outside of it: time zones, pipelines; and folders that are not ours."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection
+
+from tiltd.daemon.core.model import Record
+from tiltd.daemon.core.units import shown_value
+
+
+class Known(Record):
+    """What the shell knows of the world: names of time zones and of pipelines, and the folders of the feeds,
+    in which no result may come to lie.  ``None``: not known, so not checked."""
+
+    zones: Collection[str] | None = None
+    pipelines: Collection[str] | None = None
+    feed_folders: Collection[str] | None = None
+
+
+def zone_fault(name: str, known: Known | None) -> str:
+    """ "" if there is such a zone, else the sentence."""
+    zones = known.zones if known is not None else None
+    if zones is None or name in zones:
+        return ""
+    hint = did_you_mean(name, zones) or ', such as "Europe/Berlin" or "UTC"'
+    return f"{shown_value(name)} is no time zone: allowed are IANA names{hint}"
+
+
+def pipeline_fault(name: str, known: Known | None) -> str:
+    """ "" if it is installed, else the sentence."""
+    pipelines = known.pipelines if known is not None else None
+    if not name or pipelines is None or name in pipelines:
+        return ""
+    listed = ", ".join(sorted(pipelines)) or "none is installed"
+    return f"{shown_value(name)} is no pipeline: allowed are {listed}{did_you_mean(name, pipelines)}"
+
+
+def result_fault(template: str, known: Known | None) -> str:
+    """ "" if no result of this destination can come to lie in a feed, as far as its fixed part tells."""
+    fixed = template.split("{", 1)[0]
+    for folder in (known.feed_folders if known is not None else None) or ():
+        if (fixed + "/").startswith(folder.rstrip("/") + "/"):
+            return f"lies inside the feed {shown_value(folder)}: tiltd never writes there"
+    return ""
+
+
+def did_you_mean(name: str, names: Collection[str]) -> str:
+    """Compared without regard to case; of time zones the city alone will do."""
+    by_case = {each.lower(): each for each in names} | {
+        each.rpartition("/")[2].lower(): each for each in names if "/" in each
+    }
+    near = difflib.get_close_matches(name.lower()[:80], by_case, n=1)
+    return f'; did you mean "{by_case[near[0]]}"?' if near else ""
