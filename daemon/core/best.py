@@ -12,6 +12,7 @@ from collections.abc import Container, Mapping
 
 from tiltd.policy import place
 from tiltd.policy.filters import UP
+from tiltd.policy.scores import scratch_step
 
 from .ledger import Free, Ledger, Mark
 from .model import NodeInfo, Policy, ResourceRequest
@@ -29,13 +30,15 @@ class Scores:
     """Of one request: what each node scored last, and the scores in order (old ones among them).
 
     ``by_name``: it names nodes, so that no two nodes are alike to it.  ``cores``: so many free ones a node
-    must have if nothing else can be said against it before; 0 where something can.
+    must have, and so much memory and scratch, if nothing else can be said against it before; 0 ``cores``
+    where something can.
     """
 
     def __init__(self, score: place.Score, request: ResourceRequest) -> None:
         self.score = score
         self.by_name = bool(request.only_nodes or request.not_nodes)
-        self.cores = 0 if self.by_name or request.properties else request.cores
+        self.cores = 0 if self.by_name or request.properties else request.cores_min or request.cores
+        self.request = request
         self.mark: Mark = (-1, 0)
         self.known: dict[str, tuple[Free, Traits, float | str]] = {}
         self.order: list[tuple[float, str]] = []
@@ -140,10 +143,18 @@ class Best:
 
     def _score(self, scores: Scores, node: NodeInfo, free: Free, traits: Traits) -> float | str:
         """Nodes that are alike and have the same room score the same: it is worked out once for all."""
-        if node.state in UP and free.cores < min(scores.cores, node.cores):
-            return "cores"  # the commonest no, by one comparison
-        name = node.name if scores.by_name else ""
-        state = (free.cores, free.memory_bytes, free.scratch_bytes, traits, name)
+        if scores.cores and node.state in UP:  # the commonest noes, by one comparison each
+            if free.cores < min(scores.cores, node.cores):
+                return "cores"
+            if node.memory_bytes and 0 < scores.request.memory_bytes > free.memory_bytes:
+                return "memory"
+            if 0 < scores.request.scratch_bytes > free.scratch_bytes:
+                return "scratch"
+        if scores.cores and node.state in UP:  # memory and scratch fit: of them only what is scored counts
+            state: tuple[object, ...] = (free.cores, scratch_step(scores.request, node, free), traits)
+        else:
+            name = node.name if scores.by_name else ""
+            state = (free.cores, free.memory_bytes, free.scratch_bytes, traits, name)
         known = scores.alike.get(state)
         if known is None:
             if len(scores.alike) >= ALIKE_MAX:

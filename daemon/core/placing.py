@@ -57,6 +57,7 @@ class Placing:
         self._kept_node: tuple[str, str] | None = None
         """(dataset id, node): an aged head, and the node that it keeps for itself."""
         self._asked: dict[Want, Unplaceable | None] = {}
+        self._each: int | None = None
         desk.listeners.append(self._changed)
 
     # -- what changes ----------------------------------------------------------------------------------
@@ -131,6 +132,7 @@ class Placing:
         """Place what can be placed.  Costs one node evaluation per waiting request and roomier node, and
         one per node for a request that waits anew."""
         self._asked.clear()
+        self._each = None
         queue = self.queue
         if self.deciding.counted(len(queue.where)):
             self.decide_again()
@@ -159,7 +161,7 @@ class Placing:
             for _, bucket in self.queue.that_may_fit(node, free) if free.cores > 0 else ():
                 want, head = bucket.want, self.queue.head(bucket.want)
                 if head is not None and self._fits(want, node, free, refused):
-                    self._place(head, want, place.on(want.request, [node], self._desk.policy))
+                    self._place(head, want, self._on(want, node))
                     placed = True
                     break
 
@@ -189,7 +191,10 @@ class Placing:
             self.queue.dirty.add(want)
             return False
         alike = (*place.scored_by(want.request), want.only_node)
-        if alike in refused or self.gates.stopped(want) or node.name in self._barred(want):
+        if alike in refused or node.name in self._barred(want):
+            return False
+        if stopped := self.gates.stopped(want):
+            self.queue.buckets[want].blocked = stopped  # nodes have room: from now on it waits for this
             return False
         self._best.evaluations += 1
         desk = self._desk
@@ -205,7 +210,7 @@ class Placing:
         """
         remembered = self.remembered(want)
         if remembered:
-            return place.on(want.request, [self.nodes[remembered[0]]], self._desk.policy)
+            return self._on(want, self.nodes[remembered[0]])
         if remembered is None:
             self._best.evaluations += len(self.nodes)
             return self.evaluate(want)
@@ -233,7 +238,20 @@ class Placing:
             excluded=self._barred(want),
             only_node=want.only_node,
             now=desk.now,
+            each=self._each_of(want),
         )
+
+    def _on(self, want: Want, node: NodeInfo) -> Placement:
+        return place.on(want.request, [node], self._desk.policy, self._free_of, self._each_of(want))
+
+    def _each_of(self, want: Want) -> int | None:
+        """How many free cores there are for each series that waits, as it was when placing began.  Costs a
+        look-up for each node, once in every step that places what takes fewer cores than it asks."""
+        if not want.request.cores_min:
+            return None
+        if self._each is None:
+            self._each = place.each_of(self.nodes.values(), self._free_of, len(self.queue.where))
+        return self._each
 
     def _free_of(self, node: NodeInfo) -> Free:
         return self._desk.state.ledger.free(node, self._desk.policy.placement.scratch_margin_bytes)
