@@ -24,6 +24,7 @@ from .deadlines import Deadlines
 from .deciding import Deciding
 from .desk import Desk
 from .gates import Gates
+from .keeping import Keeping
 from .ledger import Free
 from .model import (
     Attempt,
@@ -35,7 +36,7 @@ from .model import (
     attempt_id,
 )
 from .sharing import Sharing
-from .waiting import Waiting, Want, order_of
+from .waiting import Waiting, Want
 
 ATTEMPT_ENDED = frozenset({"limit", "destination"})
 
@@ -54,10 +55,10 @@ class Placing:
         self._asking = Asking(desk, self.deciding)
         self._best = Best()
         self._roomier: dict[str, None] = {}
-        self._kept_node: tuple[str, str] | None = None
-        """(dataset id, node): an aged head, and the node that it keeps for itself."""
+        self._keeping = Keeping(desk, self.queue)
         self._asked: dict[Want, Unplaceable | None] = {}
         self._each: int | None = None
+        self._aside: set[Want] = set()
         desk.listeners.append(self._changed)
 
     # -- what changes ----------------------------------------------------------------------------------
@@ -106,9 +107,8 @@ class Placing:
 
     def _leave(self, dataset_id: str) -> None:
         self.queue.leave(dataset_id)
-        if self._kept_node is not None and self._kept_node[0] == dataset_id:
-            self.roomier(self._kept_node[1])
-            self._kept_node = None
+        if kept := self._keeping.left(dataset_id):
+            self.roomier(kept)
 
     def _may_be_placed(self, dataset: Dataset) -> bool:
         feed = self._desk.site.feeds.get(dataset.feed)
@@ -123,7 +123,7 @@ class Placing:
         """Judge all waiting datasets afresh (new policy)."""
         self.queue.clear()
         self._best.clear()
-        self._kept_node = None
+        self._keeping.clear()
         self.decide_again()
 
     # -- placing -----------------------------------------------------------------------------------------
@@ -134,6 +134,8 @@ class Placing:
         self._asked.clear()
         self._each = None
         queue = self.queue
+        queue.dirty |= self._aside & queue.buckets.keys()
+        self._aside.clear()
         if self.deciding.counted(len(queue.where)):
             self.decide_again()
         if self.gates.breakers_turned():
@@ -160,8 +162,7 @@ class Placing:
             refused: set[tuple[object, ...]] = set()
             for _, bucket in self.queue.that_may_fit(node, free) if free.cores > 0 else ():
                 want, head = bucket.want, self.queue.head(bucket.want)
-                if head is not None and self._fits(want, node, free, refused):
-                    self._place(head, want, self._on(want, node))
+                if head is not None and self._placed_on(node, free, want, head, refused):
                     placed = True
                     break
 
@@ -174,15 +175,41 @@ class Placing:
         heapq.heapify(turns)
         while turns:
             _, number, want = heapq.heappop(turns)
-            while (head := queue.head(want)) is not None:
+            while want not in self._aside and (head := queue.head(want)) is not None:
                 if turns and queue.order(want) > turns[0][0]:
                     heapq.heappush(turns, (queue.order(want), number, want))
                     break
-                found = self.gates.stopped(want) or self._choose(want)
-                if isinstance(found, Unplaceable):
-                    self._block(want, head, found)
+                if not self._placed_anywhere(want, head):
                     break
-                self._place(head, want, found)
+
+    def _placed_on(
+        self, node: NodeInfo, free: Free, want: Want, head: Dataset, refused: set[tuple[object, ...]]
+    ) -> bool:
+        try:
+            fits = want not in self._aside and self._fits(want, node, free, refused)
+            if fits:
+                self._place(head, want, self._on(want, node))
+            return fits
+        except Exception as bug:
+            return self._set_aside(want, head, bug)
+
+    def _placed_anywhere(self, want: Want, head: Dataset) -> bool:
+        try:
+            found = self.gates.stopped(want) or self._choose(want)
+            if isinstance(found, Unplaceable):
+                self._block(want, head, found)
+                return False
+            self._place(head, want, found)
+            return True
+        except Exception as bug:
+            return self._set_aside(want, head, bug)
+
+    def _set_aside(self, want: Want, head: Dataset, bug: Exception) -> bool:
+        """A bug of ours, met while one series was placed: that one is held, its like wait for the next step,
+        and the others go on."""
+        self._aside.add(want)
+        self._desk.bug(bug, head.dataset_id)
+        return False
 
     def _fits(self, want: Want, node: NodeInfo, free: Free, refused: set[tuple[object, ...]]) -> bool:
         """Evaluate one node for a bucket that waits for nodes, unless the like of it was ``refused`` there
@@ -263,16 +290,9 @@ class Placing:
             policy = self._desk.policy
             still = place.still_excluded(want.request, self.nodes.values(), policy, want.excluded_nodes)
             barred.update(dict.fromkeys(still, "excluded"))
-        if self._kept_node is not None and self._kept_from(self._kept_node[0], want):
-            barred[self._kept_node[1]] = "kept_for_aged"
+        if self._keeping.bars(want):
+            barred[self._keeping.node] = "kept_for_aged"
         return barred
-
-    def _kept_from(self, kept_id: str, want: Want) -> bool:
-        """Does the aged head come before the head of this bucket, as the order is now?"""
-        kept, kept_want = self._desk.dataset(kept_id), self.queue.where.get(kept_id)
-        if kept is None or kept_want is None:
-            return False
-        return self.queue.order_for(kept, kept_want) < self.queue.order(want)
 
     def _block(self, want: Want, head: Dataset, found: Unplaceable) -> None:
         desk = self._desk
@@ -281,23 +301,9 @@ class Placing:
             desk.refusals[reason] += 1
         if "breaker" in found.rejected:
             self.gates.wake_for_probes()
-        if "node" in found.unblocked_by:
-            self._keep_for_aged(head, want)
-
-    def _keep_for_aged(self, head: Dataset, want: Want) -> None:
-        kept = self._kept_node
-        if kept is not None and kept[0] != head.dataset_id and self._kept_from(kept[0], want):
-            return
-        aged_at = order_of(head)[0] + self._desk.policy.placement.aged_seconds
-        if aged_at > self._desk.now:
-            self._desk.wake(aged_at, "aged", head.dataset_id)
-            return
-        found = self.evaluate(want)
-        node = found.best_effort_node if isinstance(found, Unplaceable) else ""
-        if node and kept != (head.dataset_id, node):
-            self._kept_node = (head.dataset_id, node)
-            if kept is not None:
-                self.roomier(kept[1])
+        by_node = "node" in found.unblocked_by
+        if by_node and (given_up := self._keeping.blocked(head, want, self.evaluate)):
+            self.roomier(given_up)
 
     def look_again(self, key: tuple[str, ...]) -> None:
         """A wake-up of ours: a breaker's probe is due, or a head has aged."""
