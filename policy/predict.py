@@ -36,8 +36,9 @@ CLASSES_MAX = 64
 """Classes of (pipeline, cores, threads) kept; the one that learnt least recently is forgotten first."""
 
 REFIT_EVERY = 16
-"""From so many samples on the quantiles are worked out anew only at every sixteenth: sorting 256 figures
-thrice would cost more than the decision that asks for them."""
+REFIT_SHARE = 1 / 8
+"""From ``REFIT_EVERY`` samples on the quantiles are worked out anew only at every sixteenth, and when an
+eighth of what is kept is new: sorting 256 figures thrice would cost more than the decision that asks."""
 
 SMALL_BYTES = 100_000_000
 """Below it a run's fixed costs (starting programs, looking at files) outweigh the bytes."""
@@ -180,7 +181,8 @@ def _with_sample(known: SampleClass, sample: Sample) -> SampleClass:
     learnt, moved = known.learnt + 1, watch.moved_since
     if moved:
         return _refit(newest[-moved:], watch, learnt=learnt, drifts=known.drifts + 1)
-    if len(newest) <= REFIT_EVERY or learnt % REFIT_EVERY == 0 or watch.spread <= 0:
+    fresh = learnt % max(REFIT_EVERY, int(REFIT_SHARE * len(newest))) == 0
+    if len(newest) <= REFIT_EVERY or fresh or watch.spread <= 0:
         return _refit(newest, watch, learnt=learnt, drifts=known.drifts)
     return replace(known, learnt=learnt, samples=newest, watch=watch)
 

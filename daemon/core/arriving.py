@@ -192,14 +192,14 @@ class Arriving:
                 self._waiting(dataset, arrival, judgement, key)
 
     def _judgement(self, arrival: Arrival, dataset: Dataset | None) -> Judgement:
-        usual = None
-        if dataset is not None:
+        usual, sighting = None, arrival.sighting
+        if dataset is not None and (sighting.series is not None or sighting.section_count):
             usual = self._desk.state.usual_tilt_count(dataset.feed, dataset.labels)
         return completeness.judge(
-            arrival.sighting,
+            sighting,
             arrival.stable_since_at,
             self._desk.now,
-            self._deciding.completeness(dataset, arrival.sighting),
+            self._deciding.completeness(dataset, sighting),
             usual,
         )
 

@@ -64,13 +64,12 @@ class Following:
         desk.listeners.append(self._changed)
 
     def _changed(self, before: Dataset | None, after: Dataset | None) -> None:
-        for dataset in (before, after):
-            if dataset is not None and dataset.attempts:
-                last = dataset.attempts[-1]
-                if after is not None and after.live_attempt is not None and dataset is after:
-                    self._live[last.attempt_id] = after.dataset_id
-                else:
-                    self._live.pop(last.attempt_id, None)
+        was = before.attempts[-1] if before is not None and before.attempts else None
+        now = after.live_attempt if after is not None else None
+        if was is not None and (now is None or now.attempt_id != was.attempt_id):
+            self._live.pop(was.attempt_id, None)
+        if now is not None and after is not None:
+            self._live[now.attempt_id] = after.dataset_id
 
     def recount(self) -> None:
         """Know the live attempts again after a restart; their deadlines, and the silence of their nodes,

@@ -27,6 +27,8 @@ def outstanding_of(
     """
     wanted: list[e.Effect] = []
     match dataset.state:
+        case State.ARRIVING:
+            return ()
         case State.READY:
             feed = feeds.get(dataset.feed)
             if feed is not None and feed.imports and not dataset.imported_path and not dataset.holds:
@@ -34,9 +36,10 @@ def outstanding_of(
         case State.RESERVED | State.QUEUED | State.RUNNING:
             wanted += _of_live(dataset)
         case State.COLLECTING:
-            if not any(hold.cause in WORKING_HOLDS for hold in dataset.holds):
+            if not any([hold.cause in WORKING_HOLDS for hold in dataset.holds]):
                 wanted.append(_for(e.CollectResult, dataset, dataset.attempts[-1]))
-    wanted += _releases(dataset, booked)
+    if dataset.attempts:
+        wanted += _releases(dataset, booked)
     return tuple(wanted)
 
 

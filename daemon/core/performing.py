@@ -52,10 +52,13 @@ class Performing:
         return starts
 
     def _hold_against(self, owner: str, wanted: tuple[e.Effect, ...]) -> list[e.Effect]:
-        known = self._started.get(owner, {})
         if not wanted:
             self._started.pop(owner, None)
             return []
+        known = self._started.get(owner)
+        if known is None:
+            self._started[owner] = dict.fromkeys(wanted, _STARTED)
+            return list(wanted)
         kept = {effect: known.get(effect, _NEW) for effect in wanted}
         starts = []
         for effect, under_way in kept.items():
@@ -96,3 +99,4 @@ class Performing:
 
 
 _NEW = UnderWay(again_at=0.0)
+_STARTED = UnderWay()

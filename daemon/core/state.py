@@ -75,8 +75,9 @@ class CoreState:
 
     # -- folding -----------------------------------------------------------------------------------
 
-    def apply(self, fact: f.Fact) -> None:
-        """Take one fact in.  Raises ``IllegalTransition``, and is then unchanged.
+    def apply(self, fact: f.Fact) -> tuple[Dataset | None, Dataset | None]:
+        """Take one fact in.  Gives the record of its dataset before and after, if it is about one.
+        Raises ``IllegalTransition``, and is then unchanged.
 
         Cost does not depend on the number of datasets.
         """
@@ -89,7 +90,7 @@ class CoreState:
             if self.breakers.by_scope and _ended(before, after):
                 # A probe that ended without a verdict (with one it is no probe any more).
                 self.breakers = breaker.unprobed(self.breakers, fact.dataset_id, fact.at)
-            return
+            return before, after
         match fact:
             case f.ScratchReleased():
                 self.ledger.release(fact.attempt_id, fact.node)
@@ -106,6 +107,7 @@ class CoreState:
                 self.notices[fact.notice.notice_id] = fact.notice
             case f.NoticeSent():
                 self.notices.pop(fact.notice_id, None)
+        return None, None
 
     def _file(self, dataset_id: str, before: Dataset | None, after: Dataset | None) -> None:
         if after is not None:
@@ -235,7 +237,11 @@ class CoreState:
     def usual_tilt_count(self, feed: str, labels: Mapping[str, str]) -> int | None:
         """The commonest tilt count of the session so far; ``None`` before two series of it."""
         counts = self.usual_tilts.get(_session_key(feed, labels), ())
-        return max(sorted(set(counts)), key=counts.count) if len(counts) >= 2 else None
+        if len(counts) < 2:
+            return None
+        if 2 * counts.count(counts[-1]) > len(counts):
+            return counts[-1]  # more than half: there is no commoner one
+        return max(sorted(set(counts)), key=counts.count)
 
     # -- at rest -----------------------------------------------------------------------------------
 

@@ -14,6 +14,8 @@ from .scene import FEEDS, GB, START_AT, Scene
 COUNTS = (41, 41, 41, 41, 41, 41, 61, 35)
 ANGLES = {count: tuple(float(3 * (n - count // 2)) for n in range(count)) for count in sorted({*COUNTS, 12})}
 SESSION_SERIES = 40
+IMPORTED_ONE_IN = 4
+"""One series in so many comes from the feed that is imported first."""
 LOOK_SECONDS = 30.0
 """Files are opened once they have been quiet for so long."""
 KINDS = ("partial", "gone", "changed", "touched", "no_series", "changed_late")
@@ -47,7 +49,7 @@ def arrivals(scene: Scene) -> Iterator[Arriving]:
     for number in range(scene.datasets):
         draws = Draws(scene.seed, "series", number)
         at = on_grid(at + scene.interval_seconds * 2.0 * draws[0])
-        feed = FEEDS[number % len(FEEDS)] if scene.failures else FEEDS[0]
+        feed = FEEDS[number % IMPORTED_ONE_IN == 1] if scene.failures else FEEDS[0]
         session = f"s{number // SESSION_SERIES:06d}"
         name = f"TS_{number:07d}"
         yield Arriving(
