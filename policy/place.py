@@ -115,13 +115,14 @@ def on(request: ResourceRequest, nodes: Sequence[NodeInfo], policy: Policy) -> P
 
     With fewer cores than asked the walltime is stretched by :data:`tiltd.policy.shape.CORES_EXPONENT`.
     """
-    cores = min(cores_on(request, node) for node in nodes)
+    fewest = nodes[0].cores if len(nodes) == 1 else min([node.cores for node in nodes])
+    cores = min(request.cores, fewest)
     walltime = on_cores(request.walltime_seconds, request.cores, cores)
     ceiling = request.walltime_seconds_max or policy.resources.walltime_seconds_max
     return Placement(
-        nodes=tuple(sorted(node.name for node in nodes)),
+        nodes=tuple(sorted([node.name for node in nodes])),
         cores=cores,
-        threads=min(request.threads, *(node.cores for node in nodes)),
+        threads=min(request.threads, fewest),
         memory_bytes=request.memory_bytes,
         scratch_bytes=request.scratch_bytes,
         walltime_seconds=min(walltime, max(ceiling, request.walltime_seconds)),

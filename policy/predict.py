@@ -36,9 +36,9 @@ CLASSES_MAX = 64
 """Classes of (pipeline, cores, threads) kept; the one that learnt least recently is forgotten first."""
 
 REFIT_EVERY = 16
-REFIT_SHARE = 1 / 8
-"""From ``REFIT_EVERY`` samples on the quantiles are worked out anew only at every sixteenth, and when an
-eighth of what is kept is new: sorting 256 figures thrice would cost more than the decision that asks."""
+REFIT_SHARE = 1 / 4
+"""From ``REFIT_EVERY`` samples on the quantiles are worked out anew only at every sixteenth, and when a
+quarter of what is kept is new: sorting 256 figures thrice would cost more than the decision that asks."""
 
 SMALL_BYTES = 100_000_000
 """Below it a run's fixed costs (starting programs, looking at files) outweigh the bytes."""

@@ -66,6 +66,8 @@ def _releases(dataset: Dataset, booked: Mapping[str, tuple[str, ...]]) -> list[e
 
     A fenced attempt's node is out of reach: its reservation stays until the node is seen again.
     """
+    if not any([attempt.attempt_id in booked for attempt in dataset.attempts]):
+        return []
     kept = "" if dataset.state in TERMINAL else dataset.rescue
     return [
         e.ReleaseScratch(attempt_id=attempt.attempt_id, dataset_id=dataset.dataset_id, node=node)

@@ -143,12 +143,18 @@ class CoreState:
             self._older[key] = tuple(older)
 
     def _consequences(self, fact: f.DatasetFact, before: Dataset | None, after: Dataset | None) -> None:
-        self._ended(fact.at, before, after)
+        if before is not None and before.attempts:
+            self._ended(fact.at, before, after)
         match fact:
+            case f.JobEnded():
+                pass  # all that it changes was the end itself
             case f.Placed():
                 self._book(fact.attempt)
                 assert after is not None
                 self.usage = self.usage.booked(after.project, fact.attempt)
+            case f.ResultCollected():
+                if after is not None and not fact.adopted:
+                    self._learn(after, fact)
             case f.DatasetAdopted():
                 if fact.record.attempt is not None:
                     self._book(fact.record.attempt)
@@ -168,16 +174,12 @@ class CoreState:
                 self.breakers = breaker.failed(
                     self.breakers, scopes, "destination", before.dataset_id, fact.at
                 )
-            case f.ResultCollected() if after is not None and not fact.adopted:
-                self._learn(after, fact)
 
-    def _ended(self, at: float, before: Dataset | None, after: Dataset | None) -> None:
+    def _ended(self, at: float, before: Dataset, after: Dataset | None) -> None:
         """An attempt's end: what it really used counts from here on."""
-        was = before.live_attempt if before is not None else None
+        was = before.live_attempt
         now = after.attempt if after is not None else None
-        if before is None or was is None or now is None or now.ended_at is None:
-            return
-        if now.attempt_id == was.attempt_id:
+        if was is not None and now is not None and now.ended_at is not None and now.attempt_id == was.attempt_id:
             self.usage = self.usage.ended(before.project, was, at)
 
     def _book(self, attempt: Attempt) -> None:
