@@ -338,4 +338,4 @@ class Core:
 
     def _nothing_left(self, dataset: Dataset) -> bool:
         booked = self.state.ledger.booked
-        return not any(attempt.attempt_id in booked for attempt in dataset.attempts)
+        return not any([attempt.attempt_id in booked for attempt in dataset.attempts])

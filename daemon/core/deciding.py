@@ -97,7 +97,8 @@ class Deciding:
 
     def decide(self, dataset: Dataset) -> Decision:
         """The rules' word on it; remembered while neither the record nor anything that rules see changes."""
-        self._follow_policy()
+        if self._desk.policy is not self._policy:
+            self._follow_policy()
         known = self._made.get(dataset.dataset_id)
         if known is not None and known[0] is dataset:
             return known[1]
@@ -109,8 +110,9 @@ class Deciding:
 
     def completeness(self, dataset: Dataset | None, sighting: Sighting) -> CompletenessPolicy:
         """When this arriving series counts as complete; rules are asked only if one of them speaks of it."""
-        self._follow_policy()
         policy = self._desk.policy
+        if policy is not self._policy:
+            self._follow_policy()
         if not self._completeness or dataset is None:
             return policy.completeness
         series = sighting.series
@@ -213,7 +215,8 @@ class Deciding:
 
     def counted(self, waiting: int) -> bool:
         """Take the count of those that wait.  True if it passed a figure that a rule names."""
-        self._follow_policy()
+        if self._desk.policy is not self._policy:
+            self._follow_policy()
         if not self._figures:
             self.waiting = waiting
             return False

@@ -77,8 +77,8 @@ class Ledger:
         attempt_id, node = reservation.attempt_id, reservation.node
         self._by_node.setdefault(node, {})[attempt_id] = reservation
         self._touch(node)
-        others = (known for known in self.booked.get(attempt_id, ()) if known != node)
-        self.booked[attempt_id] = (*others, node)
+        known = self.booked.get(attempt_id, ())
+        self.booked[attempt_id] = (*[other for other in known if other != node], node)
 
     def release(self, attempt_id: str, node: str) -> None:
         """Give it back.  Releasing what is not reserved is fine."""
@@ -87,7 +87,7 @@ class Ledger:
         booked.pop(attempt_id, None)
         if not booked:
             self._by_node.pop(node, None)
-        left = tuple(known for known in self.booked.get(attempt_id, ()) if known != node)
+        left = tuple([known for known in self.booked.get(attempt_id, ()) if known != node])
         if left:
             self.booked[attempt_id] = left
         else:

@@ -206,8 +206,9 @@ class CoreState:
             del self.usual_tilts[next(iter(self.usual_tilts))]
 
     def _learn(self, dataset: Dataset, fact: f.ResultCollected) -> None:
-        scopes = failure_scopes(dataset, fact.attempt_id)
-        self.breakers = breaker.succeeded(self.breakers, scopes)
+        if self.breakers.by_scope:
+            scopes = failure_scopes(dataset, fact.attempt_id)
+            self.breakers = breaker.succeeded(self.breakers, scopes)
         attempt = dataset.attempt
         if attempt is not None and dataset.series is not None and attempt.kind == "run":
             self.samples = predict.learn(
