@@ -121,6 +121,7 @@ class WbpPipeline:
             cores=_CORES,
             threads=_CORES,
             memory_bytes=budget.memory_bytes(size, _CORES),
+            memory_bytes_least=budget.least_memory_bytes(size, _CORES),
             scratch_bytes=budget.scratch_bytes(size, series.total_bytes),
             result_bytes=size.volume_bytes + budget.SMALL_FILES_BYTES,
             walltime_seconds=budget.seconds(size, _CORES, work.align),

@@ -32,6 +32,8 @@ USUAL_WEIGHT = 4.0
 """The spread known before counts as much as so many samples."""
 SPREAD_MIN = 0.02
 WILD = 8.0
+FAR = 4.0
+"""One normal figure in thirty thousand lies so many spreads above the middle."""
 Z99 = 2.326
 """The 99th percentile of a normal distribution lies so many spreads above its middle."""
 
@@ -78,16 +80,20 @@ class Watch(Record):
 
 
 class Fit(Record):
-    """``middle`` and ``spread`` of the bulk, ``median`` and ``p99``; all but ``spread`` are logarithms."""
+    """``middle`` and ``spread`` of the bulk, ``median``, ``p99``, the ``largest`` that is not wild, and
+    ``far``, beyond which hardly any lies; all but ``spread`` are logarithms."""
 
     middle: float
     spread: float
     median: float
     p99: float
+    largest: float
+    far: float
 
 
-def fit(figures: Sequence[float], cut_off: Sequence[bool], usual_spread: float) -> Fit:
-    """Fit at least one figure.  Costs a few sorts of them.
+def fit(figures: Sequence[float], cut_off: Sequence[bool], usual_spread: float, believed: float = 0.0) -> Fit:
+    """Fit at least one figure.  Costs a few sorts of them.  None that lies less than ``believed`` beyond the
+    middle counts as wild.
 
     ``p99`` is a bound for the next figure, not only the percentile of those seen: it allows for how little
     so many samples know of middle and spread, and is at least the observed 99th percentile.
@@ -103,12 +109,14 @@ def fit(figures: Sequence[float], cut_off: Sequence[bool], usual_spread: float) 
             middle, spread = _bulk(ordered, usual_spread)
     count = len(ordered)
     caution = sqrt(1 + 1 / count) * (1 + 1.3 / sqrt(2 * (count + 4 * USUAL_WEIGHT)))
-    bound = middle + Z99 * caution * spread
+    bound, wild = middle + Z99 * caution * spread, middle + max(believed, WILD * spread)
     return Fit(
         middle=middle,
         spread=spread,
         median=ordered[ceil(count / 2) - 1],
-        p99=max(bound, _observed(ordered, middle + WILD * spread)),
+        p99=max(bound, _observed(ordered, wild)),
+        largest=next((figure for figure in reversed(ordered) if figure <= wild), ordered[0]),
+        far=middle + FAR * _seen_spread(spread, count, usual_spread),
     )
 
 
@@ -138,6 +146,12 @@ def _bulk(ordered: Sequence[float], usual_spread: float) -> tuple[float, float]:
     squares = sum(map(mul, tame, tame)) + (count - len(tame)) * fence**2 - count * off**2
     spread = sqrt((max(0.0, squares) + USUAL_WEIGHT * usual_spread**2) / (count + USUAL_WEIGHT))
     return median + off, max(SPREAD_MIN, spread)
+
+
+def _seen_spread(spread: float, count: int, usual_spread: float) -> float:
+    """The spread without what was known before any figure: 0 for figures that are all the same."""
+    known = USUAL_WEIGHT * usual_spread**2
+    return sqrt(max(0.0, spread**2 * (count + USUAL_WEIGHT) - known) / count)
 
 
 def _observed(ordered: Sequence[float], wild: float) -> float:

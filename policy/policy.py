@@ -24,6 +24,7 @@ from tiltd.daemon.core.model import (
     BreakerPolicy,
     CompletenessPolicy,
     DeadlinePolicy,
+    LearningPolicy,
     LimitPolicy,
     PlacementPolicy,
     Policy,
@@ -51,6 +52,7 @@ DEFAULT_NAME = "default.toml"
 _RECORDS: dict[str, type[Record]] = {
     "completeness": CompletenessPolicy,
     "resources": ResourcePolicy,
+    "learning": LearningPolicy,
     "limits": LimitPolicy,
     "sharing": SharingPolicy,
     "deadlines": DeadlinePolicy,

@@ -2,10 +2,12 @@
 
 ``Samples`` is part of the state: a value, bounded, and a function of the facts alone.  Samples are kept per
 (pipeline, cores, threads) as figures *per byte of input*, and their quantiles with them, so a prediction
-costs a look-up.  How quantiles are drawn from them, robust to outliers, drift and killed runs, stands in
-:mod:`tiltd.policy.drift`; after a drift only the samples since it are kept.  Without history the prior is the
-2015 study's: a series of 2.6 GB on node-local disk took 320 s on one core and one thread and about 250 s on
-4 and 4; gains ended between 4 and 8.
+costs a look-up.  Peaks of memory and scratch are kept a second time *per byte that the pipeline asked for*:
+it knows the images and its options, so where it names an amount, history says by how much it is wrong.  How
+quantiles are drawn, robust to outliers, drift and killed runs, stands in :mod:`tiltd.policy.drift`; after a
+drift only the samples since it are kept.  Without history the prior is the 2015 study's: a series of 2.6 GB
+on node-local disk took 320 s on one core and one thread and about 250 s on 4 and 4; gains ended between 4 and
+8.  What is *asked* of memory and scratch by all this stands in :mod:`tiltd.policy.needs`.
 """
 
 from __future__ import annotations
@@ -20,12 +22,15 @@ from tiltd.daemon.core.model import Measured, Prediction, Record
 from .drift import Watch, fit
 
 __all__ = [
+    "Asked",
+    "Peak",
     "Prediction",
     "Sample",
     "SampleClass",
     "Samples",
     "learn",
     "learn_killed",
+    "peaks",
     "predict",
     "prior",
     "quantile",
@@ -57,30 +62,54 @@ PRIOR_SCRATCH_PER_BYTE = 21.0
 """Peak scratch over input was 15 to 21 in measured runs of batchruntomo (without SIRT)."""
 
 
+SCRATCH_BELIEVED = 3.0
+"""A peak on scratch was files on a disk, so up to three times the usual it is never taken for a slip of the
+measurement: too little scratch fails runs, too much only keeps room from others for a while."""
+
 USUAL_SPREAD = 0.3
 """How far runs of one kind spread around their middle before any were seen: p99 is twice the middle."""
 
 
 class Sample(Record, array_like=True):
     """One run.  Seconds cover staging too: the walltime has to.  ``cut_off``: its walltime killed it, so
-    that it would have taken longer; its memory and scratch are then lower bounds, or 0 for unknown."""
+    that it would have taken longer; its memory and scratch are then lower bounds, or 0 for unknown.
+    ``*_of_asked`` is the peak over what the pipeline named; 0 where it named nothing."""
 
     seconds_per_byte: float
     memory_per_byte: float
     scratch_per_byte: float
     cut_off: bool = False
+    memory_of_asked: float = 0.0
+    scratch_of_asked: float = 0.0
+
+
+class Peak(Record):
+    """Of ``runs`` measured: a bound that the next one exceeds once in a hundred, the largest that was seen
+    (what lies ``drift.WILD`` spreads beyond the middle not counted), and where by their own spread hardly any
+    lies beyond.  0 runs: nothing is known."""
+
+    p99: float = 0.0
+    largest: float = 0.0
+    far: float = 0.0
+    runs: int = 0
+
+    def times(self, scale: float) -> Peak:
+        return Peak(p99=self.p99 * scale, largest=self.largest * scale, far=self.far * scale, runs=self.runs)
 
 
 class SampleClass(Record):
     """The newest samples of one (pipeline, cores, threads) since their figures last moved, and their
-    quantiles, per byte.  ``learnt`` counts all that ever came, ``drifts`` how often the figures moved."""
+    quantiles, per byte of input or ``of_asked``.  ``learnt`` counts all that ever came, ``drifts`` how often
+    the figures moved."""
 
     learnt: int = 0
     samples: tuple[Sample, ...] = ()
     seconds_p50: float = 0.0
     seconds_p99: float = 0.0
-    memory_p99: float = 0.0
-    scratch_p99: float = 0.0
+    memory: Peak = Peak()
+    scratch: Peak = Peak()
+    memory_of_asked: Peak = Peak()
+    scratch_of_asked: Peak = Peak()
     watch: Watch = Watch()
     drifts: int = 0
 
@@ -89,8 +118,25 @@ class Samples(Record):
     by_class: dict[str, SampleClass] = {}
 
 
+class Asked(Record):
+    """Bytes that the pipeline itself named for a run, before history and policy; 0: it named none."""
+
+    memory_bytes: int = 0
+    scratch_bytes: int = 0
+
+
+NOTHING_ASKED = Asked()
+
+
 def learn(
-    samples: Samples, *, pipeline: str, cores: int, threads: int, size_bytes: int, measured: Measured
+    samples: Samples,
+    *,
+    pipeline: str,
+    cores: int,
+    threads: int,
+    size_bytes: int,
+    measured: Measured,
+    asked: Asked = NOTHING_ASKED,
 ) -> Samples:
     """Take in one delivered run; what measured nothing (no run time) teaches nothing.
 
@@ -99,7 +145,8 @@ def learn(
     seconds = measured.stage_in_seconds + measured.run_seconds + measured.stage_out_seconds
     if not (measured.run_seconds > 0 and seconds < float("inf")):
         return samples
-    return _learn(samples, _key(pipeline, cores, threads), size_bytes, seconds, measured, cut_off=False)
+    sample = _sample(size_bytes, seconds, measured, asked, cut_off=False)
+    return _learn(samples, _key(pipeline, cores, threads), sample)
 
 
 def learn_killed(
@@ -111,26 +158,68 @@ def learn_killed(
     size_bytes: int,
     walltime_seconds: float,
     measured: Measured = Measured(),  # noqa: B008 - immutable
+    asked: Asked = NOTHING_ASKED,
 ) -> Samples:
     """Take in one run that its walltime killed: it would have taken longer than that.  Cost as ``learn``."""
     if not 0 < walltime_seconds < float("inf"):
         return samples
-    key = _key(pipeline, cores, threads)
-    return _learn(samples, key, size_bytes, walltime_seconds, measured, cut_off=True)
+    sample = _sample(size_bytes, walltime_seconds, measured, asked, cut_off=True)
+    return _learn(samples, _key(pipeline, cores, threads), sample)
 
 
-def predict(samples: Samples, *, pipeline: str, cores: int, threads: int, size_bytes: int) -> Prediction:
-    """What a run of this size is likely to take."""
+def predict(
+    samples: Samples,
+    *,
+    pipeline: str,
+    cores: int,
+    threads: int,
+    size_bytes: int,
+    asked: Asked = NOTHING_ASKED,
+) -> Prediction:
+    """What a run of this size is likely to take.  Where no peak was measured it is what the pipeline asked,
+    and the study's where it asked nothing."""
     known = samples.by_class.get(_key(pipeline, cores, threads))
+    expected = prior(cores=cores, threads=threads, size_bytes=size_bytes)
+    memory, scratch = peaks(
+        samples, pipeline=pipeline, cores=cores, threads=threads, size_bytes=size_bytes, asked=asked
+    )
+    expected = replace(
+        expected,
+        memory_bytes_p99=ceil(memory.p99) or asked.memory_bytes or expected.memory_bytes_p99,
+        scratch_bytes_p99=ceil(scratch.p99) or asked.scratch_bytes or expected.scratch_bytes_p99,
+    )
     if known is None or not known.samples:
-        return prior(cores=cores, threads=threads, size_bytes=size_bytes)
+        return expected
     scale = max(size_bytes, SMALL_BYTES)
-    return Prediction(
+    return replace(
+        expected,
         seconds_p50=known.seconds_p50 * scale,
         seconds_p99=known.seconds_p99 * scale,
-        memory_bytes_p99=ceil(known.memory_p99 * scale),
-        scratch_bytes_p99=ceil(known.scratch_p99 * scale),
         samples=len(known.samples),
+    )
+
+
+def peaks(
+    samples: Samples,
+    *,
+    pipeline: str,
+    cores: int,
+    threads: int,
+    size_bytes: int,
+    asked: Asked = NOTHING_ASKED,
+) -> tuple[Peak, Peak]:
+    """Bytes of memory and of scratch at the peak of a run of this size: by what the pipeline asked where that
+    was ever held against a measurement, else by the size."""
+    known = samples.by_class.get(_key(pipeline, cores, threads)) or SampleClass()
+    scale = max(size_bytes, SMALL_BYTES)
+
+    def peak(of_asked: Peak, per_byte: Peak, asked_bytes: int) -> Peak:
+        by_asked = asked_bytes > 0 and of_asked.runs > 0
+        return of_asked.times(asked_bytes) if by_asked else per_byte.times(scale)
+
+    return (
+        peak(known.memory_of_asked, known.memory, asked.memory_bytes),
+        peak(known.scratch_of_asked, known.scratch, asked.scratch_bytes),
     )
 
 
@@ -158,16 +247,20 @@ def quantile(ordered: Sequence[float], share: float) -> float:
     return ordered[max(0, ceil(share * len(ordered)) - 1)]
 
 
-def _learn(
-    samples: Samples, key: str, size_bytes: int, seconds: float, measured: Measured, *, cut_off: bool
-) -> Samples:
+def _sample(size_bytes: int, seconds: float, measured: Measured, asked: Asked, *, cut_off: bool) -> Sample:
     scale = max(size_bytes, SMALL_BYTES)
-    sample = Sample(
+    memory, scratch = measured.peak_memory_bytes, measured.peak_scratch_bytes
+    return Sample(
         seconds_per_byte=seconds / scale,
-        memory_per_byte=measured.peak_memory_bytes / scale,
-        scratch_per_byte=measured.peak_scratch_bytes / scale,
+        memory_per_byte=memory / scale,
+        scratch_per_byte=scratch / scale,
         cut_off=cut_off,
+        memory_of_asked=memory / asked.memory_bytes if asked.memory_bytes > 0 else 0.0,
+        scratch_of_asked=scratch / asked.scratch_bytes if asked.scratch_bytes > 0 else 0.0,
     )
+
+
+def _learn(samples: Samples, key: str, sample: Sample) -> Samples:
     by_class = dict(samples.by_class)
     by_class[key] = _with_sample(by_class.pop(key, SampleClass()), sample)
     while len(by_class) > CLASSES_MAX:
@@ -182,9 +275,19 @@ def _with_sample(known: SampleClass, sample: Sample) -> SampleClass:
     if moved:
         return _refit(newest[-moved:], watch, learnt=learnt, drifts=known.drifts + 1)
     fresh = learnt % max(REFIT_EVERY, int(REFIT_SHARE * len(newest))) == 0
-    if len(newest) <= REFIT_EVERY or fresh or watch.spread <= 0:
+    if len(newest) <= REFIT_EVERY or fresh or watch.spread <= 0 or _higher(known, sample):
         return _refit(newest, watch, learnt=learnt, drifts=known.drifts)
     return replace(known, learnt=learnt, samples=newest, watch=watch)
+
+
+def _higher(known: SampleClass, sample: Sample) -> bool:
+    """Memory or scratch beyond all that was seen: the next run is to know of it."""
+    return (
+        sample.memory_per_byte > known.memory.largest
+        or sample.scratch_per_byte > known.scratch.largest
+        or sample.memory_of_asked > known.memory_of_asked.largest
+        or sample.scratch_of_asked > known.scratch_of_asked.largest
+    )
 
 
 def _refit(newest: tuple[Sample, ...], watch: Watch, *, learnt: int, drifts: int) -> SampleClass:
@@ -199,17 +302,22 @@ def _refit(newest: tuple[Sample, ...], watch: Watch, *, learnt: int, drifts: int
         samples=newest,
         seconds_p50=exp(seconds.median),
         seconds_p99=exp(seconds.p99),
-        memory_p99=_upper([s.memory_per_byte for s in newest]),
-        scratch_p99=_upper([s.scratch_per_byte for s in newest]),
+        memory=_peak([s.memory_per_byte for s in newest]),
+        scratch=_peak([s.scratch_per_byte for s in newest], SCRATCH_BELIEVED),
+        memory_of_asked=_peak([s.memory_of_asked for s in newest]),
+        scratch_of_asked=_peak([s.scratch_of_asked for s in newest], SCRATCH_BELIEVED),
         watch=replace(base, middle=seconds.middle, spread=seconds.spread),
         drifts=drifts,
     )
 
 
-def _upper(figures: list[float]) -> float:
-    """A bound for memory or scratch; 0 where nothing was measured."""
+def _peak(figures: list[float], believed: float = 1.0) -> Peak:
+    """Of those figures that were measured; up to ``believed`` times the middle none is taken for wild."""
     known = [log(figure) for figure in figures if figure > 0]
-    return exp(fit(known, [False] * len(known), USUAL_SPREAD).p99) if known else 0.0
+    if not known:
+        return Peak()
+    found = fit(known, [False] * len(known), USUAL_SPREAD, log(believed))
+    return Peak(p99=exp(found.p99), largest=exp(found.largest), far=exp(found.far), runs=len(known))
 
 
 def _key(pipeline: str, cores: int, threads: int) -> str:

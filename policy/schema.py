@@ -14,6 +14,7 @@ from .schema_sections import (
     Completeness,
     Deadlines,
     Jobs,
+    Learning,
     Limits,
     Placing,
     Resources,
@@ -34,6 +35,7 @@ class PolicyFile(Section):
 
     completeness: Completeness = key("completeness", "", "")
     resources: Resources = key("resources", "", "")
+    learning: Learning = key("learning", "", "")
     limits: Limits = key("limits", "", "")
     shares: dict[Title, Share] = key("shares", "", "")
     sharing: Sharing = key("sharing", "", "")
@@ -49,6 +51,7 @@ class PolicyFile(Section):
 SECTIONS: dict[str, type[Section]] = {
     "completeness": Completeness,
     "resources": Resources,
+    "learning": Learning,
     "limits": Limits,
     "sharing": Sharing,
     "deadlines": Deadlines,

@@ -12,14 +12,17 @@ from pydantic import Field
 
 from .amounts import Bytes, ByteSteps, CoreSteps, Section, Span, SpanSteps
 from .breaker import MARKS_MAX
+from .predict import SAMPLES_MAX
 from .schema_parts import (
     Classes,
     Directives,
     Factor,
     Limit,
+    Margin,
     Name,
     Names,
     Nodes,
+    Part,
     Patterns,
     Priority,
     Share,
@@ -100,6 +103,19 @@ class Resources(Section):
     directives: Directives = key(
         "directives", "further words for the resource manager", '["-W group_list={project}"]'
     )
+
+
+class Learning(Section):
+    """How measured peaks of memory and scratch move what is asked of them."""
+
+    runs_min: Annotated[int, Field(ge=1, le=SAMPLES_MAX)] = key(
+        "runs_min", "runs of a kind measured, before less is asked than the pipeline asks", "50", "runs"
+    )
+    memory_margin: Margin = key("memory_margin", "times the 99th percentile of memory measured", "1.25")
+    memory_least: Part = key("memory_least", "never less than this part of what the pipeline asks", "0.5")
+    scratch_margin: Margin = key("scratch_margin", "times the most scratch measured", "1.25")
+    scratch_least: Part = key("scratch_least", "never less than this part of what the pipeline asks", "0.5")
+    most: Margin = key("most", "never more than so many times what the pipeline asks", "4")
 
 
 class Limits(Section):

@@ -8,13 +8,14 @@ twelve shapes between 2 GB and 16 GB.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from math import ceil
 
 from msgspec.structs import replace
 
 from tiltd.daemon.core.model import Decision, Features, Policy, ResourceRequest
 
+from .needs import Needs, needs
 from .predict import Samples, predict
 from .retry import factor
 from .rules import decide
@@ -37,26 +38,24 @@ def shape(
     pipeline: str = "",
     samples: Samples | None = None,
     changes: Mapping[str, float | str] | None = None,
+    short: Collection[str] = (),
 ) -> ResourceRequest:
     """Cores and threads by the decision; memory, scratch and walltime by factor and floor over the request.
 
-    Memory and scratch (bytes): a rule's plain word, else request x factor, or the figure by size where the
-    pipeline names none; at least the floor.  Walltime (seconds): a rule's plain word, else p99 of what this
-    ``pipeline`` took (``samples``), else what it asks, else by size; x factor, at least the floor; at most
-    the ceiling.  ``changes`` (``Dataset.changes``) multiply after the floors, so that "more walltime" is
-    more.  Without a ``decision`` it is that for a dataset of which only the size is known.
+    Memory and scratch (bytes): a rule's plain word, else what history makes of the request (``needs.py``;
+    ``short`` as there) x factor, or of the figure by size where the pipeline names none; at least the floor.
+    Walltime: a rule's plain word, else p99 of what this ``pipeline`` took (``samples``), else what it asks,
+    else by size; x factor, at least the floor; at most the ceiling.  ``changes`` (``Dataset.changes``)
+    multiply after the floors, so that "more walltime" is more.  Without a ``decision`` it is that for a
+    dataset of which only the size is known.
     """
     if decision is None:
         decision = decide(Features(size_bytes=size_bytes, pipeline=pipeline), policy)
     changes = changes or {}
-    memory = decision.memory_bytes
-    if memory is None:
-        asked = _amount(request.memory_bytes, decision.memory_factor, decision.memory_by_size_bytes)
-        memory = ceil(max(asked, decision.memory_bytes_min))
-    scratch = decision.scratch_bytes
-    if scratch is None:
-        asked = _amount(request.scratch_bytes, decision.scratch_factor, decision.scratch_by_size_bytes)
-        scratch = ceil(max(asked, decision.scratch_bytes_min))
+    need = needs(
+        request, size_bytes, decision, policy.learning, pipeline=pipeline, samples=samples, short=short
+    )
+    memory, scratch = _bytes(request, need, decision)
     seconds = _walltime(request, size_bytes, decision, pipeline, samples)
     return replace(
         request,
@@ -133,8 +132,16 @@ def on_cores(seconds: float, asked: int, given: int) -> float:
     return seconds * (asked / given) ** CORES_EXPONENT if 0 < given < asked else seconds
 
 
-def _amount(asked_bytes: int, times: float, by_size: float) -> float:
-    return asked_bytes * times if asked_bytes > 0 else by_size
+def _bytes(request: ResourceRequest, need: Needs, decision: Decision) -> tuple[int, int]:
+    """Memory and scratch, before retries have had their say."""
+    memory, scratch = decision.memory_bytes, decision.scratch_bytes
+    if memory is None:
+        times = decision.memory_factor if request.memory_bytes else 1.0
+        memory = ceil(max(need.memory_bytes * times, decision.memory_bytes_min))
+    if scratch is None:
+        times = decision.scratch_factor if request.scratch_bytes else 1.0
+        scratch = ceil(max(need.scratch_bytes * times, decision.scratch_bytes_min))
+    return memory, scratch
 
 
 def _walltime(

@@ -214,7 +214,11 @@ def _lines(found: Explanation, source: dict[str, str]) -> Iterator[str]:
 
 def _where(base: str, found: Explanation) -> str:
     keys = (base, f"{base}_factor", f"{base}_min", f"{base}_max", f"{base}_by_size")
-    return ", ".join(f"{key} {found.origins[key]}" for key in keys if key in found.origins)
+    learnt = {"memory": found.needs.memory_runs, "scratch": found.needs.scratch_runs}.get(base, 0)
+    history = (
+        [f"history of {learnt} runs"] if learnt and getattr(found.decision, f"{base}_bytes") is None else []
+    )
+    return ", ".join([*(f"{key} {found.origins[key]}" for key in keys if key in found.origins), *history])
 
 
 def _value(key: str, value: Any) -> str:

@@ -77,7 +77,7 @@ def _attempt(attempt: dict[str, Any], measured: dict[str, Any] | None) -> Iterat
     yield f"attempt {attempt['number']} ({attempt['kind']})  {attempt['attempt_id']}"
     yield (
         f"  on {shown(nodes)}: {placement['cores']} cores, {placement['threads']} threads, "
-        f"scratch {show_bytes(placement['scratch_bytes'])}, "
+        f"memory {show_bytes(placement['memory_bytes'])}, scratch {show_bytes(placement['scratch_bytes'])}, "
         f"walltime {show_seconds(placement['walltime_seconds'])} (rule {shown(placement['rule'])})"
     )
     yield from _decided(attempt, measured)
@@ -107,7 +107,8 @@ def _decided(attempt: dict[str, Any], measured: dict[str, Any] | None) -> Iterat
     yield f"  policy {attempt['placement']['policy_version']}, rules matched: {rules}{due}"
     predicted = decided["predicted"]
     memory, scratch = (show_bytes(predicted[f"{what}_bytes_p99"]) for what in ("memory", "scratch"))
-    learnt = f"from {predicted['samples']} runs" if predicted["samples"] else "from the 2015 study"
+    runs = predicted["samples"]
+    learnt = f"from {runs} runs" if runs else "by the 2015 study and its pipeline"
     yield (
         f"  expected {show_seconds(round(predicted['seconds_p50']))}, at most "
         f"{show_seconds(round(predicted['seconds_p99']))}; memory {memory}, scratch {scratch} ({learnt})"

@@ -5,6 +5,8 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from tiltd.plugins.api import Permanent
+from tiltd.policy.needs import asked_of
+from tiltd.policy.predict import Asked
 from tiltd.policy.shape import round_up_bytes, shape
 
 from . import facts as f
@@ -73,6 +75,13 @@ class Asking:
             desk.hold(dataset, "bug", detail)
         return None
 
+    def asked(self, dataset: Dataset, decision: Decision) -> Asked:
+        """The bytes that its pipeline names for it, as they stand in the history: what is measured will be
+        held against them."""
+        assert dataset.series is not None
+        pipeline = self._desk.pipelines[pipeline_of(dataset, decision)]
+        return asked_of(pipeline.request(dataset.series, options_of(dataset, decision)))
+
     def lift_no_pipeline(self, dataset: Dataset) -> None:
         """Since the last start its pipeline may have been installed, or another chosen by the policy."""
         if dataset.series is None or dataset.hold("no_pipeline") is None:
@@ -103,6 +112,7 @@ class Asking:
             pipeline=pipeline,
             samples=self._desk.state.samples,
             changes=dataset.changes,
+            short={a.failure.failure_class for a in dataset.attempts if a.failure is not None},
         )
         return replace(shaped, result_bytes=round_up_bytes(asked.result_bytes))
 

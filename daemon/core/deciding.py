@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from msgspec.structs import replace
 
 from tiltd.policy.directives import filled
-from tiltd.policy.predict import predict
+from tiltd.policy.predict import Asked, predict
 from tiltd.policy.rules import decide, depends_on_completeness
 
 from .desk import Desk
@@ -143,8 +143,8 @@ class Deciding:
             self._desk.lift(dataset, "policy", by="policy")
         return True
 
-    def decided(self, dataset: Dataset, decision: Decision, placement: Placement) -> Decided:
-        """What is recorded of a decision with its placement."""
+    def decided(self, dataset: Dataset, decision: Decision, placement: Placement, asked: Asked) -> Decided:
+        """What is recorded of a decision with its placement.  ``asked`` is the pipeline's word."""
         pipeline = pipeline_of(dataset, decision)
         features = self.features(dataset)
         predicted = predict(
@@ -153,6 +153,7 @@ class Deciding:
             cores=placement.cores,
             threads=placement.threads,
             size_bytes=features.size_bytes,
+            asked=asked,
         )
         return Decided(
             rules=decision.rules,
@@ -163,6 +164,8 @@ class Deciding:
             pipeline=pipeline,
             options=options_of(dataset, decision),
             destination=decision.destination,
+            asked_memory_bytes=asked.memory_bytes,
+            asked_scratch_bytes=asked.scratch_bytes,
         )
 
     def with_directives(self, placement: Placement, dataset: Dataset, decision: Decision) -> Placement:

@@ -300,7 +300,8 @@ class Placing:
         if stranded is None:
             decision = self.deciding.decide(dataset)
             placement = self.deciding.with_directives(placement, dataset, decision)
-            decided = self.deciding.decided(dataset, decision, placement)
+            asked = self._asking.asked(dataset, decision)
+            decided = self.deciding.decided(dataset, decision, placement, asked)
         attempt = Attempt(
             attempt_id=attempt_id(dataset.dataset_id, number),
             number=number,

@@ -218,6 +218,7 @@ class CoreState:
                 threads=attempt.placement.threads,
                 size_bytes=dataset.series.total_bytes,
                 measured=fact.measured,
+                asked=_asked(attempt),
             )
 
     def _learn_killed(self, dataset: Dataset, fact: f.AttemptFailed) -> None:
@@ -233,6 +234,7 @@ class CoreState:
             size_bytes=dataset.series.total_bytes,
             walltime_seconds=attempt.placement.walltime_seconds,
             measured=fact.end.measured if fact.end is not None else Measured(),
+            asked=_asked(attempt),
         )
 
     # -- questions ---------------------------------------------------------------------------------
@@ -292,6 +294,14 @@ def _ended(before: Dataset | None, after: Dataset | None) -> bool:
     if before is None or before.state not in WITH_ATTEMPT:
         return False
     return after is None or after.state not in WITH_ATTEMPT
+
+
+def _asked(attempt: Attempt) -> predict.Asked:
+    """The pipeline's words that the attempt's peaks are held against."""
+    decided = attempt.decided
+    if decided is None:
+        return predict.NOTHING_ASKED
+    return predict.Asked(memory_bytes=decided.asked_memory_bytes, scratch_bytes=decided.asked_scratch_bytes)
 
 
 def _age(dataset: Dataset) -> tuple[int, int]:

@@ -280,13 +280,14 @@ class Facility:
         if dataset is None or attempt_id not in self._left or dataset.attempt is None:
             return
         self._left.discard(attempt_id)
-        placement = dataset.attempt.placement
+        placement, decided = dataset.attempt.placement, dataset.attempt.decided
+        assert decided is not None  # nothing is rescued in the model
         measured = Measured(
             stage_in_seconds=staged_at - self._began.pop(attempt_id),
             run_seconds=seconds,
             stage_out_seconds=max(0.0, self.now - staged_at - seconds),
-            peak_memory_bytes=arrival.peak_memory_bytes or placement.memory_bytes,
-            peak_scratch_bytes=arrival.peak_scratch_bytes or placement.scratch_bytes,
+            peak_memory_bytes=arrival.peak_memory_bytes or decided.asked_memory_bytes,
+            peak_scratch_bytes=arrival.peak_scratch_bytes or decided.asked_scratch_bytes,
             stage_in_bytes=arrival.size_bytes,
             stage_out_bytes=arrival.result_bytes,
         )

@@ -16,8 +16,8 @@ NODES_FACTOR = ((1, 1.0), (2, 270 / 250), (4, 290 / 250))
 class Arrival(Record):
     """One series that ends at the microscope at ``at``, and what running it truly costs.
 
-    ``pace`` multiplies the study's seconds: 1 is the study's cluster and program.  ``peak_scratch_bytes`` of
-    0 means that it used all it was given.
+    ``pace`` multiplies the study's seconds: 1 is the study's cluster and program.  Peaks of 0 mean that
+    it used what its pipeline asks.
     """
 
     at: float

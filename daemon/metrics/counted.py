@@ -148,7 +148,7 @@ class Metrics:
                 note.accepted_at = None
                 if attempt.kind == "run":
                     note.predicted = attempt.decided.predicted if attempt.decided is not None else None
-                    note.walltime_seconds = attempt.placement.walltime_seconds
+                    note.placement = attempt.placement
                 self.count("tiltd_attempts_total", pipeline=note.pipeline, kind=attempt.kind)
             case f.JobAccepted(at=at):
                 self._accepted(at, note)
@@ -201,23 +201,24 @@ class Metrics:
             self.measure("tiltd_last_tilt_to_tomogram_seconds", took, feed=note.feed, pipeline=pipeline)
 
     def _against_predicted(self, measured: Measured, note: Note) -> None:
-        """What was predicted of the run, and what came of it."""
+        """What was predicted of the run and asked for it, and what came of it."""
         seconds = measured.stage_in_seconds + measured.run_seconds + measured.stage_out_seconds
-        predicted, pipeline = note.predicted, note.pipeline
-        for name, took, of in (
-            ("tiltd_walltime_used_ratio", seconds, note.walltime_seconds),
-            ("tiltd_run_of_predicted_ratio", seconds, predicted.seconds_p50 if predicted else 0.0),
-            (
-                "tiltd_memory_of_predicted_ratio",
-                measured.peak_memory_bytes,
-                predicted.memory_bytes_p99 if predicted else 0,
-            ),
-            (
-                "tiltd_scratch_of_predicted_ratio",
-                measured.peak_scratch_bytes,
-                predicted.scratch_bytes_p99 if predicted else 0,
-            ),
-        ):
+        memory, scratch = measured.peak_memory_bytes, measured.peak_scratch_bytes
+        predicted, placed, pipeline = note.predicted, note.placement, note.pipeline
+        ratios: list[tuple[str, float, float]] = []
+        if placed is not None:
+            ratios += [
+                ("tiltd_walltime_used_ratio", seconds, placed.walltime_seconds),
+                ("tiltd_memory_used_ratio", memory, placed.memory_bytes),
+                ("tiltd_scratch_used_ratio", scratch, placed.scratch_bytes),
+            ]
+        if predicted is not None:
+            ratios += [
+                ("tiltd_run_of_predicted_ratio", seconds, predicted.seconds_p50),
+                ("tiltd_memory_of_predicted_ratio", memory, predicted.memory_bytes_p99),
+                ("tiltd_scratch_of_predicted_ratio", scratch, predicted.scratch_bytes_p99),
+            ]
+        for name, took, of in ratios:
             if took > 0 and of > 0:
                 self.measure(name, took / of, pipeline=pipeline)
         if predicted is not None and seconds > predicted.seconds_p99:

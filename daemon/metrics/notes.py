@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tiltd.daemon.core.model import TERMINAL, Dataset, Prediction, State
+from tiltd.daemon.core.model import TERMINAL, Dataset, Placement, Prediction, State
 
 
 @dataclass(slots=True)
@@ -21,7 +21,7 @@ class Note:
     accepted_at: float | None = None
     ended: State | None = None
     predicted: Prediction | None = None
-    walltime_seconds: float = 0.0
+    placement: Placement | None = None
 
 
 def note_of(dataset: Dataset) -> Note:
@@ -39,5 +39,5 @@ def note_of(dataset: Dataset) -> Note:
         accepted_at=live.accepted_at if live and live.started_at is None else None,
         ended=dataset.state if dataset.state in TERMINAL else None,
         predicted=decided.predicted if decided is not None else None,
-        walltime_seconds=last.placement.walltime_seconds if last is not None else 0.0,
+        placement=last.placement if last is not None else None,
     )

@@ -172,6 +172,18 @@ _TABLE = (
         _OF_LIMIT,
         "Time of delivered runs over the walltime that was asked for them.",
     ),
+    _ratio(
+        "tiltd_memory_used_ratio",
+        ("pipeline",),
+        (*_OF_LIMIT, 1.5, 2.0),
+        "Peak memory of delivered runs over the memory that was asked for them.",
+    ),
+    _ratio(
+        "tiltd_scratch_used_ratio",
+        ("pipeline",),
+        (*_OF_LIMIT, 1.5, 2.0),
+        "Peak scratch of delivered runs over the scratch that was booked for them; above 1 is too little.",
+    ),
     _counter(
         "tiltd_runs_over_predicted_total",
         ("pipeline",),

@@ -19,6 +19,7 @@ from tiltd.daemon.core.model import (
 )
 from tiltd.daemon.core.units import show_bytes, shown_value
 from tiltd.policy.filters import cores_on
+from tiltd.policy.needs import Needs, asked_of, needs
 from tiltd.policy.place import fits, place
 from tiltd.policy.predict import Prediction, Samples, predict
 from tiltd.policy.rules import decide, trace
@@ -48,7 +49,8 @@ class RefusedNode(Record):
 
 
 class Explanation(Record):
-    """All that was decided.  ``origins`` is key -> file:line of what set it."""
+    """All that was decided.  ``origins`` is key -> file:line of what set it; ``needs`` is what measured peaks
+    made of the memory and scratch asked."""
 
     features: Features
     asked: ResourceRequest
@@ -57,6 +59,7 @@ class Explanation(Record):
     rules: tuple[TriedRule, ...]
     origins: dict[str, str]
     prediction: Prediction
+    needs: Needs
     placement: Placement | Unplaceable | None
     refused: tuple[RefusedNode, ...]
     policy_version: str
@@ -85,6 +88,7 @@ def explain(
         cores=at.cores,
         threads=at.threads,
         size_bytes=features.size_bytes,
+        asked=asked_of(asked),
     )
     refused = []
     for node in nodes:
@@ -99,6 +103,9 @@ def explain(
         rules=tuple(_tried(features, policy)),
         origins=_origins(decision, policy),
         prediction=prediction,
+        needs=needs(
+            asked, features.size_bytes, decision, policy.learning, pipeline=pipeline, samples=samples
+        ),
         placement=placement,
         refused=tuple(refused),
         policy_version=policy.version,

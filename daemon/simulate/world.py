@@ -191,7 +191,7 @@ class World:
     def _run_end(self, job: SimJob, outcome: str, reason: str, status: int) -> RunEnd:
         folder = job.folder
         seconds = self.now - (folder.claimed_at or self.now)
-        placement = folder.attempt.placement
+        decided = folder.attempt.decided
         return RunEnd(
             job_id=job.job.job_id,
             nonce="",
@@ -204,8 +204,8 @@ class World:
             stranded_path="/scratch/stranded" if outcome == "stranded" else "",
             measured=Measured(
                 run_seconds=seconds,
-                peak_memory_bytes=placement.memory_bytes // 2,
-                peak_scratch_bytes=placement.scratch_bytes // 2,
+                peak_memory_bytes=decided.asked_memory_bytes // 2 if decided is not None else 0,
+                peak_scratch_bytes=decided.asked_scratch_bytes // 2 if decided is not None else 0,
             ),
         )
 

@@ -207,3 +207,25 @@ def test_the_state_is_the_fold_of_its_facts(text: str) -> None:
 
 def test_policies_are_the_same_by_value() -> None:
     assert policy(HOLD).version == policy(HOLD + "# a comment\n").version != policy().version
+
+
+def test_measured_peaks_move_what_is_asked_until_a_series_runs_short() -> None:
+    """Every run takes 1 GB of the 2 GB of scratch that its pipeline asks, and all of the memory."""
+    scene = Scene('[learning]\nruns_min = 30\n[retry]\ndelay = "1s"\n')
+    for number in range(32):
+        placed = scene.complete(f"TS_{number}").attempts[-1]
+        assert placed.decided is not None
+        asked = (placed.decided.asked_memory_bytes, placed.decided.asked_scratch_bytes)
+        assert asked == (GB, 2 * GB) and placed.placement.scratch_bytes >= 2 * GB
+        scene.finish(f"TS_{number}")
+        scene.look_at_nodes()
+    first = scene.complete("TS_last").attempts[-1]
+    assert GB < first.placement.scratch_bytes < 2 * GB
+    assert first.placement.memory_bytes >= GB and first.decided is not None
+    assert first.decided.predicted.samples == 32
+    scene.pipelines["p"].failure_class = "scratch"
+    scene.finish("TS_last", outcome="failed", reason="program")
+    scene.wait(5.0)
+    again = scene.of("TS_last").attempts[-1]
+    assert again.number == 2 and again.placement.scratch_bytes >= 2 * GB
+    assert replay(fact for fact in scene.facts) == scene.core.state  # type: ignore[arg-type]

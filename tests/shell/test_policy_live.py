@@ -74,7 +74,7 @@ def test_a_change_is_noticed_and_a_refused_file_changes_nothing(tmp_path: Path) 
             stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True,
         ).stdout  # fmt: skip
         assert f"policy {first}, rules matched: none but the defaults" in shown
-        assert "(from the 2015 study)" in shown and "  took     " in shown
+        assert "(by the 2015 study and its pipeline)" in shown and "  took     " in shown
         assert float(metric(daemon, 'tiltd_walltime_used_ratio_count{pipeline="command"}')) == 1
         (manifest,) = site.results.rglob("manifest.json")
         assert json.loads(manifest.read_text())["policy"]["decided"] == decided

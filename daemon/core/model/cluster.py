@@ -32,7 +32,9 @@ class ResourceRequest(Record):
     """What a pipeline wants for one series, before the policy and the nodes have had their say.
 
     ``walltime_seconds`` is for ``cores`` cores as asked.  ``scratch_bytes`` is the peak in the job's
-    scratch folder, input copy included; ``result_bytes`` what arrives at the destination.  What follows
+    scratch folder, input copy included; ``result_bytes`` what arrives at the destination.
+    ``memory_bytes_least`` is the largest single need of its programs: whatever history tells, no less is
+    asked (0: the pipeline does not say).  What follows
     ``queue`` is the policy's own: ``only_nodes`` and ``not_nodes`` are patterns of node names,
     ``walltime_seconds_max`` of 0 is the policy's.
     """
@@ -53,6 +55,7 @@ class ResourceRequest(Record):
     priority: int = 0
     directives: tuple[str, ...] = ()
     rule: str = ""
+    memory_bytes_least: int = 0
 
 
 class Placement(Record):

@@ -26,6 +26,7 @@ class Decided(Record):
     ``rules`` are the names of those that matched, in order; ``features`` what they saw; ``charged`` the core
     seconds that fair sharing books for it until its end is known.  ``due_at`` of 0: never.  ``pipeline``,
     ``options`` and ``destination`` (a template) are what it runs with; an empty destination is the feed's.
+    ``asked_*_bytes`` are the pipeline's own words, before history and policy; 0: it named none.
     """
 
     rules: tuple[str, ...]
@@ -36,3 +37,5 @@ class Decided(Record):
     pipeline: str = ""
     options: Options = {}
     destination: str = ""
+    asked_memory_bytes: int = 0
+    asked_scratch_bytes: int = 0

@@ -100,6 +100,20 @@ class ResourcePolicy(Record):
     directives: tuple[str, ...] = ()
 
 
+class LearningPolicy(Record):
+    """How far measured peaks of memory and scratch may move what is asked; see ``policy/needs.py``.
+
+    ``*_least`` and ``most`` are shares of what the pipeline asks (by size where it names nothing).
+    """
+
+    runs_min: int = 50
+    memory_margin: float = 1.25
+    memory_least: float = 0.5
+    scratch_margin: float = 1.25
+    scratch_least: float = 0.5
+    most: float = 4.0
+
+
 class LimitPolicy(Record):
     """Caps on own work; 0 means none.
 
@@ -322,6 +336,7 @@ class Policy(Record):
     version: str
     completeness: CompletenessPolicy = CompletenessPolicy()
     resources: ResourcePolicy = ResourcePolicy()
+    learning: LearningPolicy = LearningPolicy()
     rules: tuple[Rule, ...] = ()
     limits: LimitPolicy = LimitPolicy()
     shares: dict[str, float] = {}
