@@ -17,7 +17,7 @@ SESSION_SERIES = 40
 IMPORTED_ONE_IN = 8
 """One series in so many comes from the feed that is imported first."""
 GROWING_ONE_IN = 4
-"""One series in so many is met while it grows; the others are whole when a scan first shows them."""
+"""One series in so many is met while it grows; the others are whole and quiet when they are first shown."""
 LOOK_SECONDS = 30.0
 """Files are opened once they have been quiet for so long."""
 KINDS = ("partial", "gone", "changed", "touched", "no_series", "changed_late")
