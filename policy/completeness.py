@@ -116,6 +116,8 @@ def judge(
     """
     if sighting.not_series is not None and sighting.not_series.code not in PROVISIONAL:
         return _not_a_series(sighting, ())
+    if sighting.series is None and not sighting.problems and sighting.not_series is None:
+        return _not_opened(sighting)
     stable_since_at = min(stable_since_at, now)
     wait_seconds, wait_reason = _wait(sighting, policy, usual_tilt_count)
     # The very sum that is given as ``until_at``: a wake-up at that instant must find it quiet.
@@ -134,8 +136,12 @@ def judge(
             return replace(waiting, until_at=min(waiting.until_at or quiet_at, quiet_at))
         return waiting
     checks = _checks(sighting, policy)
-    failing = next((check for check in checks if not check[1].holds), None)
-    evidence = (*(line for _, line in checks), quiet)
+    evidence = (*[line for _, line in checks], quiet)
+    failing = None
+    for check in checks:
+        if not check[1].holds:
+            failing = check
+            break
     if failing is not None:
         return _unless_stale(sighting, evidence, failing[0], stable_since_at, now, policy)
     if not quiet.holds:
@@ -150,6 +156,13 @@ def _not_a_series(sighting: Sighting, quiet: tuple[Evidence, ...]) -> NotATiltSe
     return NotATiltSeries(why=problem.code, detail=problem.detail, evidence=evidence)
 
 
+def _not_opened(sighting: Sighting) -> Waiting:
+    """Only stat-ed so far: that it is to be opened is known when its files change no more."""
+    if not sighting.blockers:
+        return _GROWING
+    return replace(_GROWING, evidence=(_NOT_OPENED, _no_blockers(sighting)[1]))
+
+
 def _unless_stale(
     sighting: Sighting,
     evidence: tuple[Evidence, ...],
@@ -158,8 +171,6 @@ def _unless_stale(
     now: float,
     policy: CompletenessPolicy,
 ) -> Waiting | Partial | NotATiltSeries:
-    if why == "not_opened":
-        return Waiting(why=why, until_at=None, evidence=evidence)
     stale_at = stable_since_at + policy.stale_seconds
     if now < stale_at:
         return Waiting(why=why, until_at=stale_at, evidence=evidence)
@@ -205,11 +216,6 @@ def _tilt_count(sighting: Sighting) -> int:
 def _checks(sighting: Sighting, policy: CompletenessPolicy) -> list[tuple[str, Evidence]]:
     """Countable code (of the failure) and line of every check but the last, in the order to be fixed."""
     lines = [("not_series", _line("is a tilt series", f"{_tilt_count(sighting)} tilts"))]
-    if sighting.series is None and not sighting.problems:
-        return [
-            ("not_opened", _line("files were opened", "only stat-ed while they grow", holds=False)),
-            _no_blockers(sighting),
-        ]
     lines += _content_checks(sighting)
     lines += [_no_blockers(sighting), _least(sighting, policy)]
     planned = _planned(sighting, policy)
@@ -240,10 +246,10 @@ def _content_checks(sighting: Sighting) -> list[tuple[str, Evidence]]:
 
 
 def _no_blockers(sighting: Sighting) -> tuple[str, Evidence]:
+    if not sighting.blockers:
+        return _NO_BLOCKERS
     names = ", ".join(sighting.blockers)
-    detail = f"beside it: {names}" if names else "no .openTS, -unsorted or -half1 beside it"
-    code = sighting.blockers[0] if sighting.blockers else ""
-    return code, _line("acquisition is not at work on it", detail, holds=not names)
+    return sighting.blockers[0], _line(_AT_WORK, f"beside it: {names}", holds=False)
 
 
 def _least(sighting: Sighting, policy: CompletenessPolicy) -> tuple[str, Evidence]:
@@ -256,6 +262,10 @@ def _line(check: str, detail: str, *, holds: bool = True) -> Evidence:
     return Evidence(check=check, holds=holds, detail=detail)
 
 
+_AT_WORK = "acquisition is not at work on it"
+_NO_BLOCKERS = ("", _line(_AT_WORK, "no .openTS, -unsorted or -half1 beside it"))
+_NOT_OPENED = _line("files were opened", "only stat-ed while they grow", holds=False)
+_GROWING = Waiting(why="not_opened", until_at=None, evidence=(_NOT_OPENED, _NO_BLOCKERS[1]))
 _ALL_WELL = {
     kind: tuple(
         ("", _line(check, "yes"))
@@ -264,4 +274,4 @@ _ALL_WELL = {
     )
     for kind in ("stack", "frames")
 }
-"""The lines of a series without a problem, made once."""
+"""The lines that most series share, made once."""

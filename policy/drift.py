@@ -15,8 +15,10 @@ out of three are within 20 % of the middle.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from math import ceil, erfc, exp, pi, sqrt
+from operator import mul
 
 from tiltd.daemon.core.model import Record
 
@@ -96,16 +98,15 @@ def fit(figures: Sequence[float], cut_off: Sequence[bool], usual_spread: float, 
     ``p99`` is a bound for the next figure, not only the percentile of those seen: it allows for how little
     so many samples know of middle and spread, and is at least the observed 99th percentile.
     """
-    filled = list(figures)
-    middle, spread = _bulk(filled, usual_spread)
+    ordered = sorted(figures)
+    middle, spread = _bulk(ordered, usual_spread)
     if any(cut_off):
         for _ in range(3):
-            filled = [
+            ordered = sorted(
                 beyond(figure, middle, spread) if cut else figure
                 for figure, cut in zip(figures, cut_off, strict=True)
-            ]
-            middle, spread = _bulk(filled, usual_spread)
-    ordered = sorted(filled)
+            )
+            middle, spread = _bulk(ordered, usual_spread)
     count = len(ordered)
     caution = sqrt(1 + 1 / count) * (1 + 1.3 / sqrt(2 * (count + 4 * USUAL_WEIGHT)))
     bound, wild = middle + Z99 * caution * spread, middle + max(believed, WILD * spread)
@@ -132,17 +133,19 @@ def beyond(bound: float, middle: float, spread: float) -> float:
     return max(bound, middle + spread * density / (0.5 * erfc(at / sqrt(2))))
 
 
-def _bulk(figures: Sequence[float], usual_spread: float) -> tuple[float, float]:
-    """The winsorized middle and spread."""
-    count = len(figures)
-    median = sorted(figures)[(count - 1) // 2]
-    deviation = sorted(abs(figure - median) for figure in figures)[(count - 1) // 2]
+def _bulk(ordered: Sequence[float], usual_spread: float) -> tuple[float, float]:
+    """The winsorized middle and spread of ascending figures."""
+    count = len(ordered)
+    median = ordered[(count - 1) // 2]
+    deviation = sorted([abs(figure - median) for figure in ordered])[(count - 1) // 2]
     fence = CLIP * max(1.4826 * deviation, usual_spread / 2, SPREAD_MIN)
-    tame = [max(median - fence, min(median + fence, figure)) for figure in figures]
-    middle = sum(tame) / count
-    squares = sum((figure - middle) ** 2 for figure in tame)
-    spread = sqrt((squares + USUAL_WEIGHT * usual_spread**2) / (count + USUAL_WEIGHT))
-    return middle, max(SPREAD_MIN, spread)
+    low, high = bisect_left(ordered, median - fence), bisect_right(ordered, median + fence)
+    tame = [figure - median for figure in ordered[low:high]]
+    beyond_it = count - high - low  # those above the fence less those below it
+    off = (sum(tame) + beyond_it * fence) / count
+    squares = sum(map(mul, tame, tame)) + (count - len(tame)) * fence**2 - count * off**2
+    spread = sqrt((max(0.0, squares) + USUAL_WEIGHT * usual_spread**2) / (count + USUAL_WEIGHT))
+    return median + off, max(SPREAD_MIN, spread)
 
 
 def _seen_spread(spread: float, count: int, usual_spread: float) -> float:

@@ -135,12 +135,12 @@ def on(
 
     With fewer cores than asked the walltime is stretched by :data:`tiltd.policy.shape.CORES_EXPONENT`.
     """
-    cores = min(given(request, node, free(node), each) for node in nodes)
+    cores = min([given(request, node, free(node), each) for node in nodes])
     walltime = on_cores(request.walltime_seconds, request.cores, cores)
-    threads = min(request.threads, *(node.cores for node in nodes))
+    threads = min(request.threads, min([node.cores for node in nodes]))
     ceiling = request.walltime_seconds_max or policy.resources.walltime_seconds_max
     return Placement(
-        nodes=tuple(sorted(node.name for node in nodes)),
+        nodes=tuple(sorted([node.name for node in nodes])),
         cores=cores,
         threads=min(threads, cores) if request.cores_min else threads,
         memory_bytes=request.memory_bytes,

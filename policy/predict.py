@@ -41,8 +41,9 @@ CLASSES_MAX = 64
 """Classes of (pipeline, cores, threads) kept; the one that learnt least recently is forgotten first."""
 
 REFIT_EVERY = 16
-"""From so many samples on the quantiles are worked out anew only at every sixteenth: sorting 256 figures
-thrice would cost more than the decision that asks for them."""
+REFIT_SHARE = 1 / 4
+"""From ``REFIT_EVERY`` samples on the quantiles are worked out anew only at every sixteenth, and when a
+quarter of what is kept is new: sorting 256 figures thrice would cost more than the decision that asks."""
 
 SMALL_BYTES = 100_000_000
 """Below it a run's fixed costs (starting programs, looking at files) outweigh the bytes."""
@@ -113,6 +114,9 @@ class SampleClass(Record):
     drifts: int = 0
 
 
+_NOTHING_LEARNT = SampleClass()
+
+
 class Samples(Record):
     by_class: dict[str, SampleClass] = {}
 
@@ -177,23 +181,25 @@ def predict(
 ) -> Prediction:
     """What a run of this size is likely to take.  Where no peak was measured it is what the pipeline asked,
     and the study's where it asked nothing."""
-    known = samples.by_class.get(_key(pipeline, cores, threads))
-    expected = prior(cores=cores, threads=threads, size_bytes=size_bytes)
-    memory, scratch = peaks(
-        samples, pipeline=pipeline, cores=cores, threads=threads, size_bytes=size_bytes, asked=asked
-    )
-    expected = replace(
-        expected,
-        memory_bytes_p99=ceil(memory.p99) or asked.memory_bytes or expected.memory_bytes_p99,
-        scratch_bytes_p99=ceil(scratch.p99) or asked.scratch_bytes or expected.scratch_bytes_p99,
-    )
-    if known is None or not known.samples:
-        return expected
+    known = samples.by_class.get(_key(pipeline, cores, threads), _NOTHING_LEARNT)
     scale = max(size_bytes, SMALL_BYTES)
-    return replace(
-        expected,
-        seconds_p50=known.seconds_p50 * scale,
-        seconds_p99=known.seconds_p99 * scale,
+    memory = _by(known.memory_of_asked, asked.memory_bytes, known.memory, scale)
+    scratch = _by(known.scratch_of_asked, asked.scratch_bytes, known.scratch, scale)
+    memory_bytes = ceil(memory[0].p99 * memory[1]) or asked.memory_bytes
+    scratch_bytes = ceil(scratch[0].p99 * scratch[1]) or asked.scratch_bytes
+    if known.samples and memory_bytes and scratch_bytes:
+        seconds_p50, seconds_p99 = known.seconds_p50 * scale, known.seconds_p99 * scale
+    else:
+        expected = prior(cores=cores, threads=threads, size_bytes=size_bytes)
+        seconds_p50 = known.seconds_p50 * scale if known.samples else expected.seconds_p50
+        seconds_p99 = known.seconds_p99 * scale if known.samples else expected.seconds_p99
+        memory_bytes = memory_bytes or expected.memory_bytes_p99
+        scratch_bytes = scratch_bytes or expected.scratch_bytes_p99
+    return Prediction(
+        seconds_p50=seconds_p50,
+        seconds_p99=seconds_p99,
+        memory_bytes_p99=memory_bytes,
+        scratch_bytes_p99=scratch_bytes,
         samples=len(known.samples),
     )
 
@@ -209,17 +215,16 @@ def peaks(
 ) -> tuple[Peak, Peak]:
     """Bytes of memory and of scratch at the peak of a run of this size: by what the pipeline asked where that
     was ever held against a measurement, else by the size."""
-    known = samples.by_class.get(_key(pipeline, cores, threads)) or SampleClass()
+    known = samples.by_class.get(_key(pipeline, cores, threads), _NOTHING_LEARNT)
     scale = max(size_bytes, SMALL_BYTES)
+    memory = _by(known.memory_of_asked, asked.memory_bytes, known.memory, scale)
+    scratch = _by(known.scratch_of_asked, asked.scratch_bytes, known.scratch, scale)
+    return memory[0].times(memory[1]), scratch[0].times(scratch[1])
 
-    def peak(of_asked: Peak, per_byte: Peak, asked_bytes: int) -> Peak:
-        by_asked = asked_bytes > 0 and of_asked.runs > 0
-        return of_asked.times(asked_bytes) if by_asked else per_byte.times(scale)
 
-    return (
-        peak(known.memory_of_asked, known.memory, asked.memory_bytes),
-        peak(known.scratch_of_asked, known.scratch, asked.scratch_bytes),
-    )
+def _by(of_asked: Peak, asked_bytes: int, per_byte: Peak, scale: float) -> tuple[Peak, float]:
+    """The peak that counts, and the bytes that it is to be multiplied by."""
+    return (of_asked, asked_bytes) if asked_bytes > 0 and of_asked.runs > 0 else (per_byte, scale)
 
 
 def prior(*, cores: int, threads: int, size_bytes: int) -> Prediction:
@@ -273,7 +278,8 @@ def _with_sample(known: SampleClass, sample: Sample) -> SampleClass:
     learnt, moved = known.learnt + 1, watch.moved_since
     if moved:
         return _refit(newest[-moved:], watch, learnt=learnt, drifts=known.drifts + 1)
-    if len(newest) <= REFIT_EVERY or learnt % REFIT_EVERY == 0 or watch.spread <= 0 or _higher(known, sample):
+    fresh = learnt % max(REFIT_EVERY, int(REFIT_SHARE * len(newest))) == 0
+    if len(newest) <= REFIT_EVERY or fresh or watch.spread <= 0 or _higher(known, sample):
         return _refit(newest, watch, learnt=learnt, drifts=known.drifts)
     return replace(known, learnt=learnt, samples=newest, watch=watch)
 

@@ -247,6 +247,8 @@ class _Same:
 
 def _compiled(policy: Policy) -> _Compiled:
     """The rules with their tests ready made."""
+    if not policy.rules:
+        return []
     return _compiled_rules(_Same(policy.rules))
 
 

@@ -67,7 +67,7 @@ def shape(
         walltime_seconds=min(
             round_up_seconds(seconds * factor(changes, "walltime_factor")), decision.walltime_seconds_max
         ),
-        properties=tuple(sorted({*request.properties, *decision.properties})),
+        properties=_properties(request, decision),
         queue=decision.queue or request.queue,
         walltime_seconds_max=decision.walltime_seconds_max,
         only_nodes=decision.only_nodes,
@@ -78,6 +78,12 @@ def shape(
         rule=decision.rule,
         cores_min=min(decision.cores_min, decision.cores),
     )
+
+
+def _properties(request: ResourceRequest, decision: Decision) -> tuple[str, ...]:
+    if not (request.properties or decision.properties):
+        return ()
+    return tuple(sorted({*request.properties, *decision.properties}))
 
 
 def key(request: ResourceRequest) -> tuple[object, ...]:

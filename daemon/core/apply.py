@@ -25,9 +25,10 @@ def apply(dataset: Dataset | None, fact: f.DatasetFact) -> Dataset | None:
         return None
     if dataset is None:
         return _born(fact, state)
-    if isinstance(fact, f.DatasetAdopted):
+    changed = _CHANGES.get(type(fact))
+    if changed is None and isinstance(fact, f.DatasetAdopted):
         return replace(fact.record, fact_count=dataset.fact_count + 1)
-    changes: Changes = _CHANGES[type(fact)](dataset, fact) if type(fact) in _CHANGES else {}
+    changes: Changes = changed(dataset, fact) if changed is not None else {}
     changes["fact_count"] = dataset.fact_count + 1
     if state is not dataset.state:
         changes["state"] = state
@@ -65,9 +66,11 @@ def _born(fact: f.DatasetFact, state: State) -> Dataset:
 
 def _amend(dataset: Dataset, attempt_id: str, **changes: Any) -> tuple[Attempt, ...]:
     """The attempts with one of them changed; nearly always the last."""
+    attempts = dataset.attempts
+    if attempts and attempts[-1].attempt_id == attempt_id:
+        return (*attempts[:-1], replace(attempts[-1], **changes))
     return tuple(
-        replace(attempt, **changes) if attempt.attempt_id == attempt_id else attempt
-        for attempt in dataset.attempts
+        replace(attempt, **changes) if attempt.attempt_id == attempt_id else attempt for attempt in attempts
     )
 
 

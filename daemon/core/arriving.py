@@ -181,6 +181,8 @@ class Arriving:
         judgement = self._judgement(arrival, dataset)
         self.arrivals[key] = replace(arrival, judgement=judgement)
         match judgement:
+            case Waiting():
+                self._waiting(dataset, arrival, judgement, key)
             case Complete():
                 self._complete(dataset, arrival, judgement, partial=False)
             case Partial():
@@ -188,23 +190,21 @@ class Arriving:
             case NotATiltSeries():
                 self._cancel(dataset, f"it is no tilt series: {judgement.detail}")
                 self._ignore(key, arrival, judgement)
-            case Waiting():
-                self._waiting(dataset, arrival, judgement, key)
 
     def _judgement(self, arrival: Arrival, dataset: Dataset | None) -> Judgement:
-        usual = None
-        if dataset is not None:
+        usual, sighting = None, arrival.sighting
+        if dataset is not None and (sighting.series is not None or sighting.section_count):
             usual = self._desk.state.usual_tilt_count(dataset.feed, dataset.labels)
         return completeness.judge(
-            arrival.sighting,
+            sighting,
             arrival.stable_since_at,
             self._desk.now,
-            self._deciding.completeness(dataset, arrival.sighting),
+            self._deciding.completeness(dataset, sighting),
             usual,
         )
 
     def _waiting(self, dataset: Dataset, arrival: Arrival, judgement: Waiting, key: Key) -> None:
-        if arrival.touched:  # a restart alone is no reason to think better of it
+        if arrival.touched and dataset.holds:  # a restart alone is no reason to think better of it
             self._desk.lift(dataset, "partial")
         if dataset.accepted_partial and arrival.sighting.series is not None and not arrival.sighting.problems:
             self._complete(dataset, arrival, judgement, partial=True)
@@ -214,9 +214,10 @@ class Arriving:
     def _complete(self, dataset: Dataset, arrival: Arrival, judgement: Judgement, *, partial: bool) -> None:
         desk, series = self._desk, arrival.sighting.series
         assert series is not None
-        for cause in ("partial", "input_changing"):
-            if (now := desk.dataset(dataset.dataset_id)) is not None:
-                desk.lift(now, cause)
+        if dataset.holds:
+            for cause in ("partial", "input_changing"):
+                if (now := desk.dataset(dataset.dataset_id)) is not None:
+                    desk.lift(now, cause)
         desk.record(
             f.DatasetCompleted(
                 at=desk.now,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import heapq
 from collections import Counter
 from collections.abc import Container, Mapping
+from math import inf
 
 from tiltd.policy import place
 from tiltd.policy.filters import UP
@@ -23,15 +24,21 @@ REQUESTS_MAX = 64
 ALIKE_MAX = 4096
 """States of nodes remembered for a request."""
 
+TURNED_MAX = 8192
+"""Names of nodes that turned, kept so that each request looks only at those it has not seen."""
+
 Traits = tuple[object, ...]
+Picture = tuple[Free, Traits, float]
+"""What any request could see of a node: its room, the rest of it, and the cores that are too few for who asks
+for more (infinity where something else comes before cores, or it gives what it has)."""
 
 
 class Scores:
     """Of one request: what each node scored last, and the scores in order (old ones among them).
 
     ``by_name``: it names nodes, so that no two nodes are alike to it.  ``cores``: so many free ones a node
-    must have, and so much memory and scratch, if nothing else can be said against it before; 0 ``cores``
-    where something can.
+    must have if nothing else can be said against it before; 0 where something can.  ``seen``: how far in the
+    list of nodes that turned it has looked.
     """
 
     def __init__(self, score: place.Score, request: ResourceRequest) -> None:
@@ -39,19 +46,23 @@ class Scores:
         self.by_name = bool(request.only_nodes or request.not_nodes)
         self.cores = 0 if self.by_name or request.properties else request.cores_min or request.cores
         self.request = request
-        self.mark: Mark = (-1, 0)
-        self.known: dict[str, tuple[Free, Traits, float | str]] = {}
+        self.seen: Mark = (-1, 0)
+        self.known: dict[str, float | str] = {}
         self.order: list[tuple[float, str]] = []
         self.alike: dict[tuple[object, ...], float | str] = {}
 
 
 class Best:
-    """Costs, per question, an evaluation of the nodes that changed since the last one for this request."""
+    """Costs, per question, an evaluation of the nodes that turned since the last one for this request."""
 
     def __init__(self) -> None:
         self.evaluations = 0
         self._scores: dict[tuple[object, ...], Scores] = {}
+        self._pictures: dict[str, Picture] = {}
         self._traits: dict[str, tuple[NodeInfo, Traits]] = {}
+        self._mark: Mark = (-1, 0)
+        self._turned: list[str] = []
+        self._turned_number = 0
 
     def of(
         self,
@@ -67,11 +78,21 @@ class Best:
         scores = self._scores.get(key)
         if scores is None:
             scores = self._scores[key] = self._remember(request, policy)
-        changed, scores.mark = ledger.changed_since(scores.mark)
-        for name in nodes if changed is None else changed:
-            self._look(scores, name, nodes, ledger, policy)
+        self._look(nodes, ledger, policy.placement.scratch_margin_bytes)
+        number, seen = scores.seen
+        turned = self._turned[seen:] if number == self._turned_number else nodes
+        scores.seen = (self._turned_number, len(self._turned))
+        known, cores = scores.known, scores.cores
+        for name in set(turned):
+            picture = self._pictures.get(name)
+            if picture is None:
+                known.pop(name, None)
+            elif picture[2] < cores:
+                known[name] = "cores"  # the commonest no, by one comparison
+            else:
+                self._bring_up_to_date(scores, name, nodes[name], picture)
         if len(scores.order) > 8 * len(nodes) + 64:
-            scores.order = [(-s, n) for n, (_, _, s) in scores.known.items() if isinstance(s, float)]
+            scores.order = [(-score, n) for n, score in scores.known.items() if isinstance(score, float)]
             heapq.heapify(scores.order)
         return self._first(scores, nodes, now - policy.placement.node_stale_seconds, barred)
 
@@ -88,7 +109,7 @@ class Best:
         stale_before = now - policy.placement.node_stale_seconds
         counts: Counter[str] = Counter()
         for name, node in nodes.items():
-            said = known[name][2]
+            said = known[name]
             reason = said if isinstance(said, str) else "stale"
             if node.observed_at < stale_before and not reason.startswith("node_"):
                 reason = "stale"
@@ -108,8 +129,7 @@ class Best:
         found: NodeInfo | None = None
         while order and found is None:
             minus_score, name = order[0]
-            known = scores.known.get(name)
-            if known is None or known[2] != -minus_score or (aside and aside[-1] == order[0]):
+            if scores.known.get(name) != -minus_score or (aside and aside[-1] == order[0]):
                 heapq.heappop(order)
             elif nodes[name].observed_at < stale_before or name in barred:
                 aside.append(heapq.heappop(order))
@@ -119,30 +139,36 @@ class Best:
             heapq.heappush(order, item)
         return found
 
-    def _look(
-        self,
-        scores: Scores,
-        name: str,
-        nodes: Mapping[str, NodeInfo],
-        ledger: Ledger,
-        policy: Policy,
-    ) -> None:
-        """Bring one node's score up to date."""
-        node = nodes.get(name)
-        if node is None:
-            scores.known.pop(name, None)
-            return
-        free, traits = ledger.free(node, policy.placement.scratch_margin_bytes), self._traits_of(node)
-        known = scores.known.get(name)
-        if known is not None and known[0] is free and known[1] is traits:
-            return
-        score = self._score(scores, node, free, traits)
-        scores.known[name] = (free, traits, score)
-        if isinstance(score, float) and (known is None or known[2] != score):
-            heapq.heappush(scores.order, (-score, name))
+    def _look(self, nodes: Mapping[str, NodeInfo], ledger: Ledger, margin_bytes: int) -> None:
+        """Find the nodes that turned since anybody asked; once for all requests."""
+        touched, self._mark = ledger.changed_since(self._mark)
+        if touched is None:
+            touched = {**self._pictures, **nodes}
+        if len(self._turned) >= TURNED_MAX:
+            self._turned.clear()
+            self._turned_number += 1
+        for name in touched:
+            node, known = nodes.get(name), self._pictures.get(name)
+            if node is None:
+                if self._pictures.pop(name, None) is not None:
+                    self._turned.append(name)
+                continue
+            free, traits = ledger.free(node, margin_bytes), self._traits_of(node)
+            if known is None or known[0] is not free or known[1] is not traits:
+                counts = node.state in UP and free.cores < node.cores
+                self._pictures[name] = (free, traits, free.cores if counts else inf)
+                self._turned.append(name)
 
-    def _score(self, scores: Scores, node: NodeInfo, free: Free, traits: Traits) -> float | str:
+    def _bring_up_to_date(self, scores: Scores, name: str, node: NodeInfo, picture: Picture) -> None:
+        score = self._score(scores, node, picture)
+        if scores.known.get(name) != score:
+            scores.known[name] = score
+            if isinstance(score, float):
+                heapq.heappush(scores.order, (-score, name))
+
+    def _score(self, scores: Scores, node: NodeInfo, picture: Picture) -> float | str:
         """Nodes that are alike and have the same room score the same: it is worked out once for all."""
+        free, traits, _ = picture
         if scores.cores and node.state in UP:  # the commonest noes, by one comparison each
             if free.cores < min(scores.cores, node.cores):
                 return "cores"
@@ -150,7 +176,7 @@ class Best:
                 return "memory"
             if 0 < scores.request.scratch_bytes > free.scratch_bytes:
                 return "scratch"
-        if scores.cores and node.state in UP:  # memory and scratch fit: of them only what is scored counts
+            # Memory and scratch fit: of them only what is scored counts.
             state: tuple[object, ...] = (free.cores, scratch_step(scores.request, node, free), traits)
         else:
             name = node.name if scores.by_name else ""

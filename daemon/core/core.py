@@ -191,8 +191,10 @@ class Core:
 
     def _step(self, effects: tuple[e.Effect, ...]) -> Step:
         desk = self.desk
-        live = self.state.datasets
-        rows = tuple(Row(record=record, live=key in live) for key, record in desk.records.items())
+        if not desk.facts:
+            return Step(facts=(), rows=(), effects=effects)
+        live = desk.state.datasets
+        rows = tuple([Row(record=record, live=key in live) for key, record in desk.records.items()])
         return Step(facts=tuple(desk.facts), rows=rows, effects=effects)
 
     # -- handlers of whole pictures --------------------------------------------------------------------
@@ -326,8 +328,9 @@ class Core:
 
     def _finalize(self) -> None:
         """What is terminal and asks for nothing more leaves the working set."""
-        for dataset_id in list(self.desk.touched):
-            dataset = self.desk.dataset(dataset_id)
+        datasets = self.desk.state.datasets
+        for dataset_id in tuple(self.desk.touched):
+            dataset = datasets.get(dataset_id)
             if dataset is not None and dataset.state in TERMINAL and self._nothing_left(dataset):
                 self.following.forget(dataset)
                 self.desk.record(f.DatasetFinalized(at=self.desk.now, dataset_id=dataset_id))

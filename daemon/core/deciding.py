@@ -32,6 +32,8 @@ from .model import (
 )
 
 WAITING_PAUSE_SECONDS = 10.0
+MADE_MAX = 256
+"""Decisions remembered."""
 CIVIL_GRACE_SECONDS = 120.0
 """An hour that has passed is taken for the present one so long, until the shell tells the new one."""
 
@@ -47,6 +49,7 @@ class Deciding:
         self._policy: Policy | None = None
         self._figures: list[float] = []
         self._completeness = False
+        self._made: dict[str, tuple[Dataset, Decision]] = {}
 
     # -- what rules can see --------------------------------------------------------------------------------
 
@@ -93,12 +96,23 @@ class Deciding:
     # -- decisions -----------------------------------------------------------------------------------------
 
     def decide(self, dataset: Dataset) -> Decision:
-        return decide(self.features(dataset), self._desk.policy)
+        """The rules' word on it; remembered while neither the record nor anything that rules see changes."""
+        if self._desk.policy is not self._policy:
+            self._follow_policy()
+        known = self._made.get(dataset.dataset_id)
+        if known is not None and known[0] is dataset:
+            return known[1]
+        decision = decide(self.features(dataset), self._desk.policy)
+        if len(self._made) >= MADE_MAX:
+            self._made.clear()
+        self._made[dataset.dataset_id] = (dataset, decision)
+        return decision
 
     def completeness(self, dataset: Dataset | None, sighting: Sighting) -> CompletenessPolicy:
         """When this arriving series counts as complete; rules are asked only if one of them speaks of it."""
-        self._follow_policy()
         policy = self._desk.policy
+        if policy is not self._policy:
+            self._follow_policy()
         if not self._completeness or dataset is None:
             return policy.completeness
         series = sighting.series
@@ -186,6 +200,7 @@ class Deciding:
     def turned(self, civil: Iterable[CivilTime]) -> None:
         """The hour has turned in these zones."""
         self.civil = {**self.civil, **{time.zone: time for time in civil}}
+        self._made.clear()
         for time in self.civil.values():
             self._desk.wake(time.valid_until_at + CIVIL_GRACE_SECONDS, "civil")
 
@@ -198,11 +213,13 @@ class Deciding:
         }
         lapsed = len(good) < len(self.civil)
         self.civil = good
+        self._made.clear()
         return lapsed
 
     def counted(self, waiting: int) -> bool:
         """Take the count of those that wait.  True if it passed a figure that a rule names."""
-        self._follow_policy()
+        if self._desk.policy is not self._policy:
+            self._follow_policy()
         if not self._figures:
             self.waiting = waiting
             return False
@@ -213,6 +230,7 @@ class Deciding:
             self._desk.wake(again_at, "waiting")
             return False
         self.waiting, self._looked_at = waiting, self._desk.now
+        self._made.clear()
         return True
 
     def _follow_policy(self) -> None:
@@ -220,6 +238,7 @@ class Deciding:
         if policy is self._policy:
             return
         self._policy = policy
+        self._made.clear()
         self._completeness = depends_on_completeness(policy)
         bounds = [c for rule in policy.rules for c in rule.conditions if c.key == "waiting"]
         figures = {c.least for c in bounds} | {c.most + 1 for c in bounds if c.most is not None}

@@ -49,20 +49,15 @@ class Desk:
 
     def record(self, fact: f.Fact) -> None:
         """Apply a fact and keep it for the journal.  Raises ``IllegalTransition``; nothing changed then."""
-        if not isinstance(fact, f.DatasetFact):
-            self.state.apply(fact)
-            self.facts.append(fact)
-            return
-        before = self.state.datasets.get(fact.dataset_id)
-        self.state.apply(fact)
+        before, after = self.state.apply(fact)
         self.facts.append(fact)
+        if not isinstance(fact, f.DatasetFact):
+            return
         self.touched[fact.dataset_id] = None
-        after = self.state.datasets.get(fact.dataset_id)
-        last = after or before
-        if last is not None and isinstance(fact, f.DatasetFinalized):
-            last = replace(last, finalized_at=fact.at)
-        if last is not None:
-            self.records[fact.dataset_id] = last
+        if after is not None:
+            self.records[fact.dataset_id] = after
+        elif before is not None:
+            self.records[fact.dataset_id] = replace(before, finalized_at=fact.at)
         for changed in self.listeners:
             changed(before, after)
 
@@ -126,12 +121,13 @@ class Desk:
     @property
     def next_wake_at(self) -> float | None:
         """When something is to be looked at next.  Wake-ups for datasets that have left are dropped here."""
-        while self._wakes and self._is_moot(self._wakes[0][1]):
-            self._asked_for.discard(heapq.heappop(self._wakes))
-        return self._wakes[0][0] if self._wakes else None
-
-    def _is_moot(self, key: WakeKey) -> bool:
-        return key[0] in OF_A_DATASET and bool(key[1]) and key[1] not in self.state.datasets
+        wakes, datasets = self._wakes, self.state.datasets
+        while wakes:
+            at, key = wakes[0]
+            if key[0] not in OF_A_DATASET or not key[1] or key[1] in datasets:
+                return at
+            self._asked_for.discard(heapq.heappop(wakes))
+        return None
 
     def wakes(self) -> Iterator[tuple[float, WakeKey]]:
         """Everything that was asked for and is still to come, in no order."""

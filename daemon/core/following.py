@@ -51,6 +51,9 @@ class Followed(Record):
     news_at: float = 0.0
 
 
+NOTHING_SEEN = Followed()
+
+
 class Following:
     """Costs per observation: the attempts it names; one job query looks once at every live attempt."""
 
@@ -64,13 +67,12 @@ class Following:
         desk.listeners.append(self._changed)
 
     def _changed(self, before: Dataset | None, after: Dataset | None) -> None:
-        for dataset in (before, after):
-            if dataset is not None and dataset.attempts:
-                last = dataset.attempts[-1]
-                if after is not None and after.live_attempt is not None and dataset is after:
-                    self._live[last.attempt_id] = after.dataset_id
-                else:
-                    self._live.pop(last.attempt_id, None)
+        was = before.attempts[-1] if before is not None and before.attempts else None
+        now = after.live_attempt if after is not None else None
+        if was is not None and (now is None or now.attempt_id != was.attempt_id):
+            self._live.pop(was.attempt_id, None)
+        if now is not None and after is not None:
+            self._live[now.attempt_id] = after.dataset_id
 
     def recount(self) -> None:
         """Know the live attempts again after a restart; their deadlines, and the silence of their nodes,
@@ -92,9 +94,9 @@ class Following:
 
     def spool(self, seen: o.SpoolObserved) -> None:
         dataset = self._desk.dataset(self._live.get(seen.attempt_id, "")) or self._owner(seen.attempt_id)
-        if dataset is None or not any(a.attempt_id == seen.attempt_id for a in dataset.attempts):
+        if dataset is None or seen.attempt_id not in [a.attempt_id for a in dataset.attempts]:
             return
-        known = self.seen.get(seen.attempt_id, Followed())
+        known = self.seen.get(seen.attempt_id, NOTHING_SEEN)
         if seen.claimed_by and known.job is not None and known.job.job_id != seen.claimed_by:
             # What was listed so far was another job for this attempt, which lost the claim.
             known = replace(known, job=None, ended_at=None, absent_asked_at=None)
@@ -140,7 +142,7 @@ class Following:
                 self._unlisted(dataset, attempt_id, seen.asked_at)
 
     def _listed(self, dataset: Dataset, attempt_id: str, job: Job, asked_at: float) -> None:
-        known = self.seen.get(attempt_id, Followed())
+        known = self.seen.get(attempt_id, NOTHING_SEEN)
         if known.job == job and known.absent_asked_at is None:
             return
         ended_at = None
@@ -158,7 +160,7 @@ class Following:
 
     def _unlisted(self, dataset: Dataset, attempt_id: str, asked_at: float) -> None:
         """Once is a hint; a second complete answer, or the runner's own end, proves it."""
-        known = self.seen.get(attempt_id, Followed())
+        known = self.seen.get(attempt_id, NOTHING_SEEN)
         if known.absent_asked_at is None:
             self.seen[attempt_id] = replace(known, absent_asked_at=asked_at)
             if known.end is None:
@@ -193,7 +195,7 @@ class Following:
         attempt = dataset.live_attempt
         if attempt is None or dataset.state not in LIVE:
             return
-        seen = self.seen.get(attempt.attempt_id, Followed())
+        seen = self.seen.get(attempt.attempt_id, NOTHING_SEEN)
         if seen.end is not None and seen.end.outcome == "success" and not attempt.fenced:
             self._succeeded(dataset, attempt, seen.end)
             return

@@ -77,8 +77,8 @@ class Ledger:
         attempt_id, node = reservation.attempt_id, reservation.node
         self._by_node.setdefault(node, {})[attempt_id] = reservation
         self._touch(node)
-        others = (known for known in self.booked.get(attempt_id, ()) if known != node)
-        self.booked[attempt_id] = (*others, node)
+        known = self.booked.get(attempt_id, ())
+        self.booked[attempt_id] = (*[other for other in known if other != node], node)
 
     def release(self, attempt_id: str, node: str) -> None:
         """Give it back.  Releasing what is not reserved is fine."""
@@ -87,7 +87,7 @@ class Ledger:
         booked.pop(attempt_id, None)
         if not booked:
             self._by_node.pop(node, None)
-        left = tuple(known for known in self.booked.get(attempt_id, ()) if known != node)
+        left = tuple([known for known in self.booked.get(attempt_id, ()) if known != node])
         if left:
             self.booked[attempt_id] = left
         else:
@@ -110,16 +110,17 @@ class Ledger:
         """
         known, known_others = self._nodes.get(node.name), self._others.get(node.name)
         self._nodes[node.name] = node
-        ours = [r for r in self.of(node.name).values() if self._materialised(r.attempt_id, node.observed_at)]
-        self._others[node.name] = Free(
-            cores=max(0, node.cores - node.cores_free - sum(r.cores for r in ours)),
-            memory_bytes=0,
-            scratch_bytes=max(
-                0,
-                node.scratch_total_bytes - node.scratch_free_bytes - sum(r.reserved_bytes for r in ours),
-            ),
-        )
-        if known is None or known_others != self._others[node.name] or _traits(known) != _traits(node):
+        cores = node.cores - node.cores_free
+        scratch_bytes = node.scratch_total_bytes - node.scratch_free_bytes
+        for ours in self.of(node.name).values():
+            if self._materialised(ours.attempt_id, node.observed_at):
+                cores -= ours.cores
+                scratch_bytes -= ours.reserved_bytes
+        others = Free(cores=max(0, cores), memory_bytes=0, scratch_bytes=max(0, scratch_bytes))
+        if known is None or known_others != others:
+            self._others[node.name] = others
+            self._touch(node.name)
+        elif known is not node and _traits(known) != _traits(node):
             self._touch(node.name)
 
     def forget(self, node: str) -> None:
@@ -136,19 +137,19 @@ class Ledger:
         if attempt_id not in self._windows:
             self._windows[attempt_id] = (at, None)
             for known in self.booked.get(attempt_id, ()):
-                if known in self._nodes:
+                if known in self._nodes and self._nodes[known].observed_at > at:
                     self.observe(self._nodes[known])
 
     def vanished(self, attempt_id: str, node: str, at: float) -> None:
         """From ``at`` on the attempt's files are gone again, though it is not yet released."""
         begin, _ = self._windows.get(attempt_id, (at, at))
         self._windows[attempt_id] = (begin, at)
-        if node in self._nodes:
+        if node in self._nodes and self._nodes[node].observed_at >= at:
             self.observe(self._nodes[node])
 
     def _materialised(self, attempt_id: str, at: float) -> bool:
-        begin, end = self._windows.get(attempt_id, (None, None))
-        return begin is not None and begin < at and (end is None or at < end)
+        window = self._windows.get(attempt_id)
+        return window is not None and window[0] < at and (window[1] is None or at < window[1])
 
     # -- questions -----------------------------------------------------------------------------------
 
@@ -186,16 +187,16 @@ class Ledger:
         return (dict.fromkeys(self._log[mark[1] :]) if mark[0] == now[0] else None), now
 
     def _work_out(self, node: NodeInfo, margin_bytes: int) -> Free:
-        others = self._others.get(node.name)
-        booked = self.of(node.name).values()
-        return Free(
-            cores=node.cores - (others.cores if others else 0) - sum(r.cores for r in booked),
-            memory_bytes=node.memory_bytes - sum(r.memory_bytes for r in booked),
-            scratch_bytes=node.scratch_total_bytes
-            - (others.scratch_bytes if others else 0)
-            - sum(r.reserved_bytes for r in booked)
-            - margin_bytes,
-        )
+        cores, memory_bytes = node.cores, node.memory_bytes
+        scratch_bytes = node.scratch_total_bytes - margin_bytes
+        if (others := self._others.get(node.name)) is not None:
+            cores -= others.cores
+            scratch_bytes -= others.scratch_bytes
+        for booked in self.of(node.name).values():
+            cores -= booked.cores
+            memory_bytes -= booked.memory_bytes
+            scratch_bytes -= booked.reserved_bytes
+        return Free(cores=cores, memory_bytes=memory_bytes, scratch_bytes=scratch_bytes)
 
     def require(self, node: NodeInfo, reserved_bytes: int) -> None:
         """Raises :class:`OverCommit` if booking this much would exceed what the node has free."""

@@ -24,6 +24,8 @@ class Limits:
 
     def changed(self, before: Dataset | None, after: Dataset | None) -> bool:
         """Count one step of a dataset.  True if any count fell."""
+        if before is not None and after is not None and before.state is after.state:
+            return False
         return self._uncounted(before, after) | self._counted(before, after)
 
     def _counted(self, before: Dataset | None, after: Dataset | None) -> bool:

@@ -14,6 +14,7 @@ from .model import TERMINAL, Attempt, Dataset, State
 from .site import FeedInfo
 from .state import CoreState
 
+LIVE = frozenset({State.RESERVED, State.QUEUED, State.RUNNING})
 WORKING_HOLDS = frozenset({"destination", "quality", "operator", "bug"})
 """Causes that also stop the publishing of a result that is already there."""
 
@@ -25,18 +26,20 @@ def outstanding_of(
 
     Costs the dataset's own attempts.
     """
+    state = dataset.state
+    if state is State.ARRIVING:
+        return ()
     wanted: list[e.Effect] = []
-    match dataset.state:
-        case State.READY:
-            feed = feeds.get(dataset.feed)
-            if feed is not None and feed.imports and not dataset.imported_path and not dataset.holds:
-                wanted.append(e.ImportSeries(dataset_id=dataset.dataset_id))
-        case State.RESERVED | State.QUEUED | State.RUNNING:
-            wanted += _of_live(dataset)
-        case State.COLLECTING:
-            if not any(hold.cause in WORKING_HOLDS for hold in dataset.holds):
-                wanted.append(_for(e.CollectResult, dataset, dataset.attempts[-1]))
-    wanted += _releases(dataset, booked)
+    if state is State.READY:
+        feed = feeds.get(dataset.feed)
+        if feed is not None and feed.imports and not dataset.imported_path and not dataset.holds:
+            wanted.append(e.ImportSeries(dataset_id=dataset.dataset_id))
+    elif state in LIVE:
+        wanted += _of_live(dataset)
+    elif state is State.COLLECTING and WORKING_HOLDS.isdisjoint(hold.cause for hold in dataset.holds):
+        wanted.append(_for(e.CollectResult, dataset, dataset.attempts[-1]))
+    if dataset.attempts:
+        wanted += _releases(dataset, booked)
     return tuple(wanted)
 
 
@@ -63,6 +66,8 @@ def _releases(dataset: Dataset, booked: Mapping[str, tuple[str, ...]]) -> list[e
 
     A fenced attempt's node is out of reach: its reservation stays until the node is seen again.
     """
+    if not any(attempt.attempt_id in booked for attempt in dataset.attempts):
+        return []
     kept = "" if dataset.state in TERMINAL else dataset.rescue
     return [
         e.ReleaseScratch(attempt_id=attempt.attempt_id, dataset_id=dataset.dataset_id, node=node)

@@ -40,22 +40,27 @@ class Performing:
         """
         desk = self._desk
         starts: list[e.Effect] = []
+        datasets, booked = desk.state.datasets, desk.state.ledger.booked
         for dataset_id in desk.touched:
             if not dataset_id:
                 continue  # the notices', below
-            dataset = desk.dataset(dataset_id)
-            wanted = outstanding_of(dataset, desk.state.ledger.booked, desk.site.feeds) if dataset else ()
-            starts += self._hold_against(dataset_id, wanted)
-        notices = tuple(e.SendNotice(notice_id=notice_id) for notice_id in desk.state.notices)
-        if notices or "" in self._started:
+            dataset = datasets.get(dataset_id)
+            wanted = outstanding_of(dataset, booked, desk.site.feeds) if dataset is not None else ()
+            if wanted or dataset_id in self._started:
+                starts += self._hold_against(dataset_id, wanted)
+        if desk.state.notices or "" in self._started:
+            notices = tuple(e.SendNotice(notice_id=notice_id) for notice_id in desk.state.notices)
             starts += self._hold_against("", notices)
         return starts
 
     def _hold_against(self, owner: str, wanted: tuple[e.Effect, ...]) -> list[e.Effect]:
-        known = self._started.get(owner, {})
         if not wanted:
             self._started.pop(owner, None)
             return []
+        known = self._started.get(owner)
+        if known is None:
+            self._started[owner] = dict.fromkeys(wanted, _STARTED)
+            return list(wanted)
         kept = {effect: known.get(effect, _NEW) for effect in wanted}
         starts = []
         for effect, under_way in kept.items():
@@ -96,3 +101,4 @@ class Performing:
 
 
 _NEW = UnderWay(again_at=0.0)
+_STARTED = UnderWay()

@@ -75,8 +75,9 @@ class CoreState:
 
     # -- folding -----------------------------------------------------------------------------------
 
-    def apply(self, fact: f.Fact) -> None:
-        """Take one fact in.  Raises ``IllegalTransition``, and is then unchanged.
+    def apply(self, fact: f.Fact) -> tuple[Dataset | None, Dataset | None]:
+        """Take one fact in.  Gives the record of its dataset before and after, if it is about one.
+        Raises ``IllegalTransition``, and is then unchanged.
 
         Cost does not depend on the number of datasets.
         """
@@ -89,7 +90,7 @@ class CoreState:
             if self.breakers.by_scope and _ended(before, after):
                 # A probe that ended without a verdict (with one it is no probe any more).
                 self.breakers = breaker.unprobed(self.breakers, fact.dataset_id, fact.at)
-            return
+            return before, after
         match fact:
             case f.ScratchReleased():
                 self.ledger.release(fact.attempt_id, fact.node)
@@ -106,6 +107,7 @@ class CoreState:
                 self.notices[fact.notice.notice_id] = fact.notice
             case f.NoticeSent():
                 self.notices.pop(fact.notice_id, None)
+        return None, None
 
     def _file(self, dataset_id: str, before: Dataset | None, after: Dataset | None) -> None:
         if after is not None:
@@ -141,12 +143,18 @@ class CoreState:
             self._older[key] = tuple(older)
 
     def _consequences(self, fact: f.DatasetFact, before: Dataset | None, after: Dataset | None) -> None:
-        self._ended(fact.at, before, after)
+        if before is not None and before.attempts:
+            self._ended(fact.at, before, after)
         match fact:
+            case f.JobEnded():
+                pass  # all that it changes was the end itself
             case f.Placed():
                 self._book(fact.attempt)
                 assert after is not None
                 self.usage = self.usage.booked(after.project, fact.attempt)
+            case f.ResultCollected():
+                if after is not None and not fact.adopted:
+                    self._learn(after, fact)
             case f.DatasetAdopted():
                 if fact.record.attempt is not None:
                     self._book(fact.record.attempt)
@@ -166,14 +174,12 @@ class CoreState:
                 self.breakers = breaker.failed(
                     self.breakers, scopes, "destination", before.dataset_id, fact.at
                 )
-            case f.ResultCollected() if after is not None and not fact.adopted:
-                self._learn(after, fact)
 
-    def _ended(self, at: float, before: Dataset | None, after: Dataset | None) -> None:
+    def _ended(self, at: float, before: Dataset, after: Dataset | None) -> None:
         """An attempt's end: what it really used counts from here on."""
-        was = before.live_attempt if before is not None else None
+        was = before.live_attempt
         now = after.attempt if after is not None else None
-        if before is None or was is None or now is None or now.ended_at is None:
+        if was is None or now is None or now.ended_at is None:
             return
         if now.attempt_id == was.attempt_id:
             self.usage = self.usage.ended(before.project, was, at)
@@ -202,8 +208,9 @@ class CoreState:
             del self.usual_tilts[next(iter(self.usual_tilts))]
 
     def _learn(self, dataset: Dataset, fact: f.ResultCollected) -> None:
-        scopes = failure_scopes(dataset, fact.attempt_id)
-        self.breakers = breaker.succeeded(self.breakers, scopes)
+        if self.breakers.by_scope:
+            scopes = failure_scopes(dataset, fact.attempt_id)
+            self.breakers = breaker.succeeded(self.breakers, scopes)
         attempt = dataset.attempt
         if attempt is not None and dataset.series is not None and attempt.kind == "run":
             self.samples = predict.learn(
@@ -237,7 +244,11 @@ class CoreState:
     def usual_tilt_count(self, feed: str, labels: Mapping[str, str]) -> int | None:
         """The commonest tilt count of the session so far; ``None`` before two series of it."""
         counts = self.usual_tilts.get(_session_key(feed, labels), ())
-        return max(sorted(set(counts)), key=counts.count) if len(counts) >= 2 else None
+        if len(counts) < 2:
+            return None
+        if 2 * counts.count(counts[-1]) > len(counts):
+            return counts[-1]  # more than half: there is no commoner one
+        return max(sorted(set(counts)), key=counts.count)
 
     # -- at rest -----------------------------------------------------------------------------------
 

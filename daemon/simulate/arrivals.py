@@ -14,6 +14,10 @@ from .scene import FEEDS, GB, START_AT, Scene
 COUNTS = (41, 41, 41, 41, 41, 41, 61, 35)
 ANGLES = {count: tuple(float(3 * (n - count // 2)) for n in range(count)) for count in sorted({*COUNTS, 12})}
 SESSION_SERIES = 40
+IMPORTED_ONE_IN = 8
+"""One series in so many comes from the feed that is imported first."""
+GROWING_ONE_IN = 4
+"""One series in so many is met while it grows; the others are whole and quiet when they are first shown."""
 LOOK_SECONDS = 30.0
 """Files are opened once they have been quiet for so long."""
 KINDS = ("partial", "gone", "changed", "touched", "no_series", "changed_late")
@@ -47,7 +51,8 @@ def arrivals(scene: Scene) -> Iterator[Arriving]:
     for number in range(scene.datasets):
         draws = Draws(scene.seed, "series", number)
         at = on_grid(at + scene.interval_seconds * 2.0 * draws[0])
-        feed = FEEDS[number % len(FEEDS)] if scene.failures else FEEDS[0]
+        feed = FEEDS[number % IMPORTED_ONE_IN == 1] if scene.failures else FEEDS[0]
+        grows = number % GROWING_ONE_IN == 0
         session = f"s{number // SESSION_SERIES:06d}"
         name = f"TS_{number:07d}"
         yield Arriving(
@@ -59,7 +64,7 @@ def arrivals(scene: Scene) -> Iterator[Arriving]:
             labels={"project": f"p{number // (25 * SESSION_SERIES) % 7}", "session": session},
             tilt_count=COUNTS[int(draws[1] * len(COUNTS))],
             size_bytes=int(GB * (1.0 + 2.5 * draws[2] + 6.0 * draws[3] ** 6)),
-            growing_seconds=draws.between(4, 60.0, 900.0),
+            growing_seconds=draws.between(4, 60.0, 900.0) if grows else 0.0,
             trouble=draws.choose(6, KINDS) if draws[5] < scene.failures else "",
         )
 

@@ -6,8 +6,8 @@ that interleave differently still meet the same fates.
 
 from __future__ import annotations
 
-import hashlib
 import struct
+from hashlib import blake2b
 
 GRID = 2.0**-20
 """Seconds.  Instants lie on a binary grid, so that sums of them are exact."""
@@ -21,11 +21,11 @@ class Draws:
     __slots__ = ("_numbers",)
 
     def __init__(self, seed: int, *name: object) -> None:
-        key = "\0".join(map(str, (seed, *name)))
-        self._numbers = _UNPACK(hashlib.blake2b(key.encode("utf-8", "surrogateescape")).digest())
+        key = "\0".join([str(seed), *map(str, name)]).encode("utf-8", "surrogateescape")
+        self._numbers: tuple[int, ...] = _UNPACK(blake2b(key).digest())
 
     def __getitem__(self, index: int) -> float:
-        return float(self._numbers[index] * _SCALE)
+        return self._numbers[index] * _SCALE
 
     def between(self, index: int, low: float, high: float) -> float:
         """A span on the grid, evenly spread."""

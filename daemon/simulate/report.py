@@ -15,6 +15,8 @@ from tiltd.daemon.core.core import Step
 from .heap import HeapClock
 from .scene import START_AT
 
+COUNTED = frozenset({f.DatasetCompleted, f.Placed, f.AttemptFailed, f.ResultStranded})
+
 
 class Report:
     """Memory: 4 bytes a placement, and the datasets that wait for one."""
@@ -31,22 +33,26 @@ class Report:
     def step(self, step: Step) -> None:
         self.facts += len(step.facts)
         for fact in step.facts:
-            match fact:
-                case f.DatasetCompleted():
-                    self._completed[fact.dataset_id] = fact.at
-                case f.Placed():
-                    self._placements += 1
-                    completed_at = self._completed.pop(fact.dataset_id, None)
-                    if completed_at is not None:
-                        self._waits.append(fact.at - completed_at)
-                case f.AttemptFailed():
-                    self._failures[fact.failure.failure_class] += 1
-                case f.ResultStranded():
-                    self._failures["stranded"] += 1
+            if type(fact) in COUNTED:
+                self._count(fact)
         for row in step.rows:
             if not row.live:
                 self._ended[row.record.state] += 1
                 self._completed.pop(row.record.dataset_id, None)
+
+    def _count(self, fact: f.Fact) -> None:
+        match fact:
+            case f.DatasetCompleted():
+                self._completed[fact.dataset_id] = fact.at
+            case f.Placed():
+                self._placements += 1
+                completed_at = self._completed.pop(fact.dataset_id, None)
+                if completed_at is not None:
+                    self._waits.append(fact.at - completed_at)
+            case f.AttemptFailed():
+                self._failures[fact.failure.failure_class] += 1
+            case f.ResultStranded():
+                self._failures["stranded"] += 1
 
     @property
     def finished(self) -> int:

@@ -78,11 +78,9 @@ class Routine:
         """All that will be seen of one series, and when."""
         whole_at = series.at + series.growing_seconds
         look_at = whole_at + LOOK_SECONDS
-        seen: list[tuple[float, Sighting | str]] = [
-            (series.at, growing(series)),
-            (whole_at, stat_only(series)),
-            (look_at, opened(series)),
-        ]
+        seen: list[tuple[float, Sighting | str]] = [(look_at, opened(series))]
+        if series.growing_seconds:
+            seen += [(series.at, growing(series)), (whole_at, stat_only(series))]
         match series.trouble:
             case "gone":
                 seen += [(look_at + 60.0, series.key), (look_at + 400.0, opened(series))]

@@ -151,8 +151,10 @@ class Dataset(Record):
     @property
     def live_attempt(self) -> Attempt | None:
         """The attempt that could still publish, or ``None``."""
-        last = self.attempt
-        return last if last is not None and last.ended_at is None else None
+        if not self.attempts:
+            return None
+        last = self.attempts[-1]
+        return last if last.ended_at is None else None
 
     @property
     def held(self) -> bool:
