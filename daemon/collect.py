@@ -89,7 +89,7 @@ def collect(
         elif verdict.verdict in ("failed", "bad"):
             if verdict.verdict == "failed":
                 discard(staging, attempt.attempt_id)
-            fields = {"verdict": verdict.verdict, "quality": verdict.quality, "failure": verdict.failure}
+            fields = _told_by(verdict) | {"failure": verdict.failure}
         elif end is None:
             raise Damaged(f"attempt {attempt.attempt_id} has no end that tells of a result")
         else:
@@ -97,17 +97,16 @@ def collect(
             record = manifests.manifest(dataset, ran, end, verdict, staged.files, staged.inputs, at)
             _prepare(staging, staged, record, publish)
             _publish(staging, final, publish)
-            fields = {
-                "result_path": final,
-                "result_bytes": staged.total_bytes,
-                "verdict": verdict.verdict,
-                "quality": verdict.quality,
-            }
+            fields = _told_by(verdict) | {"result_path": final, "result_bytes": staged.total_bytes}
     except (Damaged, Occupied, Refused, OSError) as error:
         recent = attempt.end is not None and abs(at - attempt.end.ended_at) < SIGHT_SECONDS
         fields = _trouble(error, staging, final, recent)
     measured = end.measured if end else None
     return CollectAnswered(at=at, attempt_id=attempt.attempt_id, measured=measured, **fields)
+
+
+def _told_by(verdict: Verdict) -> dict[str, Any]:
+    return {"verdict": verdict.verdict, "quality": verdict.quality, "problems": verdict.problems}
 
 
 def _trouble(error: Exception, staging: str, final: str, recent: bool) -> dict[str, Any]:

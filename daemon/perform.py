@@ -301,7 +301,7 @@ class Perform:
                 detail=f"the pipeline {dataset.pipeline} is not installed, its result cannot be judged",
             )
             return Verdict(verdict="failed", failure=failure)
-        verdict = pipeline.judge(Outcome(end=end))
+        verdict = pipeline.judge(Outcome(end=end, options=dataset.options, series=dataset.series))
         if verdict.verdict == "bad" and dataset.accepted_quality:
             return Verdict(verdict="doubtful", quality=verdict.quality, problems=verdict.problems)
         return verdict

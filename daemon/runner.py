@@ -606,6 +606,13 @@ def read_figures(path: str) -> Dict[str, float]:
     return figures
 
 
+def read_notes(path: str) -> List[str]:
+    """``notes.json``: a list of strings, at most 200 of 500 characters; anything else is passed over."""
+    content = read_json(path, 1 << 20)
+    found = content if isinstance(content, list) else []
+    return [text[:500] for text in found[:200] if isinstance(text, str)]
+
+
 # -- the claim ---------------------------------------------------------------------------------------
 
 
@@ -712,7 +719,7 @@ def sweep(run: "Run", sessions: Dict[int, int], ended: bool) -> None:
     if not ended and not any(end.get("nonce") == run.job["nonce"] for end in lines(run.end_path)):
         with contextlib.suppress(OSError):
             if delivered:  # the seal is as good as the marker that could not be written any more
-                run.figures = read_figures(os.path.join(run.staging, "figures.json"))
+                run.read_told(run.staging)
                 run.tell_end(outcome="success", reason="", detail="killed after delivery", exit_status=0)
             else:
                 run.tell_end(outcome="terminated", reason="killed", detail="the runner was killed")
@@ -757,6 +764,7 @@ class Run:
         self.largest_rss = 0
         self.inputs = []  # type: List[Json]
         self.figures = {}  # type: Dict[str, float]
+        self.notes = []  # type: List[str]
         self.measured = {
             "stage_in_seconds": 0.0, "run_seconds": 0.0, "stage_out_seconds": 0.0, "cpu_seconds": 0.0,
             "peak_memory_bytes": 0, "peak_scratch_bytes": 0, "stage_in_bytes": 0, "stage_out_bytes": 0,
@@ -794,7 +802,7 @@ class Run:
     def tell_end(self, **record: Any) -> None:
         record.update(
             job_id=self.job_id, nonce=self.job["nonce"], ended_at=time.time(), node=self.node,
-            figures=self.figures, measured=self.measured,
+            figures=self.figures, notes=self.notes, measured=self.measured,
         )  # fmt: skip
         append(self.end_path, record, durable=True)
 
@@ -1020,6 +1028,12 @@ class Run:
                     seconds[step["name"]] = round(time.monotonic() - before, 3)
         finally:
             self.measured["run_seconds"] = round(time.monotonic() - started, 3)
+            self.read_told(self.path("output"))
+
+    def read_told(self, folder: str) -> None:
+        """What the job's own programs left for the judgement, whether they succeeded or not."""
+        self.figures = read_figures(os.path.join(folder, "figures.json"))
+        self.notes = read_notes(os.path.join(folder, "notes.json"))
 
     def fill(self, text: str) -> str:
         values = {"input": self.path("input"), "output": self.path("output"), "scratch": self.scratch,
@@ -1145,7 +1159,6 @@ class Run:
 
     def check_results(self) -> None:
         self.tell("results")
-        self.figures = read_figures(self.path("output", "figures.json"))
         for expected in self.job["output"].get("results", []):
             reason, detail = result_differs(inside(self.path("output"), expected["name"]), expected)
             if reason:
@@ -1284,7 +1297,7 @@ class Run:
                 "no stranded results are in %r on %s" % (portable(path), self.node),
             )
         output = os.path.join(path, "output")
-        self.figures = read_figures(os.path.join(output, "figures.json"))
+        self.read_told(output)
         self.stage_out(output, os.path.join(path, "logs"))
         remove_tree(path)
 

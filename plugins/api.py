@@ -23,6 +23,7 @@ from tiltd.daemon.core.model import (
     Placement,
     Record,
     ResourceRequest,
+    SeriesKind,
     Sighting,
     TiltSeries,
     Verdict,
@@ -40,6 +41,7 @@ __all__ = [
     "Temporary",
     "Unreachable",
     "Unsure",
+    "kinds_of",
 ]
 
 
@@ -111,6 +113,9 @@ class Pipeline(Protocol):
     """Pure.  Options are merged by the shell (feed, policy, operator) and recorded in the fact.
 
     Raises Permanent (with a sentence) for a series or options that it cannot take.
+
+    A pipeline that takes frames has an attribute ``series_kinds``, a tuple of the kinds that it takes, such
+    as ``("stack", "frames")``; without it, it takes stacks (:func:`kinds_of`), and frames are held.
     """
 
     def request(self, series: TiltSeries, options: Options) -> ResourceRequest: ...
@@ -118,6 +123,11 @@ class Pipeline(Protocol):
     def steps(self, series: TiltSeries, options: Options, placement: Placement) -> JobSteps: ...
 
     def judge(self, outcome: Outcome) -> Verdict: ...
+
+
+def kinds_of(pipeline: Pipeline) -> tuple[SeriesKind, ...]:
+    """The kinds of tilt series that it takes."""
+    return tuple(getattr(pipeline, "series_kinds", ("stack",)))
 
 
 class Look(Protocol):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from tiltd.plugins.api import Permanent
+from tiltd.plugins.api import Permanent, kinds_of
 from tiltd.policy.shape import round_up_bytes, shape
 
 from . import facts as f
@@ -82,11 +82,13 @@ class Asking:
             self._desk.lift(dataset, "no_pipeline")
 
     def _no_pipeline(self, series: TiltSeries, pipeline: str, decision: Decision) -> str:
-        if series.kind == "frames":
-            return "no pipeline for frames: its pipelines take stacks"
+        whose = f"rule {decision.rule}" if decision.pipeline else "its feed"
         if pipeline not in self._desk.pipelines:
-            whose = f"rule {decision.rule}" if decision.pipeline else "its feed"
             return f"the pipeline {pipeline} of {whose} is not installed"
+        kinds = kinds_of(self._desk.pipelines[pipeline])
+        if series.kind not in kinds:
+            takes = " and ".join(kinds)
+            return f"no pipeline for {series.kind}: the pipeline {pipeline} of {whose} takes {takes}"
         return ""
 
     def _shaped(

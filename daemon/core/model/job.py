@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from typing import Literal
 
-from .series import Problem, Record
+from .series import Problem, Record, TiltSeries
 
 Options = dict[str, str | int | float | bool]
 """Parameters of a pipeline, merged by the shell from feed, policy and operator; recorded in the fact."""
@@ -123,10 +123,15 @@ class Step(Record):
 
 
 class JobFile(Record):
-    """A small text file that the runner writes into the job's input folder before the first step."""
+    """A small text file that the runner writes into the job's input folder before the first step.
+
+    The manifest of a result keeps the text of those that are ``kept``, for every attempt that was made:
+    directives, say, so that it can be seen what a retry changed.
+    """
 
     name: str
     text: str
+    kept: bool = False
 
 
 class ExpectedResult(Record):
@@ -169,6 +174,11 @@ class RunEnd(Record):
     ``success`` is the only final outcome; every other is a hint until the job's end is proved
     (a requeue ends a runner with TERM and starts it again).  ``stranded`` is a success whose results
     could not be staged out: they stay at ``stranded_path`` on ``node``.
+
+    ``figures`` are numbers and ``notes`` lines that the job's own programs left for the pipeline's ``judge``
+    in ``{output}/figures.json`` (an object of at most 100 numbers) and ``{output}/notes.json`` (a list of
+    at most 200 strings, of 500 characters each).  The runner reads both after the last step that ran, also
+    when it failed.
     """
 
     job_id: str
@@ -184,6 +194,7 @@ class RunEnd(Record):
     stranded_path: str = ""
     stranded_bytes: int = 0
     figures: dict[str, float] = {}
+    notes: tuple[str, ...] = ()
     measured: Measured = Measured()
 
 
@@ -201,15 +212,25 @@ class Progress(Record):
 
 
 class Outcome(Record):
-    """What a pipeline judges: the proved end of an attempt."""
+    """What a pipeline judges: the proved end of an attempt.
+
+    ``options`` and ``series`` are what it ran with, so that limits of quality can be options (and so the
+    policy's), and views be counted.  ``series`` is ``None`` only where a test gives none.
+    """
 
     end: RunEnd
     step_names: tuple[str, ...] = ()
+    options: Options = {}
+    series: TiltSeries | None = None
 
 
 class Verdict(Record):
     """A pipeline's judgement.  ``good`` and ``doubtful`` are delivered; ``bad`` is delivered nowhere and
-    held for a person; ``failed`` goes to the retry rule."""
+    held for a person; ``failed`` goes to the retry rule.
+
+    ``quality`` are the figures that ``tiltd show``, the manifest and the report tell.  ``problems`` say what
+    is doubtful or bad, each in a sentence: they stand in the notice, the hold, the record and the report.
+    """
 
     verdict: Literal["good", "doubtful", "bad", "failed"]
     quality: dict[str, float] = {}
