@@ -41,7 +41,7 @@ __all__ = [
     "Temporary",
     "Unreachable",
     "Unsure",
-    "kinds_of",
+    "takes",
 ]
 
 
@@ -114,8 +114,8 @@ class Pipeline(Protocol):
 
     Raises Permanent (with a sentence) for a series or options that it cannot take.
 
-    A pipeline that takes frames has an attribute ``series_kinds``, a tuple of the kinds that it takes, such
-    as ``("stack", "frames")``; without it, it takes stacks (:func:`kinds_of`), and frames are held.
+    A pipeline that can take series of frames has a fourth method, ``takes_frames(options) -> bool``
+    (:func:`takes` asks it); while it says no, or is not there, such series are held.
     """
 
     def request(self, series: TiltSeries, options: Options) -> ResourceRequest: ...
@@ -125,9 +125,10 @@ class Pipeline(Protocol):
     def judge(self, outcome: Outcome) -> Verdict: ...
 
 
-def kinds_of(pipeline: Pipeline) -> tuple[SeriesKind, ...]:
-    """The kinds of tilt series that it takes."""
-    return tuple(getattr(pipeline, "series_kinds", ("stack",)))
+def takes(pipeline: Pipeline, kind: SeriesKind, options: Options) -> bool:
+    """Does this pipeline take series of that kind, as its options are?  All take stacks."""
+    takes_frames = getattr(pipeline, "takes_frames", None)
+    return kind == "stack" or (takes_frames is not None and bool(takes_frames(options)))
 
 
 class Look(Protocol):
