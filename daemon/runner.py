@@ -16,6 +16,7 @@ Exit codes: 0 success, or nothing to do; 75 scratch too short; 143 ended by a si
 import contextlib
 import ctypes
 import errno
+import glob
 import grp
 import hashlib
 import itertools
@@ -491,19 +492,27 @@ class Ballast:
 
 
 class Follower:
-    """Reads a growing log; matches its lines with patterns (groups step, done, total, seconds)."""
+    """Reads a growing log; matches its lines with patterns (``ProgressPattern`` tells their groups).
 
-    def __init__(self, path: str, patterns: List[Json]) -> None:
+    A part that says what it took is believed; for another the time from its line to the next part's counts,
+    or to the end of the step.
+    """
+
+    def __init__(self, path: str, patterns: List[Json], success: str = "") -> None:
         self.path = path
         self.offset = 0
         self.rest = b""
         self.state = {"step": "", "done": 0.0, "total": 0.0}  # type: Json
+        self.began = 0.0  # of the part that has not told its seconds yet; 0: none
         self.seconds = {}  # type: Dict[str, float]
+        self.figures = {}  # type: Dict[str, float]
+        self.success = re.compile(success) if success else None
+        self.succeeded = not success
         self.refused = []  # type: List[str]
         self.patterns = []  # type: List[Any]
         for pattern in patterns:
             try:
-                self.patterns.append(re.compile(pattern["pattern"]))
+                self.patterns.append((re.compile(pattern["pattern"]), pattern.get("step", "")))
             except (re.error, OverflowError, RecursionError) as error:
                 self.refused.append("pattern %r is ignored: %s" % (portable(pattern["pattern"]), error))
 
@@ -522,26 +531,92 @@ class Follower:
         self.offset += len(piece)
         content = (self.rest + piece).replace(b"\r", b"\n").split(b"\n")
         self.rest = content.pop()[-LINE_BYTES:]
-        if self.patterns:
+        if self.patterns or self.success:
             for line in content:
                 self.match(os.fsdecode(line[:LINE_BYTES]))
         return bool(piece)
 
+    def finish(self) -> None:
+        """The step has ended: read all that there is, its last line too, and close the part that ran."""
+        while self.look():
+            pass
+        self.match(os.fsdecode(self.rest))
+        self.close_part(time.monotonic())
+
     def match(self, line: str) -> None:
-        for pattern in self.patterns:
+        self.succeeded = self.succeeded or bool(self.success and self.success.search(line))
+        for pattern, step in self.patterns:
             found = pattern.search(line)
             if found:
-                self.note(found.groupdict())
+                self.note(dict(found.groupdict(), **({"step": step} if step else {})))
 
     def note(self, groups: Dict[str, Optional[str]]) -> None:
         if groups.get("step"):
+            now = time.monotonic()
+            self.close_part(now)
             self.state = {"step": portable(groups["step"] or "")[:100], "done": 0.0, "total": 0.0}
-        for key in ("done", "total"):
+            self.began = now
+        for key, text in groups.items():
             with contextlib.suppress(TypeError, ValueError):
-                self.state[key] = float(groups[key]) if groups.get(key) else self.state[key]  # type: ignore
+                if key in ("done", "total"):
+                    self.state[key] = float(text) if text else self.state[key]
+                elif key.startswith("figure_") and text and len(self.figures) < 100:
+                    self.figures[key[7:]] = float(text)
         with contextlib.suppress(TypeError, ValueError):
-            if groups.get("seconds") and self.state["step"] and len(self.seconds) < 200:
-                self.seconds[self.state["step"]] = float(groups["seconds"])  # type: ignore
+            if groups.get("seconds"):
+                self.told_seconds(groups)
+
+    def told_seconds(self, groups: Dict[str, Optional[str]]) -> None:
+        """Minutes, seconds and tenths may overflow into one another: 00:04.10 is 5 seconds (batchruntomo)."""
+        minutes, seconds, tenths = (float(groups.get(key) or 0) for key in ("minutes", "seconds", "tenths"))
+        self.add_seconds(60 * minutes + seconds + tenths / 10)
+        self.began = 0.0
+
+    def close_part(self, now: float) -> None:
+        if self.began:
+            self.add_seconds(now - self.began)
+        self.began = 0.0
+
+    def add_seconds(self, seconds: float) -> None:
+        step = self.state["step"]
+        if step and (step in self.seconds or len(self.seconds) < 200):
+            self.seconds[step] = round(self.seconds.get(step, 0.0) + seconds, 3)
+
+
+def telling_lines(path: str, patterns: List[Any]) -> List[str]:
+    """The first and the last eight lines of a file in which a pattern is found; of its last 4 MiB."""
+    first, last = [], []  # type: List[str], List[str]
+    try:
+        with open(path, "rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - (4 << 20)))
+            content = file.read(4 << 20).splitlines()
+    except OSError:
+        return []
+    for raw in content:
+        line = raw[:LINE_BYTES].decode("utf-8", "backslashreplace").strip()
+        if any(pattern.search(line) for pattern in patterns):
+            if len(first) < 8:
+                first.append(line)
+            else:
+                last = [*last[-7:], line]
+    return first + last
+
+
+def witness_notes(scratch: str, log: str, witness: Json) -> List[str]:
+    """``NAME: LINE`` of what a step's own log and the files beside it tell, 80 lines of 400 characters."""
+    patterns = []
+    for text in witness.get("patterns", []):
+        with contextlib.suppress(re.error, OverflowError, RecursionError):
+            patterns.append(re.compile(text))
+    paths = [log]
+    for wanted in witness.get("files", []):
+        found = sorted(glob.glob(os.path.join(glob.escape(scratch), wanted)))[:100]
+        paths += [path for path in found if stat.S_ISREG(os.lstat(path).st_mode)]
+    notes = []  # type: List[str]
+    for path in paths:
+        name = portable(os.path.basename(path))
+        notes += ["%s: %s" % (name, line[:400]) for line in telling_lines(path, patterns)]
+    return notes[:80]
 
 
 def log_tail(path: str) -> List[str]:
@@ -758,6 +833,7 @@ class Run:
         self.stranded = False
         self.janitor = -1
         self.sessions = {}  # type: Dict[int, int]
+        self.quitting = None  # type: Optional[Tuple[int, Json]]
         self.phase, self.step = "claimed", ""
         self.told_at = self.tended_at = self.fence_seen_at = 0.0
         self.scratch_bytes = self.used_bytes = 0
@@ -861,6 +937,7 @@ class Run:
         self.stage_out(self.path("output"), self.path("logs"))
 
     def clean(self, outcome: str) -> None:
+        self.ask_to_quit()
         end_processes(self.mark, self.sessions, GRACE_SECONDS)
         if outcome in ("terminated", "fenced"):
             remove_tree(self.staging)
@@ -1032,8 +1109,8 @@ class Run:
 
     def read_told(self, folder: str) -> None:
         """What the job's own programs left for the judgement, whether they succeeded or not."""
-        self.figures = read_figures(os.path.join(folder, "figures.json"))
-        self.notes = read_notes(os.path.join(folder, "notes.json"))
+        self.figures.update(read_figures(os.path.join(folder, "figures.json")))
+        self.notes = read_notes(os.path.join(folder, "notes.json")) + self.notes
 
     def fill(self, text: str) -> str:
         values = {"input": self.path("input"), "output": self.path("output"), "scratch": self.scratch,
@@ -1054,7 +1131,7 @@ class Run:
     def run_step(self, step: Json) -> None:
         name = step["name"]
         log = inside(self.path("logs"), name + ".log")
-        follower = Follower(log, step.get("patterns", []))
+        follower = Follower(log, step.get("patterns", []), step.get("success_pattern", ""))
         self.tell("step", step=portable(name))
         for text in follower.refused:
             self.tell("step", step=portable(name), note=text)
@@ -1070,12 +1147,33 @@ class Run:
                 raise self.step_failed(name, log, "exit %d" % status, detail, status) from error
         self.sessions[process.pid] = pid_started(process.pid)
         self.tell_janitor("session %d %d\n" % (process.pid, self.sessions[process.pid]))
+        self.quitting = (process.pid, step["quit"]) if step.get("quit") else None
         try:
             self.watch_step(process, follower, name)
+            self.quitting = None
+            end_processes(self.mark, self.sessions, GRACE_SECONDS)  # whatever it left running
+            self.judge_step(process.returncode, name, log, follower.succeeded)
         except Ended as end:
+            if step.get("witness"):
+                self.notes += witness_notes(self.scratch, log, step["witness"])
             raise self.step_failed(name, log, end=end) from None  # clean() ends its processes
-        end_processes(self.mark, self.sessions, GRACE_SECONDS)  # whatever it left running
-        self.judge_step(process.returncode, name, log)
+        finally:
+            self.figures.update(follower.figures)
+            self.measured["step_seconds"].update(follower.seconds)
+
+    def ask_to_quit(self) -> None:
+        """Let the running step end in order, where it knows how: it may have processes on other nodes."""
+        if self.quitting is None:
+            return
+        pid, wish = self.quitting
+        self.quitting = None
+        with contextlib.suppress(OSError):
+            with open(self.fill(wish["file"]), "w") as file:
+                file.write(wish["text"])
+            deadline = time.monotonic() + min(float(wish.get("seconds", 3.0)), 30.0)
+            while pid_started(pid) and time.monotonic() < deadline:
+                reap()
+                time.sleep(0.05)
 
     def watch_step(self, process: Any, follower: Follower, name: str) -> None:
         """Until it ends: its log, memory, scratch, walltime and fence, each as often as it is cheap."""
@@ -1102,9 +1200,7 @@ class Run:
                     self.check_fence()
                 time.sleep(pause)
                 pause = min(0.2, pause * 1.3)
-        while follower.look():
-            pass
-        self.measured["step_seconds"].update(follower.seconds)
+        follower.finish()
 
     def check_memory(self, pid: int) -> None:
         """Memory of the tree; shared pages count once, where the kernel can tell (asked at new peaks)."""
@@ -1126,9 +1222,12 @@ class Run:
             if limit and total > limit:
                 raise Ended("failed", "memory", "%d bytes of memory in use, %d allowed" % (total, limit))
 
-    def judge_step(self, code: int, name: str, log: str) -> None:
+    def judge_step(self, code: int, name: str, log: str, succeeded: bool = True) -> None:
         peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
         self.measured["peak_memory_bytes"] = max(self.measured["peak_memory_bytes"], peak)
+        if code == 0 and not succeeded:
+            detail = "step %s ended with exit 0 but did not tell that it was done" % portable(name)
+            raise self.step_failed(name, log, "not completed", detail, 0)
         if code == 0:
             return
         if code < 0:

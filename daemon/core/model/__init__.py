@@ -37,9 +37,11 @@ from .job import (
     Outcome,
     Progress,
     ProgressPattern,
+    Quit,
     RunEnd,
     Step,
     Verdict,
+    Witness,
 )
 from .policy import (
     BreakerPolicy,
@@ -116,6 +118,7 @@ __all__ = [
     "Problem",
     "Progress",
     "ProgressPattern",
+    "Quit",
     "Record",
     "Reservation",
     "ResourcePolicy",
@@ -135,6 +138,7 @@ __all__ = [
     "UnblockedBy",
     "Unplaceable",
     "Verdict",
+    "Witness",
     "attempt_id",
     "dataset_id",
 ]

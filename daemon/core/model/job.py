@@ -106,20 +106,54 @@ class JobSpec(Record):
 class ProgressPattern(Record):
     """How the runner follows a step: a regular expression over a line of its output.
 
-    Named groups used: ``step`` (a new step has begun), ``done`` and ``total`` (numbers), ``seconds``.
+    Named groups used: ``step`` (a new part of the step has begun), ``done`` and ``total`` (numbers),
+    ``seconds`` with ``minutes`` and ``tenths`` (what that part took; parts of one name add up), and
+    ``figure_NAME`` (a number for ``RunEnd.figures``; the last one counts).  ``step`` names the part where the
+    line itself does not.
     """
 
     pattern: str
+    step: str = ""
+
+
+class Quit(Record):
+    """How a step is asked to end in order, before its processes are signalled.
+
+    The runner writes ``text`` into ``file`` (a path with the placeholders of ``Step.argv``) and waits at
+    most ``seconds`` for the step to end.
+    """
+
+    file: str
+    text: str
+    seconds: float = 3.0
+
+
+class Witness(Record):
+    """What the runner reads of a step that failed, while its files are still there.
+
+    Of the step's own log and of ``files`` (glob patterns below the job's scratch folder) the lines in which
+    one of ``patterns`` is found go into ``RunEnd.notes`` as ``NAME: LINE``: of each file the first and the
+    last eight, 80 in all.
+    """
+
+    files: tuple[str, ...] = ()
+    patterns: tuple[str, ...] = ()
 
 
 class Step(Record):
     """One program of a job.  ``argv`` may use ``{scratch}``, ``{input}``, ``{output}``, ``{cores}``,
-    ``{threads}`` and ``{python}``; the runner fills them in as whole substrings, without any shell."""
+    ``{threads}`` and ``{python}``; the runner fills them in as whole substrings, without any shell.
+
+    Where ``success_pattern`` is given, exit status 0 is a success only if a line of the output matches.
+    """
 
     name: str
     argv: tuple[str, ...]
     environment: dict[str, str] = {}
     patterns: tuple[ProgressPattern, ...] = ()
+    success_pattern: str = ""
+    witness: Witness | None = None
+    quit: Quit | None = None
 
 
 class JobFile(Record):
@@ -147,11 +181,16 @@ class ExpectedResult(Record):
 
 
 class JobSteps(Record):
-    """A pipeline's whole answer for one placement."""
+    """A pipeline's whole answer for one placement.
+
+    ``input_names`` (relative path in the feed -> name in the job's input folder) replaces some of
+    ``TiltSeries.local_names()``, where a program wants names of its own.
+    """
 
     steps: tuple[Step, ...]
     files: tuple[JobFile, ...] = ()
     results: tuple[ExpectedResult, ...] = ()
+    input_names: dict[str, str] = {}
 
 
 class Measured(Record):
@@ -178,7 +217,7 @@ class RunEnd(Record):
     ``figures`` are numbers and ``notes`` lines that the job's own programs left for the pipeline's ``judge``
     in ``{output}/figures.json`` (an object of at most 100 numbers) and ``{output}/notes.json`` (a list of
     at most 200 strings, of 500 characters each).  The runner reads both after the last step that ran, also
-    when it failed.
+    when it failed, and adds figures that patterns found and the lines of a failed step's ``Witness``.
     """
 
     job_id: str
