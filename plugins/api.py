@@ -148,8 +148,8 @@ class DirectiveRow(Record):
 
 
 class DirectiveFault(Record):
-    """What is wrong with a directive, in a sentence that says what to do.  ``file`` and ``line`` (from 1; 0 is
-    none) say where it was set.  ``warning``: it runs all the same."""
+    """What is wrong with a directive, in a sentence that says what to do.  ``file`` and ``line`` (from 1; 0
+    is none) say where it was set.  ``warning``: it runs all the same."""
 
     sentence: str
     key: str = ""

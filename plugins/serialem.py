@@ -195,6 +195,7 @@ def _series(
         pixel_spacing_angstrom=spacing,
         voltage_kv=mdocs.global_or_common(mdoc, "Voltage"),
         tilt_axis_deg=mdocs.tilt_axis_deg(mdoc),
+        binning=mdocs.binning(mdoc),
         exposure_dose_e_per_a2=mdocs.total_dose_e_per_a2(mdoc.images),
         first_acquired=mdocs.first_acquired(mdoc.images),
     )
