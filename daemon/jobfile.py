@@ -57,7 +57,7 @@ def job_document(
         "walltime_seconds": placement.walltime_seconds,
         "scratch": {"path": scratch_path, "bytes": placement.scratch_bytes, "ballast": True},
         "input": {"root": feed_root, "files": input_files(dataset.series, steps.input_names)},
-        "texts": [{"name": file.name, "text": file.text} for file in steps.files],
+        "texts": [{"name": file.name, "text": file.text, "kept": file.kept} for file in steps.files],
         "steps": [msgspec.to_builtins(step) for step in steps.steps],
         "output": {
             "staging": staging,
@@ -153,6 +153,12 @@ def expected_results(document: dict[str, Any]) -> tuple[ExpectedResult, ...]:
     """What the pipeline promised when this job file was made; empty for a file that tells nothing."""
     output = document.get("output") or {}
     return msgspec.convert(output.get("results") or (), tuple[ExpectedResult, ...])
+
+
+def kept_texts(document: dict[str, Any]) -> dict[str, str]:
+    """The texts that the manifest keeps, by name; empty for a file that tells nothing."""
+    texts = document.get("texts") or ()
+    return {str(text["name"]): str(text["text"]) for text in texts if text.get("kept")}
 
 
 def story(document: dict[str, Any]) -> Dataset:

@@ -277,6 +277,7 @@ class Perform:
         final = self._final(dataset)
         verdict = self._judge(dataset, attempt)
         document = await self._threaded(self._spool.document, attempt.attempt_id) or {}
+        texts = await self._threaded(self._kept_texts, dataset)
         return await self._threaded(
             collect.collect,
             dataset,
@@ -288,7 +289,13 @@ class Perform:
             verdict,
             self._clock.now(),
             str(document.get("output", {}).get("staging", "")),
+            texts,
         )
+
+    def _kept_texts(self, dataset: Dataset) -> dict[str, dict[str, str]]:
+        """Of every attempt whose job file is still in the spool."""
+        ids = [attempt.attempt_id for attempt in dataset.attempts]
+        return {each: jobfile.kept_texts(self._spool.document(each) or {}) for each in ids}
 
     def _judge(self, dataset: Dataset, attempt: Attempt) -> Verdict:
         """The pipeline's word on a run that succeeded; a person's word beats a bad one."""
