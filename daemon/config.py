@@ -23,6 +23,10 @@ from tiltd.daemon.core.units import parse_bytes
 
 MAX_FILE_BYTES = 1_000_000
 
+SHARED_TABLES = {"batchruntomo": ("imod",)}
+"""Tables beside a plugin's own that it is handed too, below their names: what is true of a whole family of
+programs stands in one place."""
+
 
 class ConfigError(Exception):
     """A tiltd.toml that cannot be used.  ``sentences`` has one ``FILE:LINE: key: sentence`` per fault."""
@@ -171,8 +175,9 @@ class Settings(_Section):
         return self.table("local")
 
     def table(self, plugin: str) -> dict[str, Any]:
-        """The plugin's own table as written, or an empty one."""
-        return self.tables.get(plugin, {})
+        """The plugin's own table as written, or an empty one, with those that it shares below their names."""
+        shared = {name: self.tables[name] for name in SHARED_TABLES.get(plugin, ()) if name in self.tables}
+        return self.tables.get(plugin, {}) | shared
 
     def feed(self, name: str) -> FeedSettings:
         """Raises KeyError for a feed that is not configured (any more)."""
@@ -251,9 +256,13 @@ def known_keys() -> dict[str, list[str]]:
 
 
 def _plugin_names(raw: Mapping[str, Any]) -> set[str]:
-    """Names of top-level tables that belong to plugins: those in use, and ``local``."""
+    """Names of top-level tables that belong to plugins: those in use, ``local``, and shared ones."""
     reserved = {field.alias or name for name, field in Settings.model_fields.items()}
-    named = {"local", raw.get("resource_manager")}
+    named = {
+        "local",
+        raw.get("resource_manager"),
+        *(name for each in SHARED_TABLES.values() for name in each),
+    }
     feeds = raw.get("feed")
     for feed in feeds if isinstance(feeds, list) else []:
         if isinstance(feed, dict):

@@ -163,10 +163,10 @@ class DirectiveBook(Protocol):
     such a pipeline has it).  Pure, like the pipeline itself."""
 
     def shown_for(
-        self, series: TiltSeries, options: Options, origins: Mapping[str, str]
+        self, series: TiltSeries, options: Options, origins: Mapping[str, str], cores: int
     ) -> tuple[tuple[DirectiveRow, ...], tuple[DirectiveFault, ...]]:
-        """What a run of this series would be given, and what is wrong with it.  ``origins`` is key of
-        ``options`` -> ``feed NAME``, ``policy rule NAME`` or ``operator``."""
+        """What a run of this series on ``cores`` cores would be given, and what is wrong with it.
+        ``origins`` is key of ``options`` -> ``feed NAME``, ``policy rule NAME`` or ``operator``."""
         ...
 
     def explained(self, key: str) -> tuple[str, ...]:

@@ -111,7 +111,7 @@ def _plugins(settings: Settings) -> Iterator[Check]:
 def _options(settings: Settings, name: str, pipeline: Pipeline) -> Iterator[Check]:
     """What a feed's series would be refused for, asked of the pipeline itself."""
     for feed in settings.feeds:
-        if feed.pipeline == name and feed.options:
+        if feed.pipeline == name and (feed.options or hasattr(pipeline, "directives")):
             yield probe_options(f"options of feed {feed.name}", pipeline, feed.options)
 
 

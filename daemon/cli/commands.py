@@ -115,6 +115,16 @@ COMMANDS = {
             ),
         ),
         Command(
+            "directives",
+            f"{_CLI}.directives",
+            "what batchruntomo is given for a series, and what its directives mean",
+            (
+                "tiltd directives show TS_01",
+                "tiltd directives explain THICKNESS",
+                "tiltd directives check /etc/tiltd/templates/*.adoc --template",
+            ),
+        ),
+        Command(
             "calibrate",
             f"{_CLI}.calibrating",
             "measure how many nodes, cores and threads a series is worth here",

@@ -14,7 +14,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from tiltd.plugins.api import Pipeline
+from tiltd.plugins.api import DirectiveFault, DirectiveRow, Pipeline
 
 from . import effects as e
 from . import facts as f
@@ -133,6 +133,14 @@ class Core:
         from .explain import why  # here, because it explains the core and so imports it
 
         return why(self, dataset_id, now)
+
+    def directives(
+        self, dataset: Dataset
+    ) -> tuple[tuple[DirectiveRow, ...], tuple[DirectiveFault, ...]] | None:
+        """The directives of its run, with what is wrong with them; see ``explain.py``."""
+        from .explain import directives  # as above
+
+        return directives(self, dataset)
 
     def objection(self, action: str, dataset: Dataset, options: Options) -> str:
         """Why an operator's action would be refused; empty if it can be tried.  Changes nothing."""

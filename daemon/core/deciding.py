@@ -238,6 +238,31 @@ def options_of(dataset: Dataset, decision: Decision) -> Options:
     return {**asked, **decision.options, **dataset.operator_options}
 
 
+def option_origins(dataset: Dataset, decision: Decision, options: Options, policy: Policy) -> dict[str, str]:
+    """Who set each of the options: ``operator``, ``policy rule NAME (FILE:LINE)``, ``feed NAME``, or, where
+    the rules have changed since, ``policy`` as it was."""
+    asked = dataset.asked_options if dataset.asked_options is not None else dataset.options
+    setters = {
+        key: f"policy rule {rule.name} ({policy.origins.get(f'rule.{rule.name}.set.options', '')})"
+        for rule in policy.rules
+        if rule.name in decision.rules
+        for key in rule.sets.get("options", {})
+    }
+    origins = {}
+    for key, value in options.items():
+        if key in dataset.operator_options:
+            origins[key] = "operator"
+        elif f"option.{key}" in dataset.changes:
+            origins[key] = "policy repair after a failure"
+        elif key in setters and decision.options.get(key) == value:
+            origins[key] = setters[key]
+        elif asked.get(key) == value:
+            origins[key] = f"feed {dataset.feed}"
+        else:
+            origins[key] = "policy as it was when it was placed"
+    return origins
+
+
 def due_at(dataset: Dataset, decision: Decision) -> float:
     """When its result is due; 0 is never."""
     if decision.due_seconds <= 0 or dataset.completed_at is None:

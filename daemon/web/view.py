@@ -13,12 +13,16 @@ from tiltd.daemon.core.model import Dataset, Options
 from tiltd.daemon.core.observations import OperatorAsked
 from tiltd.daemon.metrics import Metrics
 from tiltd.daemon.metrics.view import CoreView, waiting_reason
+from tiltd.plugins.api import DirectiveFault, DirectiveRow
 
 
 class Core(CoreView, Protocol):
     """:class:`tiltd.daemon.core.core.Core`, as far as it is read here."""
 
     def why(self, dataset_id: str, now: float) -> Sequence[str]: ...
+    def directives(
+        self, dataset: Dataset
+    ) -> tuple[tuple[DirectiveRow, ...], tuple[DirectiveFault, ...]] | None: ...
     def objection(self, action: str, dataset: Dataset, options: Options) -> str: ...
 
 

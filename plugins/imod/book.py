@@ -107,10 +107,9 @@ class Book:
     # -- DirectiveBook ---------------------------------------------------------------------------------------
 
     def shown_for(
-        self, series: TiltSeries, options: Options, origins: Mapping[str, str]
+        self, series: TiltSeries, options: Options, origins: Mapping[str, str], cores: int = 1
     ) -> tuple[tuple[DirectiveRow, ...], tuple[DirectiveFault, ...]]:
         """Rows sorted by key, and what is wrong.  Raises Permanent as :meth:`ready`."""
-        cores = int(options.get("cores", 1)) if isinstance(options.get("cores"), int) else 1
         ready = self.ready(series, options, cores=cores, origins=origins)
         return ready.effective.rows(), ready.faults
 
