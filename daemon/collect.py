@@ -15,7 +15,7 @@ import json
 import os
 import shutil
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,7 +26,7 @@ from tiltd.daemon import manifest as manifests
 from tiltd.daemon import report
 from tiltd.daemon.core.model import Attempt, Dataset, ExpectedResult, Problem, RunEnd, Verdict
 from tiltd.daemon.core.observations import CollectAnswered
-from tiltd.daemon.manifest import Published
+from tiltd.daemon.manifest import FromJobFiles, Published
 from tiltd.daemon.text import shown
 from tiltd.daemon.verify import CHECKSUMS, Damaged, Missing, Staged, read_checksums, verify
 
@@ -74,7 +74,7 @@ def collect(
     verdict: Verdict,
     at: float,
     staging: str = "",
-    texts: Mapping[str, Mapping[str, str]] | None = None,
+    told: FromJobFiles = manifests.NOTHING_TOLD,
 ) -> CollectAnswered:
     """Verify and publish one attempt's staged result; the answer says what became of it.  Never raises
     for what the world does.
@@ -82,7 +82,7 @@ def collect(
     ``attempt`` is the one that staged (a rescue too; then what ran is looked up in ``dataset``); ``nonce``
     its job file's; ``expected`` its pipeline's promises.  A verdict of ``failed`` or ``bad`` publishes
     nothing: the staged result of the first is removed, of the second it stays, with its report, for a person
-    to look at.  ``texts`` are the kept texts of all attempts.
+    to look at.
     What is missing within 90 s of the runner's end is trouble to be tried again, later it is ``damaged``.
     """
     staging = staging or staging_folder(final, attempt.attempt_id)
@@ -97,13 +97,13 @@ def collect(
             if verdict.verdict == "failed":
                 discard(staging, attempt.attempt_id)
             elif end is not None:
-                record = manifests.manifest(dataset, ran, end, verdict, (), (), at, texts)
+                record = manifests.manifest(dataset, ran, end, verdict, (), (), at, told)
                 fields["problems"] = (*verdict.problems, _waiting(staging, nonce, record, publish))
         elif end is None:
             raise Damaged(f"attempt {attempt.attempt_id} has no end that tells of a result")
         else:
             staged = verify(staging, nonce, expected, full=publish.verify == "full")
-            record = manifests.manifest(dataset, ran, end, verdict, staged.files, staged.inputs, at, texts)
+            record = manifests.manifest(dataset, ran, end, verdict, staged.files, staged.inputs, at, told)
             _prepare(staging, staged, record, publish)
             _publish(staging, final, publish)
             fields = _told_by(verdict) | {"result_path": final, "result_bytes": staged.total_bytes}

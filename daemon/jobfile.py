@@ -161,6 +161,11 @@ def kept_texts(document: dict[str, Any]) -> dict[str, str]:
     return {str(text["name"]): str(text["text"]) for text in texts if text.get("kept")}
 
 
+def step_names(document: dict[str, Any]) -> tuple[str, ...]:
+    """The steps that were to be run, in their order."""
+    return tuple(str(step["name"]) for step in document.get("steps") or ())
+
+
 def story(document: dict[str, Any]) -> Dataset:
     """The dataset as the job file tells it.  Raises ValueError with a sentence."""
     try:

@@ -32,6 +32,17 @@ class ResultFile(Record):
     sha256: str
 
 
+class FromJobFiles(Record):
+    """What the job files in the spool tell of a dataset's attempts: the kept texts (directives) of each, by
+    the attempt's id and their names, and the names of the steps of the one that computed the result."""
+
+    texts: dict[str, dict[str, str]] = {}
+    step_names: tuple[str, ...] = ()
+
+
+NOTHING_TOLD = FromJobFiles()
+
+
 class Published(Record):
     """A result that stands at its final place, as its manifest tells it."""
 
@@ -60,14 +71,13 @@ def manifest(
     files: Sequence[ResultFile],
     inputs: Sequence[Any] = (),
     published_at: float = 0.0,
-    texts: Mapping[str, Mapping[str, str]] | None = None,
+    told: FromJobFiles = NOTHING_TOLD,
 ) -> dict[str, Any]:
     """Everything that was decided and measured on the way to this result; plain values for JSON.
 
     ``attempt`` is the one that computed it and ``end`` its runner's last word (also where a rescue attempt
-    delivered it).  ``inputs`` are the whole files' checksums as the runner read them.  ``texts`` are the kept
-    texts (directives) of each attempt, by its id and their names.  Hostile names stand here, and only here,
-    in full.
+    delivered it).  ``inputs`` are the whole files' checksums as the runner read them.  Hostile names stand
+    here, and only here, in full.
     """
     return {
         "format": FORMAT,
@@ -84,8 +94,8 @@ def manifest(
         "options": dataset.options,
         "options_digest": options_digest(dataset.options),
         "policy": _policy(attempt),
-        "attempt": _attempt_part(attempt, end),
-        "attempts": [_try(each, (texts or {}).get(each.attempt_id, {})) for each in dataset.attempts],
+        "attempt": _attempt_part(attempt, end) | {"step_names": list(told.step_names)},
+        "attempts": [_try(each, told.texts.get(each.attempt_id, {})) for each in dataset.attempts],
         "verdict": verdict.verdict,
         "quality": verdict.quality,
         "problems": msgspec.to_builtins(verdict.problems),

@@ -277,7 +277,7 @@ class Perform:
         final = self._final(dataset)
         verdict = self._judge(dataset, attempt)
         document = await self._threaded(self._spool.document, attempt.attempt_id) or {}
-        texts = await self._threaded(self._kept_texts, dataset)
+        told = await self._threaded(self._from_job_files, dataset, attempt)
         return await self._threaded(
             collect.collect,
             dataset,
@@ -289,13 +289,15 @@ class Perform:
             verdict,
             self._clock.now(),
             str(document.get("output", {}).get("staging", "")),
-            texts,
+            told,
         )
 
-    def _kept_texts(self, dataset: Dataset) -> dict[str, dict[str, str]]:
-        """Of every attempt whose job file is still in the spool."""
-        ids = [attempt.attempt_id for attempt in dataset.attempts]
-        return {each: jobfile.kept_texts(self._spool.document(each) or {}) for each in ids}
+    def _from_job_files(self, dataset: Dataset, attempt: Attempt) -> manifest.FromJobFiles:
+        """Of every attempt whose job file is still in the spool; the steps are those of the run itself."""
+        found = {each.attempt_id: self._spool.document(each.attempt_id) or {} for each in dataset.attempts}
+        ran = found.get(attempt.rescues_attempt_id or attempt.attempt_id, {})
+        texts = {each: jobfile.kept_texts(document) for each, document in found.items()}
+        return manifest.FromJobFiles(texts=texts, step_names=jobfile.step_names(ran))
 
     def _judge(self, dataset: Dataset, attempt: Attempt) -> Verdict:
         """The pipeline's word on a run that succeeded; a person's word beats a bad one."""

@@ -17,7 +17,8 @@ MAX_PICTURES, MAX_PICTURE_BYTES = 6, 2 << 20
 MAX_WORDS = 100
 MAX_VALUE = 1e12
 _PNG = b"\x89PNG\r\n\x1a\n"
-_FIRST = ("thumbnails/xy.png", "thumbnails/xz.png", "thumbnails/zy.png")
+BELOW = "thumbnails/xz.png"
+_FIRST = ("thumbnails/xy.png", "thumbnails/zy.png", BELOW)
 
 Points = tuple[tuple[float, float], ...]
 

@@ -11,11 +11,16 @@ from tiltd.daemon.core.units import show_bytes, show_seconds
 from tiltd.daemon.text import shown
 
 from . import svg
-from .gather import Curve, Gathered
+from .gather import BELOW, Curve, Gathered
 from .style import STYLE
 
 MAX_FILES = 500
 MAX_TEXT = 200_000
+_CAPTIONS = {
+    "thumbnails/xy.png": "central slice, x to the right, y up",
+    "thumbnails/zy.png": "z to the right, y up",
+    "thumbnails/xz.png": "x to the right, z up",
+}
 _VERDICTS = {"good": "good", "doubtful": "doubtful", "bad": "bad"}
 
 
@@ -89,9 +94,11 @@ def _problems(problems: Iterable[Mapping[str, Any]], verdict: str) -> str:
 
 
 def _pictures(gathered: Gathered) -> str:
+    """As in a slicer: x and y, z and y to the right of it, x and z below."""
     figures = "".join(
-        f'<figure><img alt="{_text(picture.name)}" src="data:image/png;base64,{picture.base64}">'
-        f"<figcaption>{_text(picture.name)}</figcaption></figure>"
+        ('<div class="row"></div>' if picture.name == BELOW else "")
+        + f'<figure><img alt="{_text(picture.name)}" src="data:image/png;base64,{picture.base64}">'
+        f"<figcaption>{_text(_CAPTIONS.get(picture.name, picture.name))}</figcaption></figure>"
         for picture in gathered.pictures
     )
     return f'<section class="pictures">{figures}</section>' if figures else ""
@@ -112,13 +119,24 @@ def _curves(record: Mapping[str, Any], gathered: Gathered) -> str:
 
 
 def _steps(record: Mapping[str, Any]) -> str:
-    """Copying in, each step, copying out.  A step whose parts are known is shown by its parts."""
-    measured = record["attempt"]["measured"]
-    rows = [("copy to the node", measured["stage_in_seconds"])]
-    rows += [(shown(name), seconds) for name, seconds in measured["step_seconds"].items()]
-    rows += [("copy to the destination", measured["stage_out_seconds"])]
-    drawn = [(name, max(0.0, float(seconds)), _seconds(seconds)) for name, seconds in rows if seconds]
+    """Copying in, each step, copying out.  The runner tells a step's parts before the step itself; here they
+    stand below it, and the step that has parts is drawn faintly."""
+    measured, names = record["attempt"]["measured"], set(record["attempt"].get("step_names", ()))
+    bars = [_bar("copy to the node", measured["stage_in_seconds"])]
+    parts: list[svg.Bar] = []
+    for name, seconds in measured["step_seconds"].items():
+        if name in names:
+            bars += [_bar(shown(name), seconds, faint=bool(parts)), *parts]
+            parts = []
+        else:
+            parts.append(_bar(shown(name), seconds))
+    bars += [*parts, _bar("copy to the destination", measured["stage_out_seconds"])]
+    drawn = [bar for bar in bars if bar.value > 0]
     return svg.bars(drawn, "Time by step") if drawn else ""
+
+
+def _bar(name: str, seconds: float, faint: bool = False) -> svg.Bar:
+    return svg.Bar(name=name, value=max(0.0, float(seconds)), words=_seconds(seconds), faint=faint)
 
 
 def _seconds(seconds: float) -> str:

@@ -25,6 +25,7 @@ pre { background: var(--card); padding: 10px; border-radius: 6px; white-space: p
 .problems { border: 1px solid; border-left-width: 5px; border-radius: 6px; padding: 8px 12px 8px 30px; }
 .problems li { color: var(--ink); } .problems code { color: var(--soft); }
 .pictures { display: flex; flex-wrap: wrap; gap: 12px; margin-top: 16px; align-items: flex-start; }
+.pictures .row { flex-basis: 100%; }
 figure { margin: 0; } figcaption { color: var(--soft); font-size: 13px; }
 .pictures figure { flex: 0 1 auto; max-width: 100%; } .pictures img { max-width: 100%; display: block; }
 .curves { display: grid; grid-template-columns: repeat(auto-fit, minmax(320px, 1fr)); gap: 16px; }
@@ -33,7 +34,7 @@ svg { width: 100%; height: auto; display: block; } svg text { fill: var(--soft);
   dominant-baseline: middle; } svg .end { text-anchor: end; } svg .middle { text-anchor: middle; }
 svg .axis { stroke: var(--soft); } svg .grid { stroke: var(--line); }
 svg .line { fill: none; stroke: var(--series); stroke-width: 1.5; }
-svg .dots, svg .bar { fill: var(--series); }
+svg .dots, svg .bar { fill: var(--series); } svg .faint { opacity: 0.35; }
 table { border-collapse: collapse; } th { text-align: left; font-weight: 500; color: var(--soft); }
 th, td { padding: 3px 18px 3px 0; vertical-align: top; overflow-wrap: anywhere; }
 td { font-variant-numeric: tabular-nums; }

@@ -11,6 +11,8 @@ import math
 from collections.abc import Sequence
 from html import escape
 
+from tiltd.daemon.core.model import Record
+
 from .gather import Points
 
 WIDTH, HEIGHT = 460.0, 230.0
@@ -53,20 +55,30 @@ def curve(points: Points, x_words: str, y_words: str, title: str) -> str:
     )
 
 
-def bars(rows: Sequence[tuple[str, float, str]], title: str) -> str:
-    """Horizontal bars, one a row: its name, its value (not negative), and the value in words."""
+class Bar(Record):
+    """A row: its name, its value (not negative), and the value in words.  ``faint``: a sum of others."""
+
+    name: str
+    value: float
+    words: str
+    faint: bool = False
+
+
+def bars(rows: Sequence[Bar], title: str) -> str:
+    """Horizontal bars, as long as their values."""
     height = len(rows) * (_BAR + _GAP) + _GAP
-    largest = max((value for _, value, _ in rows), default=0.0) or 1.0
+    largest = max((row.value for row in rows), default=0.0) or 1.0
     room = 2 * WIDTH - _LABEL - _TEXT
     parts = []
-    for number, (name, value, words) in enumerate(rows):
-        y, width = _GAP + number * (_BAR + _GAP), max(1.0, value / largest * room)
-        middle, short = y + _BAR / 2, name[:_LABEL_CHARACTERS]
+    for number, row in enumerate(rows):
+        y, width = _GAP + number * (_BAR + _GAP), max(1.0, row.value / largest * room)
+        middle, short = y + _BAR / 2, row.name[:_LABEL_CHARACTERS]
+        kind = "bar faint" if row.faint else "bar"
         parts.append(
             f'<text x="{_LABEL - 8:g}" y="{middle:.1f}" class="end">{escape(short)}</text>'
-            f'<rect class="bar" x="{_LABEL:g}" y="{y:.1f}" width="{width:.1f}" height="{_BAR:g}" rx="3">'
-            f"<title>{escape(name)}: {escape(words)}</title></rect>"
-            f'<text x="{_LABEL + width + 6:.1f}" y="{middle:.1f}">{escape(words)}</text>'
+            f'<rect class="{kind}" x="{_LABEL:g}" y="{y:.1f}" width="{width:.1f}" height="{_BAR:g}" rx="3">'
+            f"<title>{escape(row.name)}: {escape(row.words)}</title></rect>"
+            f'<text x="{_LABEL + width + 6:.1f}" y="{middle:.1f}">{escape(row.words)}</text>'
         )
     return (
         f'<svg viewBox="0 0 {2 * WIDTH:g} {height:g}" role="img" aria-label="{escape(title)}">'

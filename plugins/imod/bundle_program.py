@@ -245,6 +245,7 @@ def main(arguments: List[str]) -> int:
         write_thumbnails(found, os.path.join(asked.output, "thumbnails"))
     with telling("curves"):
         write_curves(asked.folder, asked.root, asked.output)
+        write_figures(asked.folder, asked.output)
     print("bundling: files", flush=True)
     shutil.move(found, os.path.join(asked.output, asked.tomogram))
     count = keep(asked.folder, os.path.join(asked.output, KEPT_FOLDER), asked.keep)
@@ -260,6 +261,14 @@ def telling(what: str) -> Iterator[None]:
         yield
     except (OSError, ValueError, OverflowError, MemoryError) as error:
         print("WARNING: bundle - no %s: %s" % (what, error))
+
+
+def write_figures(folder: str, output: str) -> None:
+    """For the judgement: views that the alignment has."""
+    views = residuals_by_view(text_of(os.path.join(folder, "align.log")))
+    if views:
+        with open(os.path.join(output, "figures.json"), "w") as file:
+            json.dump({"views_aligned": len(views)}, file)
 
 
 def write_curves(folder: str, root: str, output: str) -> None:

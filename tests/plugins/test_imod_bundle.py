@@ -93,7 +93,7 @@ def test_the_bundle(bench: Bench) -> None:
     done = bench.run()
     assert (done.returncode, done.stderr) == (0, "")
     assert {path.name for path in bench.output.iterdir()} == {
-        "tomogram.rec", "thumbnails", "curves.json", "imod",
+        "tomogram.rec", "thumbnails", "curves.json", "figures.json", "imod",
     }  # fmt: skip
     kept = bench.kept()
     assert {"align.log", "batchruntomo.log", "processchunks.out", "tilt.com", "batchDirective.adoc"} <= kept
@@ -124,6 +124,7 @@ def test_curves_are_read_from_the_logs(bench: Bench) -> None:
     bench.run()
     document = json.loads((bench.output / "curves.json").read_text())
     residuals, shifts = document["curves"]
+    assert json.loads((bench.output / "figures.json").read_text()) == {"views_aligned": 41}
     assert document["format"] == 1
     assert len(residuals["points"]) == 41
     assert residuals["points"][0] == [-59.9, 0.33] and residuals["points"][-2] == [57.0, 0.41]

@@ -16,9 +16,9 @@ import pytest
 from shell.collect_bench import HOSTILE, NONCE, Bench, attempt, dataset
 from tiltd.daemon import report
 from tiltd.daemon.core.model import Failure, Measured, Problem, Verdict
-from tiltd.daemon.manifest import manifest
+from tiltd.daemon.manifest import FromJobFiles, manifest
 from tiltd.daemon.report.gather import gather
-from tiltd.daemon.report.svg import bars, curve, ticks
+from tiltd.daemon.report.svg import Bar, bars, curve, ticks
 
 PICTURE = b"\x89PNG\r\n\x1a\n and so on"
 MARKUP = "<script>alert(1)</script><img src=http://evil.example/x onerror=alert(1)>&amp;\"'"
@@ -66,11 +66,12 @@ def record(**more: Any) -> dict[str, Any]:
         stage_in_seconds=3.5,
         run_seconds=97.0,
         stage_out_seconds=2.0,
-        step_seconds={"batchruntomo": 97.0, "xcorr.com": 5.0, "tilt.com": 23.2},
+        step_seconds={"validate": 0.4, "xcorr": 5.0, "tilt": 23.2, "batchruntomo": 97.0, "bundle": 1.1},
     )
     end = msgspec.structs.replace(ran.end, measured=measured)
     verdict = Verdict(verdict="good", quality={"residual_mean_px": 0.205})
-    made = manifest(dataset(ran), ran, end, verdict, (), (), 5000.0)
+    told = FromJobFiles(step_names=("validate", "batchruntomo", "bundle"))
+    made = manifest(dataset(ran), ran, end, verdict, (), (), 5000.0, told)
     return json.loads(json.dumps(made | more))  # type: ignore[no-any-return]
 
 
@@ -85,12 +86,21 @@ def test_the_page_tells_what_was_decided_and_measured(tmp_path: Path) -> None:
     words = re.sub(r"\s+", " ", read.words)
     for told in (
         "good", "krios1", "TS-1.1.1", "rule default, version p1", "node n1", "n1",
-        "xcorr.com", "23.2 s", "copy to the node", "3.5 s", "copy to the destination",
+        "xcorr", "23.2 s", "copy to the node", "3.5 s", "copy to the destination",
         "residual mean px 0.205", "Residual", "Tilt angles", "3, -3 to 3 degrees",
         "1970-01-01 00:15:50 UTC", "binning = 2",
     ):  # fmt: skip
         assert told in words, told
     assert read.loading == [f"data:image/png;base64,{base64.b64encode(PICTURE).decode()}"]
+
+
+def test_the_parts_of_a_step_stand_below_it(tmp_path: Path) -> None:
+    page = page_of(tmp_path)
+    names = re.findall(r'class="end">([a-z ]+)<', page)
+    assert names[-7:] == [
+        "copy to the node", "validate", "batchruntomo", "xcorr", "tilt", "bundle", "copy to the destination",
+    ]  # fmt: skip
+    assert page.count('"bar faint"') == 1 and page.index('"bar faint"') > page.index(">batchruntomo<")
 
 
 def test_hostile_names_are_words_and_nothing_else(tmp_path: Path) -> None:
@@ -160,12 +170,13 @@ def test_curves_and_pictures_are_bounded(tmp_path: Path) -> None:
 
 def test_thumbnails_come_first(tmp_path: Path) -> None:
     (tmp_path / "thumbnails").mkdir()
-    names = ["central.png", "thumbnails/zy.png", "thumbnails/xy.png", "imod/other.png"]
-    for name in (*names[:3],):
+    shots = ["central.png", "thumbnails/xz.png", "thumbnails/zy.png", "thumbnails/xy.png"]
+    names = [*shots, "imod/other.png"]
+    for name in shots:
         (tmp_path / name).write_bytes(PICTURE)
     found = gather(str(tmp_path), names)
     assert [picture.name for picture in found.pictures] == [
-        "thumbnails/xy.png", "thumbnails/zy.png", "central.png",
+        "thumbnails/xy.png", "thumbnails/zy.png", "thumbnails/xz.png", "central.png",
     ]  # fmt: skip
 
 
@@ -192,7 +203,12 @@ def test_points_lie_where_their_values_are() -> None:
 
 
 def test_bars_are_as_long_as_their_values() -> None:
-    widths = [float(w) for w in re.findall(r'width="([\d.]+)"', bars([("a", 10, ""), ("b", 5, "")], "t"))]
+    widths = [
+        float(w)
+        for w in re.findall(
+            r'width="([\d.]+)"', bars([Bar(name=n, value=v, words="") for n, v in (("a", 10), ("b", 5))], "t")
+        )
+    ]
     assert widths[0] == pytest.approx(2 * widths[1])
 
 
@@ -258,7 +274,7 @@ def test_every_attempt_and_its_directives_are_kept(tmp_path: Path) -> None:
         first.attempt_id: {"directives.adoc": "a = 1\n"},
         second.attempt_id: {"directives.adoc": "a = <2>\n"},
     }
-    assert bench.collect(dataset(first, second), texts=texts).trouble == ""
+    assert bench.collect(dataset(first, second), told=FromJobFiles(texts=texts)).trouble == ""
     told = bench.manifest()["attempts"]
     assert [each["texts"]["directives.adoc"] for each in told] == ["a = 1\n", "a = <2>\n"]
     assert told[0]["failure"]["change"] == {"scratch_factor": 1.5} and told[1]["failure"] is None
