@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -56,7 +56,7 @@ def job_document(
         "memory_bytes": placement.memory_bytes,
         "walltime_seconds": placement.walltime_seconds,
         "scratch": {"path": scratch_path, "bytes": placement.scratch_bytes, "ballast": True},
-        "input": {"root": feed_root, "files": input_files(dataset.series, steps.input_names)},
+        "input": {"root": feed_root, "files": input_files(dataset.series)},
         "texts": [{"name": file.name, "text": file.text, "kept": file.kept} for file in steps.files],
         "steps": [msgspec.to_builtins(step) for step in steps.steps],
         "output": {
@@ -71,11 +71,10 @@ def job_document(
     }
 
 
-def input_files(series: TiltSeries | None, names: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
-    """``names`` are the pipeline's own, over those that the series gives itself."""
+def input_files(series: TiltSeries | None) -> list[dict[str, Any]]:
     if series is None:
         return []
-    names = {**series.local_names(), **(names or {})}
+    names = series.local_names()
     return [
         {
             "source": file.relative_path,
@@ -116,7 +115,7 @@ def check_steps(steps: JobSteps) -> None:
         check_no_nul(f"the environment of step {step.name}", (*step.environment, *step.environment.values()))
         if any(not key or "=" in key for key in step.environment):
             raise Permanent(f"The environment of step {step.name} has a name that is empty or contains '='.")
-    check_files([*(file.name for file in steps.files), *steps.input_names.values()], steps.results)
+    check_files([file.name for file in steps.files], steps.results)
 
 
 def check_files(texts: list[str], results: Iterable[ExpectedResult]) -> None:

@@ -49,7 +49,9 @@ class Failure(Record):
     """One attempt's end that was no success.
 
     ``spent`` is false for ends that do not count as a try: scratch too short on the node (exit 75),
-    input changed underneath, lost the claim.  ``remedy`` says what to do, in words.
+    input changed underneath, lost the claim.  ``remedy`` says what to do, in words.  ``repair`` names what
+    ``change`` would alter so that a further attempt may succeed; the policy says whether it may
+    (``[retry] repair``).
     """
 
     failure_class: FailureClass
@@ -59,6 +61,7 @@ class Failure(Record):
     spent: bool = True
     exit_status: int | None = None
     change: dict[str, float | str] = {}
+    repair: str = ""
 
 
 class Job(Record):
@@ -181,16 +184,11 @@ class ExpectedResult(Record):
 
 
 class JobSteps(Record):
-    """A pipeline's whole answer for one placement.
-
-    ``input_names`` (relative path in the feed -> name in the job's input folder) replaces some of
-    ``TiltSeries.local_names()``, where a program wants names of its own.
-    """
+    """A pipeline's whole answer for one placement."""
 
     steps: tuple[Step, ...]
     files: tuple[JobFile, ...] = ()
     results: tuple[ExpectedResult, ...] = ()
-    input_names: dict[str, str] = {}
 
 
 class Measured(Record):
