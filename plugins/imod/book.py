@@ -25,7 +25,7 @@ from .known import KNOWN
 from .merge import TEMPLATES, Effective, merge, said, without
 from .settings import FILE_OPTIONS, ImodSettings, read_settings
 from .shelf import Shelf, read_shelf
-from .traps import Given, traps
+from .traps import FIDUCIALLESS, Given, traps
 from .validate import validate
 
 ROOT = "series"
@@ -34,13 +34,15 @@ TEMPLATE_FILE = "tiltd-template.adoc"
 
 class Ready(Record):
     """All that a run of one series is given.  ``batch_text`` is its directive file; ``template_text`` has the
-    few directives that may stand in a template only ("": there are none)."""
+    few directives that may stand in a template only ("": there are none).  ``one_core``: batchruntomo must get
+    no ``-cpus``, however many cores its job has."""
 
     effective: Effective
     demand: Demand
     faults: tuple[DirectiveFault, ...]
     batch_text: str
     template_text: str
+    one_core: bool = False
 
 
 class Book:
@@ -92,8 +94,9 @@ class Book:
         )
         return Ready(
             effective=merged,
-            demand=demand_of(series, merged, cores),
+            demand=demand_of(series, merged, 1 if merged.flag(FIDUCIALLESS) else cores),
             faults=faults,
+            one_core=merged.flag(FIDUCIALLESS),
             **self._texts(merged, template_path),
         )
 
@@ -117,8 +120,9 @@ class Book:
         """Lines about one directive.  Raises Permanent with the nearest ones."""
         entry = self.table.find(key)
         if entry is None:
-            ends = [other for other in self.table.entries if f".{other}".lower().endswith(f".{key}".lower())]
-            if len(ends) != 1:
+            alike = [other for other in self.table.entries if other.lower().endswith(f".{key}".lower())]
+            ends = [other for other in alike if other.endswith(f".{key}")]
+            if len(ends := ends or alike) != 1:
                 raise Permanent(_not_one(key, ends, self.table))
             entry = self.table.entries[ends[0]]
         return tuple(explanation(entry, self.table))

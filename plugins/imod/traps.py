@@ -12,7 +12,7 @@ from tiltd.daemon.core.model import Record, TiltSeries
 from tiltd.plugins.api import DirectiveFault
 
 from . import demand
-from .dataset import FIRST_INCREMENT, PIXEL, RAWTLT, ROTATION, SCAN_HEADER
+from .dataset import PIXEL, ROTATION, SCAN_HEADER
 from .merge import Effective
 
 FIDUCIALLESS = "runtime.Fiducials.any.fiducialless"
@@ -36,12 +36,11 @@ LEAST_TRIM_Z_PX = 4
 
 
 class Given(Record):
-    """What a run is given; ``cores`` of its job: batchruntomo gets ``-cpus`` for more than one."""
+    """What a run is given, and the cores of its job."""
 
     effective: Effective
     series: TiltSeries | None = None
     cores: int = 1
-    fallback_known: bool = True
 
     @property
     def beads(self) -> bool:
@@ -144,10 +143,7 @@ def _fiducialless_gold(given: Given) -> str:
 
 def _fiducialless_cores(given: Given) -> str:
     if given.effective.flag(FIDUCIALLESS) and given.cores > 1:
-        return (
-            f"is 1, which fails with more than one core (there are {given.cores}): let a rule of the policy "
-            "set cores = 1 for it, or track patches"
-        )
+        return f"is 1, so that only one of the {given.cores} cores is used: batchruntomo fails with more"
     return ""
 
 
@@ -242,17 +238,6 @@ def _rotation(given: Given) -> str:
     return ""
 
 
-def _angles(given: Given) -> str:
-    e = given.effective
-    if given.series is None or given.series.tilt_angles_deg or e.has(FIRST_INCREMENT):
-        return ""
-    return (
-        "cannot be made: the mdoc has no tilt angles; give setupset.copyarg.firstinc"
-        if e.flag(RAWTLT)
-        else ""
-    )
-
-
 def _smaller_pixel(given: Given) -> str:
     """Beads of less than a few pixels are not found."""
     e = given.effective
@@ -268,6 +253,12 @@ def _scan_with_both(given: Given) -> str:
     e = given.effective
     if e.flag(SCAN_HEADER) and e.has(PIXEL) and e.has(ROTATION):
         return "is 1 with pixel size and tilt axis given: some versions of eTomo fail on that; set 0"
+    return ""
+
+
+def _axis_from_header(given: Given) -> str:
+    if not given.effective.has(ROTATION) and given.effective.flag(SCAN_HEADER):
+        return "is not set and the mdoc does not tell it: without one in the header, setting up will fail"
     return ""
 
 
@@ -293,7 +284,6 @@ TRAPS: dict[Trap, str] = {
     _patches: PATCH_SIZE,
     _raptor: MARKERS,
     _fiducialless_gold: demand.ERASE_GOLD,
-    _fiducialless_cores: FIDUCIALLESS,
     _thickness: demand.THICKNESS,
     _two_thicknesses: demand.BINNED_THICKNESS,
     _no_thickness: demand.THICKNESS,
@@ -306,13 +296,14 @@ TRAPS: dict[Trap, str] = {
     _trim("thickness"): TRIM + "thickness",
     _pixel: PIXEL,
     _rotation: ROTATION,
-    _angles: RAWTLT,
 }
 """Traps that end a run -> the directive to look at."""
 
 DOUBTS: dict[Trap, str] = {
+    _fiducialless_cores: FIDUCIALLESS,
     _smaller_pixel: GOLD,
     _scan_with_both: SCAN_HEADER,
+    _axis_from_header: ROTATION,
     _pixel_differs: PIXEL,
 }
 """What may be right."""
