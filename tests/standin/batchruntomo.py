@@ -131,7 +131,7 @@ class Replay:
         text = re.sub(r"place a Q in the file: .*", f"place a Q in the file: {self.check}", text)
         text = re.sub(r"/scratch/(?:tomo|small)/out\b", str(self.folder.parent), text)
         text = re.sub(r"/scratch/(?:tomo|small)/in\b", str(self.current), text)
-        return re.sub(rf"\b{re.escape(self.case.root)}(?=\b|_)", self.root, text)
+        return re.sub(rf"\b{re.escape(self.case.root)}(?=\b|_|fid|local)", self.root, text)
 
     def wait(self, started: float, at: float) -> None:
         self.look_for_quit()
