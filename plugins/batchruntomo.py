@@ -115,7 +115,7 @@ class BatchruntomoPipeline:
             steps=(
                 *first,
                 *steps.validate_steps(settings, bool(work.ready.template_text)),
-                steps.run_step(settings, placement),
+                steps.run_step(settings, _used(placement, work.ready)),
                 bundle.bundle_step(work.keep, steps.ROOT, steps.FOLDER, name),
             ),
             files=(
@@ -161,6 +161,11 @@ class BatchruntomoPipeline:
             stack, options, root=steps.ROOT, cores=cores, template_path=steps.TEMPLATE_FILE
         )
         return _Work(ready=ready, series=stack, keep=keep, made=made)
+
+
+def _used(placement: Placement, ready: Ready) -> Placement:
+    """One core of one node where batchruntomo fails with more (fiducialless alignment)."""
+    return replace(placement, cores=1, nodes=placement.nodes[:1]) if ready.one_core else placement
 
 
 def tomogram_name(tilt_series_name: str) -> str:

@@ -50,7 +50,8 @@ def test_no_full_run_is_left_out():
         folder = use.parent
         sizes = [line.split(None, 1) for line in (folder / "files").read_text().splitlines()]
         stacks = [int(size) for size, name in sizes if name.endswith(("TS_S.st", "TS_001.st", "TS_big.st"))]
-        made = any(name.endswith("_full.rec") for _, name in sizes)
+        made = (folder / "exit_code").read_text().strip() == "0"
+        made = made and any(name.endswith("_full.rec") for _, name in sizes)
         began = int(use.read_text().split("start=")[1].split()[0])
         if made and stacks and began <= 1.01 * stacks[0]:
             found.add(folder.name)

@@ -11,7 +11,9 @@ import re
 import pytest
 
 from plugins.imod_scene import FOLDER, GOLDEN, TABLE, book_of, recorded, series_of
-from tiltd.plugins.api import Permanent
+from tiltd.daemon.core.model import Placement
+from tiltd.plugins.api import Context, Permanent
+from tiltd.plugins.batchruntomo import BatchruntomoPipeline
 from tiltd.plugins.imod.csv_table import read_table
 from tiltd.plugins.imod.directives import parse
 from tiltd.plugins.imod.known import KNOWN
@@ -303,3 +305,27 @@ def test_a_file_of_the_shelf_is_named_where_it_lies():
     with pytest.raises(Permanent, match=rf"{FOLDER}/b.adoc:1: runtime.Fiducials.any.seedingMethod is 'x'"):
         book.checked_ready(series_of(320), {})
     assert parse(text, "b").directives
+
+
+def test_the_pipeline_gives_no_cpus_without_tracking():
+    pipeline = BatchruntomoPipeline({}, Context(state_folder="", spool_folder="", journal_id="j", owner="o"))
+    text = (GOLDEN / "full_big_2cpu" / "batch.adoc").read_text()
+    options = {each.key: each.value for each in parse(text, "b").directives}
+    placement = Placement(
+        nodes=("n1",),
+        cores=4,
+        threads=4,
+        memory_bytes=0,
+        scratch_bytes=0,
+        walltime_seconds=1,
+        queue="",
+        rule="r",
+        policy_version="v",
+    )
+
+    def arguments(**more):
+        steps = pipeline.steps(series_of(320), options | more, placement).steps
+        return next(step.argv for step in steps if step.name == "batchruntomo")
+
+    assert arguments()[arguments().index("-cpus") + 1] == "4"
+    assert "-cpus" not in arguments(**{FIDUCIALLESS: "1"})
