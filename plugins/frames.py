@@ -68,15 +68,16 @@ def frames_step(pipeline: str, series: TiltSeries, values: Mapping[str, Value | 
     made), ``{binning}``, ``{pixel_size_angstrom}`` (of the frames), ``{tilt_axis_deg}``, ``{tilt_count}``,
     and the runner's own.  Raises Permanent.  Cost grows with the tilts.
     """
-    order = _by_angle(pipeline, series)
     binning, mode = int(values["frames_binning"] or 1), int(values["frames_mode"] or 0)
+    argv = _argv(pipeline, series, str(values["frames"] or ""), binning)
+    order = _by_angle(pipeline, series)
     stacked = _stacked(pipeline, series, order, binning, mode)
     stack_bytes = HEADER_BYTES + len(order) * stacked.image_size[0] * stacked.image_size[1] * MODE_BYTES[mode]
     names = series.local_names()
     frames = "".join(f"input/{names[path]}\n" for _, path in order)  # seen from scratch, where steps start
     angles = "".join(f"{angle!r}\n" for angle, _ in order)
     return FramesStep(
-        step=Step(name=STEP, argv=_argv(pipeline, series, str(values["frames"] or ""), binning)),
+        step=Step(name=STEP, argv=argv),
         files=(JobFile(name=LIST, text=frames), JobFile(name=ANGLES, text=angles)),
         series=stacked,
         stack_bytes=stack_bytes,

@@ -4,11 +4,16 @@ File names, header bytes and mdoc text become sightings; whether a series is *co
 but in ``policy/completeness.py``.  The rules and traps are those of the acquisition notes.
 
 Settings: ``sentinel_suffix`` (".done": a file ``x.mrc.done`` says that ``x.mrc`` has ended; "" for none),
-``skip_folders`` (["frames"]: folders of camera frames, which hold no series).
+``skip_folders`` (["frames"]: folders of camera frames, which hold no series), ``use_frames`` (false; true: a
+series is its mdoc and the frames that it names, in the same folder or in ``frame_folders``; a stack beside
+them, if there is one, is not copied, and the pipeline makes one of the frames), ``frame_folders``
+(["frames", "Frames"]).
 """
 
 from __future__ import annotations
 
+import bisect
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -16,6 +21,7 @@ from tiltd.daemon.core.model import FileEntry, FilePrint, Fingerprint, Problem, 
 
 from . import mdoc as mdocs
 from .api import Context, Look
+from .frame_series import EXTENSIONS, open_frames
 from .mrc import HEADER_BYTES, MrcHeader, read_header
 from .prints import (
     last_name,
@@ -34,18 +40,28 @@ class SerialEmDetector:
 
     def __init__(self, settings: Mapping[str, Any], context: Context) -> None:
         self.sentinel_suffix = str(settings.get("sentinel_suffix", ".done"))
+        self.use_frames = settings.get("use_frames", False) is True
         self.skip_folders = frozenset(settings.get("skip_folders", ("frames",)))
+        self.beside: tuple[str, ...] = ()
+        if self.use_frames:
+            self.beside = tuple(settings.get("frame_folders", ("frames", "Frames")))
+            self.skip_folders -= frozenset(self.beside)
 
     def read(
         self, entries: Sequence[FileEntry], opened: Callable[[str], bool], look: Look
     ) -> Sequence[Sighting]:
         """All series of one folder.  Never raises for what a file holds."""
         wanted = [entry for entry in entries if not self._skipped(entry.relative_path)]
-        return [self._sighting(group, opened, look) for group in groups_of(wanted, self.sentinel_suffix)]
+        groups = groups_of(wanted, self.sentinel_suffix)
+        if self.use_frames:
+            frames = Frames(entries)
+            return [_frames_sighting(group, frames, opened, look) for group in groups if group.mdoc]
+        return [self._sighting(group, opened, look) for group in groups]
 
     def _skipped(self, path: str) -> bool:
-        folder = path.rpartition("/")[0]
-        return bool(folder) and not self.skip_folders.isdisjoint(folder.split("/"))
+        folders = path.split("/")[:-1]
+        inside = bool(folders) and folders[-1] in self.beside
+        return inside or not self.skip_folders.isdisjoint(folders)
 
     def _sighting(self, group: Group, opened: Callable[[str], bool], look: Look) -> Sighting:
         other = no_series_by_name(group.stem)
@@ -65,6 +81,41 @@ class SerialEmDetector:
             positive_signs=("sentinel",) if group.sentinel else (),
             **facts,
         )
+
+
+class Frames:
+    """The frame files among those of a folder; found by name, and by the beginning of it."""
+
+    def __init__(self, entries: Sequence[FileEntry]) -> None:
+        found = {last_name(entry.relative_path): entry for entry in entries}
+        self.by_name = {name: entry for name, entry in found.items() if name.endswith(EXTENSIONS)}
+        self._names = sorted(self.by_name)
+
+    def of(self, stem: str) -> list[FileEntry]:
+        """Those that a series of that name would have; costs as many as there are."""
+        first = bisect.bisect_left(self._names, f"{stem}_")
+        names = itertools.takewhile(lambda name: name.startswith(f"{stem}_"), self._names[first:])
+        return [self.by_name[name] for name in names]
+
+
+def _frames_sighting(group: Group, frames: Frames, opened: Callable[[str], bool], look: Look) -> Sighting:
+    """A series of frames keeps the name of the stack that stands, or could stand, beside it."""
+    assert group.mdoc is not None
+    facts: dict[str, Any] = {"not_series": no_series_by_name(group.stem)}
+    if facts["not_series"] is None and opened(group.stack_path):
+        facts = open_frames(group.stem, group.mdoc, frames.by_name, look)
+    members = [*group.members, *frames.of(group.stem)]
+    return Sighting(
+        series_key=group.stack_path,
+        tilt_series_name=group.stem,
+        kind="frames",
+        size_bytes=sum(entry.size_bytes for entry in members),
+        mtime_ns=max(entry.mtime_ns for entry in members),
+        stat_signature=stat_signature(members),
+        blockers=tuple(sorted(group.blockers)),
+        positive_signs=("sentinel",) if group.sentinel else (),
+        **facts,
+    )
 
 
 def _missing(group: Group) -> tuple[Problem, ...]:
