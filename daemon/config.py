@@ -19,6 +19,7 @@ from pydantic import BeforeValidator, ConfigDict, Field
 
 from tiltd.daemon.config_checks import cross_checks
 from tiltd.daemon.config_faults import Fault, sentences, syntax_sentence
+from tiltd.daemon.core.model.options import dotted
 from tiltd.daemon.core.units import parse_bytes
 
 MAX_FILE_BYTES = 1_000_000
@@ -110,7 +111,7 @@ class FeedSettings(_Section):
     node_path: OptionalFolder = None
     import_dir: OptionalFolder = Field(default=None, alias="import")
     import_bytes_per_second: Bytes = 200_000_000
-    options: dict[str, str | int | float | bool] = {}
+    options: Annotated[dict[str, str | int | float | bool], BeforeValidator(dotted)] = {}
     scan_seconds: Seconds = 15.0
     inotify: bool = True
 
