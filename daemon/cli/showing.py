@@ -50,6 +50,9 @@ def _lines(answer: dict[str, Any]) -> Iterator[str]:
     if dataset["result_path"]:
         size = show_bytes(dataset["result_bytes"])
         yield f"  result    {shown(dataset['result_path'])} ({size}, {dataset['verdict']})"
+    for problem in dataset["problems"]:
+        sentence = f"{shown(problem['code'])}: {one_line(problem['detail'])}"
+        yield from textwrap.wrap(sentence, 100, initial_indent="  doubtful  ", subsequent_indent=" " * 12)
     quality = ", ".join(f"{shown(name)} {value:.4g}" for name, value in sorted(dataset["quality"].items()))
     yield from textwrap.wrap(quality, 100, initial_indent="  quality   ", subsequent_indent=" " * 12)
     yield "why"

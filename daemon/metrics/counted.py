@@ -156,6 +156,8 @@ class Metrics:
                 waited = started_at - note.accepted_at
                 self.measure("tiltd_queue_wait_seconds", waited, pipeline=note.pipeline)
                 note.accepted_at = None
+            case f.HoldPlaced(cause="quality"):
+                self.count("tiltd_verdicts_total", pipeline=note.pipeline, verdict="bad")
             case f.ResultStranded():
                 self.count("tiltd_results_stranded_total", pipeline=note.pipeline)
 
@@ -193,6 +195,11 @@ class Metrics:
             return
         measured, pipeline = fact.measured, note.pipeline
         self.measure("tiltd_run_seconds", measured.run_seconds, pipeline=pipeline, outcome=fact.verdict)
+        self.count("tiltd_verdicts_total", pipeline=pipeline, verdict=fact.verdict)
+        for problem in fact.problems:
+            self.count("tiltd_problems_total", pipeline=pipeline, code=problem.code)
+        for step, seconds in measured.step_seconds.items():
+            self.measure("tiltd_step_seconds", seconds, pipeline=pipeline, step=step)
         self.measure("tiltd_stage_in_seconds", measured.stage_in_seconds, pipeline=pipeline)
         self.measure("tiltd_stage_out_seconds", measured.stage_out_seconds, pipeline=pipeline)
         self._against_predicted(measured, note)
