@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from tiltd.policy.directives import filled
 from tiltd.policy.predict import predict
+from tiltd.policy.retry import OPTION
 from tiltd.policy.rules import decide, depends_on_completeness
 
 from .desk import Desk
@@ -229,13 +230,22 @@ def pipeline_of(dataset: Dataset, decision: Decision) -> str:
 
 
 def options_of(dataset: Dataset, decision: Decision) -> Options:
-    """The feed's options, the rules' over them, the operator's over all.  Options belong to a pipeline: where
-    rules choose another one, the feed's do not come along."""
+    """The feed's options, the rules' over them, a repair's over these, the operator's over all.  Options
+    belong to a pipeline: where rules choose another one, the feed's do not come along."""
     asked_pipeline = dataset.asked_pipeline or dataset.pipeline
     asked = dataset.asked_options if dataset.asked_options is not None else dataset.options
     if decision.pipeline and decision.pipeline != asked_pipeline:
         asked = {}
-    return {**asked, **decision.options, **dataset.operator_options}
+    return {**asked, **decision.options, **_repairs(dataset, decision), **dataset.operator_options}
+
+
+def _repairs(dataset: Dataset, decision: Decision) -> Options:
+    """Options that a failure was answered with; they belong to the pipeline that failed."""
+    if pipeline_of(dataset, decision) != dataset.pipeline:
+        return {}
+    return {
+        name.removeprefix(OPTION): value for name, value in dataset.changes.items() if name.startswith(OPTION)
+    }
 
 
 def option_origins(dataset: Dataset, decision: Decision, options: Options, policy: Policy) -> dict[str, str]:
@@ -252,7 +262,7 @@ def option_origins(dataset: Dataset, decision: Decision, options: Options, polic
     for key, value in options.items():
         if key in dataset.operator_options:
             origins[key] = "operator"
-        elif f"option.{key}" in dataset.changes:
+        elif f"{OPTION}{key}" in dataset.changes:
             origins[key] = "policy repair after a failure"
         elif key in setters and decision.options.get(key) == value:
             origins[key] = setters[key]
