@@ -95,7 +95,7 @@ class BatchruntomoPipeline:
         kept = bundle.kept_bytes(work.keep, demand.stack_bytes, demand.stack_bytes, 2 * demand.volume_bytes)
         frames_bytes = series.total_bytes if work.made is not None else 0
         return ResourceRequest(
-            cores=CORES,
+            cores=1 if work.ready.one_core else CORES,
             threads=CORES,
             memory_bytes=demand.memory_bytes,
             scratch_bytes=demand.scratch_bytes + frames_bytes,

@@ -125,6 +125,16 @@ COMMANDS = {
             ),
         ),
         Command(
+            "errors",
+            f"{_CLI}.errors",
+            "what programs say when something is wrong, and what to do",
+            (
+                "tiltd errors",
+                "tiltd errors few_beads",
+                "tiltd errors --match 'ERROR: BEADTRACK - READING SEED MODEL FILE'",
+            ),
+        ),
+        Command(
             "calibrate",
             f"{_CLI}.calibrating",
             "measure how many nodes, cores and threads a series is worth here",

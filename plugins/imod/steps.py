@@ -1,7 +1,7 @@
 """How batchruntomo is started: arguments, environment, folders.  Pure.
 
     {input}/stack.mrc ...           -current   the job's own copy; batchruntomo moves it away from here
-    {input}/work/stack/             -deliver   the data set's folder: everything it makes
+    {input}/sets/stack/             -deliver   the data set's folder: everything it makes
     {input}/home, {input}/etomologs            HOME and eTomo's logs, so that two jobs do not mix theirs
     {input}/quit                               the check file: a Q in it ends the run in order
 
@@ -23,8 +23,8 @@ ROOT = "stack"
 """The safe root name, as ``TiltSeries.local_names()`` has it: blanks in it are refused by batchruntomo, after
 it has moved the stack."""
 
-WORK = "{input}/work"
-FOLDER = f"{WORK}/{ROOT}"
+SETS = "{input}/sets"
+FOLDER = f"{SETS}/{ROOT}"
 BATCH_FILE = "batch.adoc"
 TEMPLATE_FILE = "tiltd-template.adoc"
 TEMPLATE_PLACE = f"home/.etomotemplate/{TEMPLATE_FILE}"
@@ -103,7 +103,7 @@ def run_step(settings: ImodSettings, placement: Placement) -> Step:
     argv = (
         "batchruntomo",
         *cpus(placement),
-        *("-ro", ROOT, "-current", "{input}", "-deliver", WORK),
+        *("-ro", ROOT, "-current", "{input}", "-deliver", SETS),
         *("-directive", f"{{input}}/{BATCH_FILE}", "-check", QUIT_FILE),
     )
     return Step(
@@ -147,7 +147,7 @@ def files(batch_text: str, template_text: str, tilt_angles_deg: tuple[float, ...
     angles = "".join(f"{angle:.2f}\n" for angle in tilt_angles_deg)
     found = [
         JobFile(name=BATCH_FILE, text=batch_text, kept=True),
-        JobFile(name="work/.folder", text=""),
+        JobFile(name="sets/.folder", text=""),
         JobFile(name="home/.folder", text=""),
         JobFile(name="etomologs/.folder", text=""),
     ]

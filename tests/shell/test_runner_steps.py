@@ -79,13 +79,13 @@ def test_exit_zero_may_not_be_enough(site: RunnerSite, line: str, outcome: str) 
 
 def test_a_failed_step_leaves_what_its_files_tell(site: RunnerSite) -> None:
     code = (
-        "os.mkdir(i + b'/work')\n"
-        "with open(i + b'/work/chunks.out', 'wb') as f:\n"
+        "os.mkdir(i + b'/made')\n"
+        "with open(i + b'/made/chunks.out', 'wb') as f:\n"
         "    for n in range(100): f.write(b'CHUNK ERROR: No space %d \\xff\\n' % n)\n"
-        "os.symlink('/etc/passwd', i + b'/work/link.out')\n"
+        "os.symlink('/etc/passwd', i + b'/made/link.out')\n"
         "print('ERROR: all dropped'); print('nothing'); sys.exit(1)"
     )
-    witness = {"files": ["input/work/*.out"], "patterns": ["ERROR", "root"]}
+    witness = {"files": ["input/made/*.out"], "patterns": ["ERROR", "root"]}
     end = ended(site, python(code, witness=witness), status=1)
     assert end.notes[0] == "work.log: ERROR: all dropped"
     told = [note for note in end.notes if note.startswith("chunks.out: ")]
