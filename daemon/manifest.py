@@ -112,6 +112,7 @@ def _input_part(dataset: Dataset, inputs: Sequence[Any]) -> dict[str, Any]:
         "digest": series.fingerprint.digest if series else "",
         "files": msgspec.to_builtins(series.fingerprint.files) if series else [],
         "checksums": list(inputs),
+        "kind": dataset.kind,
         "tilt_count": series.tilt_count if series else 0,
         "tilt_angles_deg": list(series.tilt_angles_deg) if series else [],
         "image_size": list(series.image_size) if series else [],

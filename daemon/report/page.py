@@ -21,6 +21,7 @@ _CAPTIONS = {
     "thumbnails/zy.png": "z to the right, y up",
     "thumbnails/xz.png": "x to the right, z up",
 }
+_SAID = {"success": "made this result", "stranded": "made this result, and could not deliver it"}
 _VERDICTS = {"good": "good", "doubtful": "doubtful", "bad": "bad"}
 
 
@@ -109,7 +110,8 @@ def _curves(record: Mapping[str, Any], gathered: Gathered) -> str:
     curves = list(gathered.curves)
     if angles:
         points = tuple((float(number), float(angle)) for number, angle in enumerate(angles, 1))
-        curves.append(Curve(title="Tilt angles", x="section of the stack", y="tilt, degrees", points=points))
+        of = "tilt, as acquired" if record["input"].get("kind") == "frames" else "section of the stack"
+        curves.append(Curve(title="Tilt angles", x=of, y="tilt, degrees", points=points))
     drawn = "".join(
         f"<figure><figcaption>{_text(each.title)}</figcaption>"
         f"{svg.curve(each.points, shown(each.x), shown(each.y), shown(each.title))}</figure>"
@@ -204,12 +206,12 @@ def _attempts(attempts: Iterable[Mapping[str, Any]]) -> str:
     parts = []
     for attempt in attempts:
         failure = attempt.get("failure")
-        said = "published this result"
+        said = _SAID.get(attempt.get("outcome", ""), "")
+        if attempt["kind"] == "rescue" and not failure:
+            said = "brought the result from its node"
         if failure:
             said = f"<b>{_text(failure['failure_class'])}: {_text(failure['reason'])}</b>. "
             said += f"{_text(failure['detail'])} {_text(failure['remedy'])}"
-        elif attempt.get("superseded"):
-            said = "left its result on the node"
         parts.append(
             f"<li><code>{_text(attempt['attempt_id'])}</code> on {_text(', '.join(attempt['nodes']))}: {said}"
             + "".join(_kept(name, text) for name, text in attempt.get("texts", {}).items())

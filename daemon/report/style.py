@@ -35,7 +35,9 @@ svg { width: 100%; height: auto; display: block; } svg text { fill: var(--soft);
 svg .axis { stroke: var(--soft); } svg .grid { stroke: var(--line); }
 svg .line { fill: none; stroke: var(--series); stroke-width: 1.5; }
 svg .dots, svg .bar { fill: var(--series); } svg .faint { opacity: 0.35; }
-table { border-collapse: collapse; } th { text-align: left; font-weight: 500; color: var(--soft); }
+table { border-collapse: collapse; }
+th { text-align: left; font-weight: 500; color: var(--soft); white-space: nowrap; max-width: 40vw;
+  overflow: hidden; text-overflow: ellipsis; }
 th, td { padding: 3px 18px 3px 0; vertical-align: top; overflow-wrap: anywhere; }
 td { font-variant-numeric: tabular-nums; }
 .number { text-align: right; white-space: nowrap; } details { margin: 6px 0; } summary { cursor: pointer; }

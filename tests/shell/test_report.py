@@ -258,6 +258,19 @@ def test_a_bad_result_waits_with_its_report(tmp_path: Path) -> None:
     assert bench.manifest()["unlisted"] == []
 
 
+def test_what_each_attempt_came_to(tmp_path: Path) -> None:
+    base = record()["attempts"][0]
+    tries = [
+        base
+        | {"failure": {"failure_class": "node", "reason": "r", "detail": "the node died", "remedy": "-"}},
+        base | {"outcome": "stranded"},
+        base | {"kind": "rescue", "outcome": ""},
+    ]
+    words = Read(page_of(tmp_path, attempts=tries)).words
+    for told in ("node: r", "the node died", "could not deliver it", "brought the result from its node"):
+        assert told in words
+
+
 def test_every_attempt_and_its_directives_are_kept(tmp_path: Path) -> None:
     failure = Failure(
         failure_class="scratch",
