@@ -9,7 +9,8 @@ with the recorded status.  ``$IMOD_DIR/standin.json`` says what to replay:
     {"case": "/path/of/full_S_2cpu",     the recording
      "speed": 100,                       times as fast as recorded; 0: as fast as it can
      "hold": "tilt",                     stay in this step until a signal or the check file ends it
-     "deaf": true}                       take no notice of the check file (as in s_quitfile_lost)
+     "deaf": true,                       take no notice of the check file (as in s_quitfile_lost)
+     "patches": "/path/of/another"}      the recording where the directives track patches
 
 Signals are left as the system has them, which is as recorded: TERM ends it at once and leaves its child
 behind; INT is obeyed with a message, or ignored where it was ignored at the start.  A Q in the check file
@@ -257,6 +258,11 @@ def refuse(why: str) -> None:
     sys.exit(1)
 
 
+def tracks_patches(path: Path) -> bool:
+    told = path.read_text() if path.is_file() else ""
+    return bool(re.search(r"^runtime\.Fiducials\.any\.trackingMethod\s*=\s*1\s*$", told, re.MULTILINE))
+
+
 def validate(case: Case, options: dict[str, str]) -> int:
     """``-validation``: what the recorded run found wrong with its directives, or nothing."""
     path = Path(options.get("directive", ""))
@@ -279,6 +285,8 @@ def main() -> int:
     wishes = json.loads(Path(os.environ["IMOD_DIR"], "standin.json").read_text())
     case = Case(Path(wishes["case"]))
     options = read_arguments(sys.argv[1:])
+    if "patches" in wishes and tracks_patches(Path(options.get("directive", ""))):
+        case = Case(Path(wishes["patches"]))
     if options.get("validation", "0") in ("1", "2"):
         return validate(case, options)
     try:
