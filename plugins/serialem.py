@@ -1,13 +1,13 @@
-"""Detector ``serialem``: a stack (``.st`` or ``.mrc``) with its mdoc, as SerialEM and PACEtomo write them.
+"""Detectors ``serialem``: a stack (``.st`` or ``.mrc``) with its mdoc, as SerialEM and PACEtomo write them; and
+``serialem_frames``: the mdoc with the frames that it names, whether a stack is beside them or not.
 
 File names, header bytes and mdoc text become sightings; whether a series is *complete* is not said here
 but in ``policy/completeness.py``.  The rules and traps are those of the acquisition notes.
 
 Settings: ``sentinel_suffix`` (".done": a file ``x.mrc.done`` says that ``x.mrc`` has ended; "" for none),
-``skip_folders`` (["frames"]: folders of camera frames, which hold no series), ``use_frames`` (false; true: a
-series is its mdoc and the frames that it names, in the same folder or in ``frame_folders``; a stack beside
-them, if there is one, is not copied, and the pipeline makes one of the frames), ``frame_folders``
-(["frames", "Frames"]).
+``skip_folders`` (["frames"]: folders of camera frames, which hold no series); of ``serialem_frames``
+``sentinel_suffix`` and ``frame_folders`` (["frames", "Frames"]: where frames lie beside the mdoc, besides its
+own folder).
 """
 
 from __future__ import annotations
@@ -40,28 +40,18 @@ class SerialEmDetector:
 
     def __init__(self, settings: Mapping[str, Any], context: Context) -> None:
         self.sentinel_suffix = str(settings.get("sentinel_suffix", ".done"))
-        self.use_frames = settings.get("use_frames", False) is True
         self.skip_folders = frozenset(settings.get("skip_folders", ("frames",)))
-        self.beside: tuple[str, ...] = ()
-        if self.use_frames:
-            self.beside = tuple(settings.get("frame_folders", ("frames", "Frames")))
-            self.skip_folders -= frozenset(self.beside)
 
     def read(
         self, entries: Sequence[FileEntry], opened: Callable[[str], bool], look: Look
     ) -> Sequence[Sighting]:
         """All series of one folder.  Never raises for what a file holds."""
         wanted = [entry for entry in entries if not self._skipped(entry.relative_path)]
-        groups = groups_of(wanted, self.sentinel_suffix)
-        if self.use_frames:
-            frames = Frames(entries)
-            return [_frames_sighting(group, frames, opened, look) for group in groups if group.mdoc]
-        return [self._sighting(group, opened, look) for group in groups]
+        return [self._sighting(group, opened, look) for group in groups_of(wanted, self.sentinel_suffix)]
 
     def _skipped(self, path: str) -> bool:
-        folders = path.split("/")[:-1]
-        inside = bool(folders) and folders[-1] in self.beside
-        return inside or not self.skip_folders.isdisjoint(folders)
+        folder = path.rpartition("/")[0]
+        return bool(folder) and not self.skip_folders.isdisjoint(folder.split("/"))
 
     def _sighting(self, group: Group, opened: Callable[[str], bool], look: Look) -> Sighting:
         other = no_series_by_name(group.stem)
@@ -81,6 +71,28 @@ class SerialEmDetector:
             positive_signs=("sentinel",) if group.sentinel else (),
             **facts,
         )
+
+
+class SerialEmFramesDetector:
+    """Made by ``factory(settings, context)``.  The series keeps the name of the stack, which is not copied:
+    the pipeline makes one of the frames.  Costs as ``serialem``, and 128 KiB a frame file of a series that
+    may be opened."""
+
+    def __init__(self, settings: Mapping[str, Any], context: Context) -> None:
+        self.sentinel_suffix = str(settings.get("sentinel_suffix", ".done"))
+        self.beside = tuple(settings.get("frame_folders", ("frames", "Frames")))
+
+    def read(
+        self, entries: Sequence[FileEntry], opened: Callable[[str], bool], look: Look
+    ) -> Sequence[Sighting]:
+        """All series of one folder and the frame folders in it.  Never raises for what a file holds."""
+        frames = Frames(entries)
+        own = [entry for entry in entries if not self._is_frames(entry.relative_path)]
+        groups = [group for group in groups_of(own, self.sentinel_suffix) if group.mdoc]
+        return [_frames_sighting(group, frames, opened, look) for group in groups]
+
+    def _is_frames(self, path: str) -> bool:
+        return path.rpartition("/")[0].rpartition("/")[2] in self.beside
 
 
 class Frames:

@@ -23,13 +23,13 @@ from tiltd.plugins.api import Permanent, takes
 from tiltd.plugins.command import CommandPipeline
 from tiltd.plugins.frames import OPTIONS, FramesStep, frames_step, takes_frames
 from tiltd.plugins.options import read_options
-from tiltd.plugins.serialem import SerialEmDetector
+from tiltd.plugins.serialem import SerialEmDetector, SerialEmFramesDetector
 from tiltd.plugins.tomo5 import Tomo5Detector
 from tiltd.plugins.wbp import WbpPipeline
 
 TEMPLATE = "alignframes -list {frames_list} -tilt {angles} -output {stack} -gpu 0"
 STANDIN = Path(__file__).parents[1] / "standin" / "alignframes.py"
-USING = SerialEmDetector({"use_frames": True}, CONTEXT)
+USING = SerialEmFramesDetector({}, CONTEXT)
 
 
 def of_frames(angles: tuple[float, ...] = (0.0, 3.0, -3.0, -6.0, 6.0), **changes: Any) -> TiltSeries:
@@ -239,7 +239,7 @@ def test_serialem_frames_are_no_series_of_their_own(tmp_path: Path) -> None:
     assert found.series_key == "g1_ts_001.mrc" and found.blockers == ("openTS",)
 
 
-def test_serialem_without_the_setting_takes_the_stack(tmp_path: Path) -> None:
+def test_the_detector_of_stacks_takes_the_stack(tmp_path: Path) -> None:
     write_series(tmp_path)
     write_frames(tmp_path / "frames")
     (found,) = sightings_of(SerialEmDetector({}, CONTEXT), tmp_path)
