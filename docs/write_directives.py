@@ -1,4 +1,4 @@
-"""The tables in docs/directives.md from what tiltd knows of directives: written, or with ``--check`` compared."""
+"""The tables in docs/directives.md from what tiltd knows of directives; ``--check`` compares."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ def tables() -> Iterator[str]:
         if entry.section != section:
             section = entry.section
             yield f"\n### {section}\n\n| directive | type | in | meaning |\n|---|---|---|---|\n"
-        yield f"| `{entry.key}` | {entry.type} | {'B' * entry.batch}{'T' * entry.template} | {_meaning(entry)} |\n"
+        place = "B" * entry.batch + "T" * entry.template
+        yield f"| `{entry.key}` | {entry.type} | {place} | {_meaning(entry)} |\n"
     yield "\n"
 
 

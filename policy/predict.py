@@ -20,10 +20,12 @@ from tiltd.daemon.core.model import Measured, Prediction, Record
 from .drift import Watch, fit
 
 __all__ = [
+    "Correction",
     "Prediction",
     "Sample",
     "SampleClass",
     "Samples",
+    "correction",
     "learn",
     "learn_killed",
     "predict",
@@ -48,6 +50,11 @@ STUDY_EXPONENT = 0.178
 """320 s / 250 s = 4 ** 0.178."""
 STUDY_CORES_USEFUL = 6
 """Gains ended between 4 and 8 cores."""
+CORRECTION_SAMPLES = 16
+CORRECTION_MARGIN = 1.05
+CORRECTION_MAX = 4.0
+"""Bounds of :func:`correction`: a formula that is wrong by more than that is wrong in another way."""
+
 PRIOR_SPREAD = 2.0
 """p99 over median where nothing was measured: other disks and programs than the study's."""
 PRIOR_MEMORY_PER_BYTE = 1.4
@@ -56,23 +63,31 @@ PRIOR_SCRATCH_PER_BYTE = 21.0
 """Peak scratch over input was 15 to 21 in measured runs of batchruntomo (without SIRT)."""
 
 
+FORMULA_SPREAD = 0.05
+"""How far what runs take spreads around a pipeline's formula: recorded peaks of batchruntomo were 0.95 to
+1.00 of it where nothing fell between two looks at the disk."""
+
 USUAL_SPREAD = 0.3
 """How far runs of one kind spread around their middle before any were seen: p99 is twice the middle."""
 
 
 class Sample(Record, array_like=True):
     """One run.  Seconds cover staging too: the walltime has to.  ``cut_off``: its walltime killed it, so
-    that it would have taken longer; its memory and scratch are then lower bounds, or 0 for unknown."""
+    that it would have taken longer; its memory and scratch are then lower bounds, or 0 for unknown.
+    ``*_of_asked``: what it took of what its pipeline had asked for; 0 for unknown."""
 
     seconds_per_byte: float
     memory_per_byte: float
     scratch_per_byte: float
     cut_off: bool = False
+    memory_of_asked: float = 0.0
+    scratch_of_asked: float = 0.0
 
 
 class SampleClass(Record):
     """The newest samples of one (pipeline, cores, threads) since their figures last moved, and their
-    quantiles, per byte.  ``learnt`` counts all that ever came, ``drifts`` how often the figures moved."""
+    quantiles, per byte.  ``*_of_asked``: (the most that was taken, a p99 that leaves one wild run out).
+    ``learnt`` counts all that ever came, ``drifts`` how often the figures moved."""
 
     learnt: int = 0
     samples: tuple[Sample, ...] = ()
@@ -80,8 +95,18 @@ class SampleClass(Record):
     seconds_p99: float = 0.0
     memory_p99: float = 0.0
     scratch_p99: float = 0.0
+    memory_of_asked: tuple[float, float] = (0.0, 0.0)
+    scratch_of_asked: tuple[float, float] = (0.0, 0.0)
     watch: Watch = Watch()
     drifts: int = 0
+
+
+class Correction(Record):
+    """Factors on what a pipeline asks, from what its runs took; 1 is no correction."""
+
+    memory: float = 1.0
+    scratch: float = 1.0
+    samples: int = 0
 
 
 class Samples(Record):
@@ -89,16 +114,30 @@ class Samples(Record):
 
 
 def learn(
-    samples: Samples, *, pipeline: str, cores: int, threads: int, size_bytes: int, measured: Measured
+    samples: Samples,
+    *,
+    pipeline: str,
+    cores: int,
+    threads: int,
+    size_bytes: int,
+    measured: Measured,
+    asked_memory_bytes: int = 0,
+    asked_scratch_bytes: int = 0,
 ) -> Samples:
     """Take in one delivered run; what measured nothing (no run time) teaches nothing.
+    ``asked_*`` are what its pipeline asked for it, 0 for nothing.
 
     Cost grows with ``SAMPLES_MAX``, not with history: some microseconds, and a few sorts now and then.
     """
     seconds = measured.stage_in_seconds + measured.run_seconds + measured.stage_out_seconds
     if not (measured.run_seconds > 0 and seconds < float("inf")):
         return samples
-    return _learn(samples, _key(pipeline, cores, threads), size_bytes, seconds, measured, cut_off=False)
+    sample = replace(
+        _sample(size_bytes, seconds, measured, cut_off=False),
+        memory_of_asked=measured.peak_memory_bytes / asked_memory_bytes if asked_memory_bytes else 0.0,
+        scratch_of_asked=measured.peak_scratch_bytes / asked_scratch_bytes if asked_scratch_bytes else 0.0,
+    )
+    return _learn(samples, _key(pipeline, cores, threads), sample)
 
 
 def learn_killed(
@@ -115,7 +154,7 @@ def learn_killed(
     if not 0 < walltime_seconds < float("inf"):
         return samples
     key = _key(pipeline, cores, threads)
-    return _learn(samples, key, size_bytes, walltime_seconds, measured, cut_off=True)
+    return _learn(samples, key, _sample(size_bytes, walltime_seconds, measured, cut_off=True))
 
 
 def predict(samples: Samples, *, pipeline: str, cores: int, threads: int, size_bytes: int) -> Prediction:
@@ -131,6 +170,31 @@ def predict(samples: Samples, *, pipeline: str, cores: int, threads: int, size_b
         scratch_bytes_p99=ceil(known.scratch_p99 * scale),
         samples=len(known.samples),
     )
+
+
+def correction(samples: Samples, *, pipeline: str, cores: int, threads: int, least: float) -> Correction:
+    """What history has to say of what this pipeline asks for, from the share that its runs took of it.
+
+    Lowered to the most that was taken, and a twentieth, only after ``CORRECTION_SAMPLES`` runs and never
+    below ``least``; raised to the 99th percentile, and a twentieth, at most to ``CORRECTION_MAX``.
+    """
+    known = samples.by_class.get(_key(pipeline, cores, threads))
+    if known is None or not known.samples:
+        return Correction()
+    enough = len(known.samples) >= CORRECTION_SAMPLES
+    return Correction(
+        memory=_corrected(*known.memory_of_asked, enough, least),
+        scratch=_corrected(*known.scratch_of_asked, enough, least),
+        samples=len(known.samples),
+    )
+
+
+def _corrected(most: float, p99: float, enough: bool, least: float) -> float:
+    if most <= 0:
+        return 1.0
+    if most <= 1.0:
+        return min(1.0, max(least, most * CORRECTION_MARGIN)) if enough else 1.0
+    return min(CORRECTION_MAX, max(1.0, p99 * CORRECTION_MARGIN))
 
 
 def prior(*, cores: int, threads: int, size_bytes: int) -> Prediction:
@@ -157,16 +221,17 @@ def quantile(ordered: Sequence[float], share: float) -> float:
     return ordered[max(0, ceil(share * len(ordered)) - 1)]
 
 
-def _learn(
-    samples: Samples, key: str, size_bytes: int, seconds: float, measured: Measured, *, cut_off: bool
-) -> Samples:
+def _sample(size_bytes: int, seconds: float, measured: Measured, *, cut_off: bool) -> Sample:
     scale = max(size_bytes, SMALL_BYTES)
-    sample = Sample(
+    return Sample(
         seconds_per_byte=seconds / scale,
         memory_per_byte=measured.peak_memory_bytes / scale,
         scratch_per_byte=measured.peak_scratch_bytes / scale,
         cut_off=cut_off,
     )
+
+
+def _learn(samples: Samples, key: str, sample: Sample) -> Samples:
     by_class = dict(samples.by_class)
     by_class[key] = _with_sample(by_class.pop(key, SampleClass()), sample)
     while len(by_class) > CLASSES_MAX:
@@ -199,15 +264,22 @@ def _refit(newest: tuple[Sample, ...], watch: Watch, *, learnt: int, drifts: int
         seconds_p99=exp(seconds.p99),
         memory_p99=_upper([s.memory_per_byte for s in newest]),
         scratch_p99=_upper([s.scratch_per_byte for s in newest]),
+        memory_of_asked=_taken([s.memory_of_asked for s in newest]),
+        scratch_of_asked=_taken([s.scratch_of_asked for s in newest]),
         watch=replace(base, middle=seconds.middle, spread=seconds.spread),
         drifts=drifts,
     )
 
 
-def _upper(figures: list[float]) -> float:
+def _upper(figures: list[float], spread: float = USUAL_SPREAD) -> float:
     """A bound for memory or scratch; 0 where nothing was measured."""
     known = [log(figure) for figure in figures if figure > 0]
-    return exp(fit(known, [False] * len(known), USUAL_SPREAD).p99) if known else 0.0
+    return exp(fit(known, [False] * len(known), spread).p99) if known else 0.0
+
+
+def _taken(shares: list[float]) -> tuple[float, float]:
+    """The most of what was asked that runs took, and the p99 of it."""
+    return max(shares, default=0.0), _upper(shares, FORMULA_SPREAD)
 
 
 def _key(pipeline: str, cores: int, threads: int) -> str:

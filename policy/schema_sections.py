@@ -85,6 +85,11 @@ class Resources(Section):
         '{ base = "1GB", per_gb = "21GB" }',
         "bytes",
     )
+    history_min: Annotated[float, Field(ge=0.1, le=1)] = key(
+        "history_min",
+        "history lowers memory and scratch asked to this share at the least; 1: never",
+        "1.0",
+    )
     walltime_factor: Factor = key("walltime_factor", "times the run time expected (p99, or as asked)", "3")
     walltime_seconds_min: Span = key("walltime_min", "least walltime", '"30min"', "span")
     walltime_seconds_max: Span = key("walltime_max", "most walltime", '"2d"', "span")

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from tiltd.daemon.core.model import Decision, Features, Policy, ResourceRequest
 
-from .predict import Samples, predict
+from .predict import Correction, Samples, correction, predict
 from .retry import factor
 from .rules import decide
 
@@ -40,22 +40,26 @@ def shape(
 ) -> ResourceRequest:
     """Cores and threads by the decision; memory, scratch and walltime by factor and floor over the request.
 
-    Memory and scratch (bytes): a rule's plain word, else request x factor, or the figure by size where the
-    pipeline names none; at least the floor.  Walltime (seconds): a rule's plain word, else p99 of what this
-    ``pipeline`` took (``samples``), else what it asks, else by size; x factor, at least the floor; at most
-    the ceiling.  ``changes`` (``Dataset.changes``) multiply after the floors, so that "more walltime" is
-    more.  Without a ``decision`` it is that for a dataset of which only the size is known.
+    Memory and scratch (bytes): a rule's plain word, else request x factor x what history corrects, or the
+    figure by size where the pipeline names none; at least the floor.  Walltime (seconds): a rule's plain
+    word, else p99 of what this ``pipeline`` took (``samples``), else what it asks, else by size; x factor, at
+    least the floor; at most the ceiling.  ``changes`` (``Dataset.changes``) multiply after the floors, so
+    that "more walltime" is more.  Without a ``decision`` it is that for a dataset of which only the size is
+    known.
     """
     if decision is None:
         decision = decide(Features(size_bytes=size_bytes, pipeline=pipeline), policy)
     changes = changes or {}
+    learnt = _learnt(decision, policy, pipeline, samples)
     memory = decision.memory_bytes
     if memory is None:
-        asked = _amount(request.memory_bytes, decision.memory_factor, decision.memory_by_size_bytes)
+        times = decision.memory_factor * learnt.memory
+        asked = _amount(request.memory_bytes, times, decision.memory_by_size_bytes)
         memory = ceil(max(asked, decision.memory_bytes_min))
     scratch = decision.scratch_bytes
     if scratch is None:
-        asked = _amount(request.scratch_bytes, decision.scratch_factor, decision.scratch_by_size_bytes)
+        times = decision.scratch_factor * learnt.scratch
+        asked = _amount(request.scratch_bytes, times, decision.scratch_by_size_bytes)
         scratch = ceil(max(asked, decision.scratch_bytes_min))
     seconds = _walltime(request, size_bytes, decision, pipeline, samples)
     return replace(
@@ -77,11 +81,14 @@ def shape(
         priority=decision.priority,
         directives=decision.directives,
         rule=decision.rule,
+        asked_memory_bytes=round_up_bytes(request.memory_bytes),
+        asked_scratch_bytes=round_up_bytes(request.scratch_bytes),
     )
 
 
 def key(request: ResourceRequest) -> tuple[object, ...]:
-    """What two shaped requests must share to be placed alike; the bytes of the result do not matter there."""
+    """What two shaped requests must share to be placed alike and learnt from alike; the bytes of the result
+    do not matter there."""
     return (
         request.nodes,
         request.cores,
@@ -98,6 +105,8 @@ def key(request: ResourceRequest) -> tuple[object, ...]:
         request.priority,
         request.directives,
         request.rule,
+        request.asked_memory_bytes,
+        request.asked_scratch_bytes,
     )
 
 
@@ -129,6 +138,19 @@ def on_cores(seconds: float, asked: int, given: int) -> float:
 
 def _amount(asked_bytes: int, times: float, by_size: float) -> float:
     return asked_bytes * times if asked_bytes > 0 else by_size
+
+
+def _learnt(decision: Decision, policy: Policy, pipeline: str, samples: Samples | None) -> Correction:
+    """What history corrects in the pipeline's word."""
+    if samples is None:
+        return Correction()
+    return correction(
+        samples,
+        pipeline=pipeline,
+        cores=decision.cores,
+        threads=decision.threads,
+        least=policy.resources.history_min,
+    )
 
 
 def _walltime(

@@ -213,6 +213,8 @@ class CoreState:
                 threads=attempt.placement.threads,
                 size_bytes=dataset.series.total_bytes,
                 measured=fact.measured,
+                asked_memory_bytes=attempt.request.asked_memory_bytes,
+                asked_scratch_bytes=attempt.request.asked_scratch_bytes,
             )
 
     def _learn_killed(self, dataset: Dataset, fact: f.AttemptFailed) -> None:

@@ -34,7 +34,8 @@ class ResourceRequest(Record):
     ``walltime_seconds`` is for ``cores`` cores as asked.  ``scratch_bytes`` is the peak in the job's
     scratch folder, input copy included; ``result_bytes`` what arrives at the destination.  What follows
     ``queue`` is the policy's own: ``only_nodes`` and ``not_nodes`` are patterns of node names,
-    ``walltime_seconds_max`` of 0 is the policy's.
+    ``walltime_seconds_max`` of 0 is the policy's, ``asked_*`` are what the pipeline asked (rounded up; 0: it
+    asked nothing), against which history learns.
     """
 
     nodes: int = 1
@@ -53,6 +54,8 @@ class ResourceRequest(Record):
     priority: int = 0
     directives: tuple[str, ...] = ()
     rule: str = ""
+    asked_memory_bytes: int = 0
+    asked_scratch_bytes: int = 0
 
 
 class Placement(Record):

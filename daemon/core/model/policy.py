@@ -92,6 +92,7 @@ class ResourcePolicy(Record):
     memory_factor: float = 1.0
     scratch_bytes_min: int = 0
     scratch_factor: float = 1.0
+    history_min: float = 0.8
     walltime_seconds_min: float = 1800.0
     walltime_factor: float = 3.0
     walltime_seconds_max: float = 172800.0
