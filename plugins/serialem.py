@@ -1,4 +1,4 @@
-"""Detectors ``serialem``: a stack (``.st`` or ``.mrc``) with its mdoc, as SerialEM and PACEtomo write them; and
+"""Detector ``serialem``: a stack (``.st`` or ``.mrc``) with its mdoc, as SerialEM and PACEtomo write them;
 ``serialem_frames``: the mdoc with the frames that it names, whether a stack is beside them or not.
 
 File names, header bytes and mdoc text become sightings; whether a series is *complete* is not said here
