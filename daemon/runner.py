@@ -143,7 +143,7 @@ def read_json(path: str, limit: int = 1 << 20) -> Any:
     try:
         with open(path, "rb") as file:
             return json.loads(file.read(limit).decode("utf-8", "replace"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
 
 
