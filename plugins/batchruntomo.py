@@ -208,6 +208,8 @@ def _failure(end: RunEnd, series: TiltSeries | None) -> Failure:
     if matched is None:
         return _unknown(found, lines) if found.reason.startswith(_BY_STATUS) else found
     entry = matched.entry
+    if end.reason == "no space" and entry.failure_class != "scratch":
+        return found
     return replace(
         found,
         failure_class=entry.failure_class or found.failure_class,
