@@ -21,7 +21,7 @@ from tiltd.daemon.report.gather import gather
 from tiltd.daemon.report.svg import Bar, bars, curve, ticks
 
 PICTURE = b"\x89PNG\r\n\x1a\n and so on"
-MARKUP = "<script>alert(1)</script><img src=http://evil.example/x onerror=alert(1)>&amp;\"'"
+MARKUP = "\"' onload=alert(1) '\"><script>alert(1)</script><img src=http://evil.example/x onerror=x>&amp;"
 CURVE = {"title": "Residual", "x": "tilt", "y": "pixels", "points": [[-60, 0.5], [0, 0.2], [60, 0.7]]}
 
 
