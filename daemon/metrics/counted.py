@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from tiltd.daemon.core import facts as f
 from tiltd.daemon.core import observations as o
-from tiltd.daemon.core.model import TERMINAL, Dataset, Measured, State
+from tiltd.daemon.core.model import TERMINAL, Dataset, Failure, Measured, State
 
 from .labels import BoundedLabels
 from .notes import Note, note_of
@@ -177,9 +177,9 @@ class Metrics:
                     self.measure(
                         "tiltd_run_seconds", run, pipeline=note.pipeline, outcome=failure.failure_class
                     )
-                self._failed(note, failure.failure_class, retry_at is not None)
+                self._failed(note, failure, retry_at is not None)
             case f.DatasetRejected(failure=failure):
-                self._failed(note, failure.failure_class, again=False)
+                self._failed(note, failure, again=False)
             case f.DatasetCancelled():
                 self._terminal(note, State.CANCELLED)
             case f.AttemptStopped(intent=intent) if intent != "replace":
@@ -230,8 +230,10 @@ class Metrics:
         if predicted is not None and seconds > predicted.seconds_p99:
             self.count("tiltd_runs_over_predicted_total", pipeline=pipeline)
 
-    def _failed(self, note: Note, failure_class: str, again: bool) -> None:
+    def _failed(self, note: Note, failure: Failure, again: bool) -> None:
+        failure_class = failure.failure_class
         self.count("tiltd_failures_total", pipeline=note.pipeline, failure_class=failure_class)
+        self.count("tiltd_failure_reasons_total", pipeline=note.pipeline, code=failure.reason)
         if again:
             self.count("tiltd_retries_total", failure_class=failure_class)
         else:

@@ -200,6 +200,11 @@ _TABLE = (
         "tiltd_failures_total", ("pipeline", "failure_class"), "Attempts and datasets that failed, by class."
     ),
     _counter(
+        "tiltd_failure_reasons_total",
+        ("pipeline", "code"),
+        "The same by reason: of batchruntomo the entries of tiltd errors, unknown for one that it lacks.",
+    ),
+    _counter(
         "tiltd_retries_total", ("failure_class",), "Failures after which the retry rule decided to try again."
     ),
     _counter(

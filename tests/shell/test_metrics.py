@@ -220,6 +220,7 @@ def test_the_times_of_one_life(metrics: Metrics) -> None:
     assert seen["tiltd_verdicts_total{pipeline=wbp,verdict=good}"] == 1.0
     assert seen["tiltd_problems_total{code=few_points,pipeline=wbp}"] == 1.0
     assert seen["tiltd_failures_total{failure_class=memory,pipeline=wbp}"] == 1.0
+    assert seen["tiltd_failure_reasons_total{code=oom,pipeline=wbp}"] == 1.0
     assert seen["tiltd_retries_total{failure_class=memory}"] == 1.0
     assert seen["tiltd_datasets_ended_total{feed=krios1,state=delivered}"] == 1.0
     assert seen["tiltd_sightings_ignored_total{reason=montage}"] == 1.0
