@@ -25,16 +25,14 @@ from .known import KNOWN
 from .merge import TEMPLATES, Effective, merge, said, without
 from .settings import FILE_OPTIONS, ImodSettings, read_settings
 from .shelf import Shelf, read_shelf
+from .steps import ROOT, TEMPLATE_FILE
 from .traps import FIDUCIALLESS, Given, traps
 from .validate import validate
 
-ROOT = "series"
-TEMPLATE_FILE = "tiltd-template.adoc"
-
 
 class Ready(Record):
-    """All that a run of one series is given.  ``batch_text`` is its directive file; ``template_text`` has the
-    few directives that may stand in a template only ("": there are none).  ``one_core``: batchruntomo must get
+    """All that a run of one series is given.  ``batch_text`` is its directive file, ``template_text`` has the
+    few directives that may stand in a template only ("": there are none).  ``one_core``: batchruntomo gets
     no ``-cpus``, however many cores its job has."""
 
     effective: Effective

@@ -84,7 +84,7 @@ system template comparam.sirtsetup.sirtsetup.LeaveIterations               2 4 6
 system template comparam.sirtsetup.sirtsetup.ScaleToInteger                -32000 32000
 system template comparam.sirtsetup.sirtsetup.RadiusAndSigma                0.4 0.05
 dataset         setupset.copyarg.userawtlt                                 1
-tiltd           setupset.copyarg.name                                      series
+tiltd           setupset.copyarg.name                                      stack
 """
 
 

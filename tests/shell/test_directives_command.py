@@ -155,7 +155,7 @@ async def test_show(daemon: FakeDaemon, tmp_path: Path, capsys: pytest.CaptureFi
     lines = [" ".join(line.split()) for line in out.splitlines()]
     assert "comparam.tilt.tilt.THICKNESS = 300 feed krios1" in lines
     assert "not 220 (directive file /site/templates/b.adoc:38)" in lines
-    assert "setupset.copyarg.name = series tiltd a safe name on scratch, mapped back at the end" in lines
+    assert "setupset.copyarg.name = stack tiltd a safe name on scratch, mapped back at the end" in lines
     assert any(
         line.startswith("operator: runtime.Trimvol.any.reorient is 7; it has to be 0, 1 or 2")
         for line in lines
