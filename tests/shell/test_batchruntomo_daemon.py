@@ -7,12 +7,20 @@ import json
 from pathlib import Path
 
 from plugins.replaying import OPTIONS, TESTS, make_imod
-from shell.daemon_process import DaemonProcess, Site, running
+from shell.daemon_process import POLICY, DaemonProcess, Site, running
 from tiltd.daemon.microscope import SCENARIOS, Optics, Session
 from tiltd.plugins.mrc import read_header
 
 OPTICS = Optics(width_px=64, height_px=64, noise_counts=2.0, max_shift_px=1.0)
 ALIGNFRAMES = f"{{python}} '{TESTS / 'standin' / 'alignframes.py'}' -list {{frames_list}} -tilt {{angles}}"
+
+
+KEEP = """
+[[rule]]
+name = "few-files"
+when = { name = "TS_*" }
+set.options = { keep = "aligned_stack" }
+"""
 
 
 def make_site(folder: Path, case: str, detector: str, **options: object) -> Site:
@@ -33,7 +41,7 @@ scan_seconds = 0.2
 [imod]
 dir = "{imod}"
 """
-    return Site(folder, feeds=(), more=more)
+    return Site(folder, feeds=(), more=more, policy=POLICY + KEEP)
 
 
 def shoot(site: Site, scenario: str, name: str) -> dict[Path, str]:
@@ -109,4 +117,6 @@ def test_a_tomogram_without_usable_beads_waits_for_a_person(tmp_path: Path) -> N
         assert metric(daemon, 'tiltd_verdicts_total{pipeline="batchruntomo",verdict="bad"}')
     assert "look at it" in site.log_text()
     (result,) = site.published()
+    kept = {path.name for path in (result / "imod").iterdir()}
+    assert kept == {"stack.ali", "batchDirective.adoc", "batchruntomo.log"}, "what is kept is policy"
     assert "doubtful" in (result / "report.html").read_text(encoding="utf-8")
