@@ -50,17 +50,7 @@ def shape(
     if decision is None:
         decision = decide(Features(size_bytes=size_bytes, pipeline=pipeline), policy)
     changes = changes or {}
-    learnt = _learnt(decision, policy, pipeline, samples)
-    memory = decision.memory_bytes
-    if memory is None:
-        times = decision.memory_factor * learnt.memory
-        asked = _amount(request.memory_bytes, times, decision.memory_by_size_bytes)
-        memory = ceil(max(asked, decision.memory_bytes_min))
-    scratch = decision.scratch_bytes
-    if scratch is None:
-        times = decision.scratch_factor * learnt.scratch
-        asked = _amount(request.scratch_bytes, times, decision.scratch_by_size_bytes)
-        scratch = ceil(max(asked, decision.scratch_bytes_min))
+    memory, scratch = _memory_and_scratch(request, decision, _learnt(decision, policy, pipeline, samples))
     seconds = _walltime(request, size_bytes, decision, pipeline, samples)
     return replace(
         request,
@@ -138,6 +128,22 @@ def on_cores(seconds: float, asked: int, given: int) -> float:
 
 def _amount(asked_bytes: int, times: float, by_size: float) -> float:
     return asked_bytes * times if asked_bytes > 0 else by_size
+
+
+def _memory_and_scratch(
+    request: ResourceRequest, decision: Decision, learnt: Correction
+) -> tuple[float, float]:
+    """Bytes of both, before retries have had their say."""
+    memory, scratch = decision.memory_bytes, decision.scratch_bytes
+    if memory is None:
+        times = decision.memory_factor * learnt.memory
+        asked = _amount(request.memory_bytes, times, decision.memory_by_size_bytes)
+        memory = ceil(max(asked, decision.memory_bytes_min))
+    if scratch is None:
+        times = decision.scratch_factor * learnt.scratch
+        asked = _amount(request.scratch_bytes, times, decision.scratch_by_size_bytes)
+        scratch = ceil(max(asked, decision.scratch_bytes_min))
+    return memory, scratch
 
 
 def _learnt(decision: Decision, policy: Policy, pipeline: str, samples: Samples | None) -> Correction:

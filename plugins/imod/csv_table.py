@@ -12,10 +12,14 @@ import csv
 import difflib
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 
 from tiltd.daemon.core.model import Record
 
 from .directives import PREFIXES
+
+KEY_MAX = 200
+"""Characters of a key that are compared; real ones have up to 60."""
 
 TYPES = ("Bool", "Int", "Float", "2 Int", "2 Float", "List", "File", "String")
 
@@ -51,12 +55,7 @@ class Table(Record):
 
     def near(self, key: str, count: int = 1) -> list[str]:
         """Known keys that look like this one, the nearest first: same but for case, same last part, alike."""
-        lower = {other.lower(): other for other in self.entries}
-        found = [lower[key.lower()]] if key.lower() in lower else []
-        last = key.rsplit(".", 1)[-1].lower()
-        found += [other for other in self.entries if other.rsplit(".", 1)[-1].lower() == last]
-        alike = difflib.get_close_matches(key.lower(), lower, n=count, cutoff=0.75)
-        return list(dict.fromkeys([*found, *(lower[other] for other in alike)]))[:count]
+        return _near(key[:KEY_MAX], tuple(self.entries), count)[:count]
 
 
 def read_table(text: str, source: str, ours: Table | None = None) -> Table:
@@ -103,6 +102,17 @@ def _entry(key: str, cells: dict[str, str], section: str, ours: Table | None) ->
 def choices_of(text: str) -> tuple[tuple[str, str], ...]:
     """``0: none; -1: default`` -> (("0", "none"), ("-1", "default"))."""
     return tuple((m[1], m[2].strip()) for m in re.finditer(r"(-?\d+)\s*:\s*([^;]*)", text))
+
+
+@lru_cache(maxsize=1024)
+def _near(key: str, known: tuple[str, ...], count: int) -> list[str]:
+    """Remembered, because a search costs a millisecond and a template is asked for every series."""
+    lower = {other.lower(): other for other in known}
+    found = [lower[key.lower()]] if key.lower() in lower else []
+    last = key.rsplit(".", 1)[-1].lower()
+    found += [other for other in known if other.rsplit(".", 1)[-1].lower() == last]
+    alike = difflib.get_close_matches(key.lower(), lower, n=count, cutoff=0.75)
+    return list(dict.fromkeys([*found, *(lower[other] for other in alike)]))
 
 
 def _of_any_axis(key: str) -> Iterable[str]:
