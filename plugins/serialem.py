@@ -17,7 +17,15 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from tiltd.daemon.core.model import FileEntry, FilePrint, Fingerprint, Problem, Sighting, TiltSeries
+from tiltd.daemon.core.model import (
+    FileEntry,
+    FilePrint,
+    Fingerprint,
+    Problem,
+    SeriesKind,
+    Sighting,
+    TiltSeries,
+)
 
 from . import mdoc as mdocs
 from .api import Context, Look
@@ -77,6 +85,8 @@ class SerialEmFramesDetector:
     """Made by ``factory(settings, context)``.  The series keeps the name of the stack, which is not copied:
     the pipeline makes one of the frames.  Costs as ``serialem``, and 128 KiB a frame file of a series that
     may be opened."""
+
+    kind: SeriesKind = "frames"
 
     def __init__(self, settings: Mapping[str, Any], context: Context) -> None:
         self.sentinel_suffix = str(settings.get("sentinel_suffix", ".done"))

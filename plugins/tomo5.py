@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from tiltd.daemon.core.model import FileEntry, Problem, Sighting
+from tiltd.daemon.core.model import FileEntry, Problem, SeriesKind, Sighting
 
 from .api import Context, Look
 from .frame_series import EXTENSIONS, open_frames
@@ -30,6 +30,8 @@ _FRAME = re.compile(
 class Tomo5Detector:
     """Made by ``factory(settings, context)``; cost grows with the number of names, and by 128 KiB a frame
     for every series that may be opened."""
+
+    kind: SeriesKind = "frames"
 
     def __init__(self, settings: Mapping[str, Any], context: Context) -> None:
         self.beside = tuple(settings.get("frame_folders", ("frames", "Frames")))
