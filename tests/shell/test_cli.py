@@ -78,19 +78,22 @@ async def test_show_and_why(cli: Cli) -> None:
     assert (code, out) == (0, "h-1.1.1  ready\n  h-1.1.1 waits at 10000\n")
 
 
-async def test_what_is_doubtful_about_a_result_is_shown(cli: Cli) -> None:
+async def test_what_is_doubtful_about_a_result_is_shown(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "r").mkdir()
+    (tmp_path / "r" / "report.html").touch()
     rows = cli.daemon.reader.rows  # type: ignore[attr-defined]
     rows["d-1.1.1"] = msgspec.structs.replace(
         rows["d-1.1.1"],
         verdict="doubtful",
-        result_path="/r/TS_04",
+        result_path=str(tmp_path / "r"),
         quality={"residual_mean_px": 0.5},
         problems=(Problem(code="few_points", detail=f"only 3 beads in {HOSTILE}"),),
     )
     _, out, _ = await cli("list")
     assert [line for line in out.splitlines() if "d-1.1.1" in line and "doubtful: few_points" in line]
     _, out, _ = await cli("show", "d-1.1.1")
-    assert "  result    /r/TS_04 (0B, doubtful)" in out
+    assert f"  result    {tmp_path}/r (0B, doubtful)" in out
+    assert f"  report    {tmp_path}/r/report.html" in out
     assert "  doubtful  few_points: only 3 beads in TS" in out and HOSTILE not in out
     assert "  quality   residual_mean_px 0.5" in out
     assert "Look at it: only 3 beads" in out
