@@ -45,6 +45,7 @@ COPY_BYTES = 16 << 20
 HASH_BYTES = 1 << 20
 LINE_BYTES = 4096
 TAIL_LINES, TAIL_BYTES = 40, 8192
+NOTES_BYTES = 100000  # of the JSON
 MODE_BYTES = {0: 1, 1: 2, 2: 4, 3: 4, 4: 8, 6: 2, 12: 2}  # MRC2014, bytes a pixel; 101 is 4 bits
 RESERVED_NAMES = {".checksums.json", "manifest.json"}
 ENDING_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -688,6 +689,17 @@ def read_notes(path: str) -> List[str]:
     return [text[:500] for text in found[:200] if isinstance(text, str)]
 
 
+def bounded(notes: List[str]) -> List[str]:
+    """As many of them as a line of the end file has room for: its readers take pieces of 256 KiB."""
+    room, kept = NOTES_BYTES, []  # type: int, List[str]
+    for note in notes:
+        room -= len(json.dumps(note)) + 2
+        if room < 0:
+            break
+        kept.append(note)
+    return kept
+
+
 # -- the claim ---------------------------------------------------------------------------------------
 
 
@@ -878,7 +890,7 @@ class Run:
     def tell_end(self, **record: Any) -> None:
         record.update(
             job_id=self.job_id, nonce=self.job["nonce"], ended_at=time.time(), node=self.node,
-            figures=self.figures, notes=self.notes, measured=self.measured,
+            figures=self.figures, notes=bounded(self.notes), measured=self.measured,
         )  # fmt: skip
         append(self.end_path, record, durable=True)
 

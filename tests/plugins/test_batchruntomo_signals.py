@@ -21,7 +21,8 @@ def held(root: Path, step: str, **wishes: Any) -> tuple[ReplaySite, Any]:
     replay = ReplaySite(root, "full_S_2cpu", hold=step, **wishes)
     replay.prepare()
     process = replay.site.start(env={"TILTD_TEST_MARK": str(root)})
-    wait_until(lambda: label(replay) == f"batchruntomo: {step}" or process.poll() is not None)
+    whole = step if step == "validate" else f"batchruntomo: {step}"
+    wait_until(lambda: label(replay) == whole or process.poll() is not None)
     return replay, process
 
 
@@ -50,12 +51,33 @@ def test_term_at_every_step(tmp_path: Path, step: str) -> None:
     nothing_is_left(replay)
 
 
+def test_term_while_the_directives_are_looked_at(tmp_path: Path) -> None:
+    replay, process = held(tmp_path, "validate")
+    process.terminate()
+    assert process.wait(timeout=30) == 143
+    nothing_is_left(replay)
+
+
 @pytest.mark.parametrize(("signum", "step"), [(signal.SIGTERM, "tilt"), (signal.SIGHUP, "xcorr")])
 def test_a_run_that_does_not_heed_its_check_file_is_signalled(
     tmp_path: Path, signum: signal.Signals, step: str
 ) -> None:
     replay, process = held(tmp_path, step, deaf=True)
     process.send_signal(signum)
+    assert process.wait(timeout=30) == 143
+    nothing_is_left(replay)
+
+
+def test_the_replay_takes_disk_space_as_recorded(tmp_path: Path) -> None:
+    """While it was trimmed there was 13.5 times the stack; the runner sees it, and it is given back."""
+    replay, process = held(tmp_path, "trimvol")
+    folder, stack = replay.site.job_scratch / "input", replay.site.stack.stat().st_size
+
+    def ratio() -> float:
+        return sum(path.stat().st_blocks * 512 for path in folder.rglob("*") if path.is_file()) / stack
+
+    wait_until(lambda: 13.0 < ratio() < 14.5)
+    process.terminate()
     assert process.wait(timeout=30) == 143
     nothing_is_left(replay)
 

@@ -93,6 +93,16 @@ def test_a_failed_step_leaves_what_its_files_tell(site: RunnerSite) -> None:
     assert not any("link.out" in note or "nothing" in note for note in end.notes)
 
 
+def test_notes_never_make_the_end_too_long_to_be_read(site: RunnerSite) -> None:
+    code = (
+        "import json; open(o + b'/notes.json', 'w').write(json.dumps(['\u00b5' * 500] * 200))\n"
+        "print('ERROR here'); sys.exit(1)"
+    )
+    end = ended(site, python(code, witness={"files": [], "patterns": ["ERROR"]}), status=1)
+    assert 20 < len(end.notes) < 200 and end.reason == "exit 1"
+    assert (site.folder / "end").stat().st_size < 150_000
+
+
 def test_a_successful_step_leaves_no_witness(site: RunnerSite) -> None:
     end = ended(site, python("print('ERROR: never mind')", witness={"files": [], "patterns": ["ERROR"]}))
     assert end.notes == ()

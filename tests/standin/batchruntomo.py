@@ -9,6 +9,7 @@ with the recorded status.  ``$IMOD_DIR/standin.json`` says what to replay:
     {"case": "/path/of/full_S_2cpu",     the recording
      "speed": 100,                       times as fast as recorded; 0: as fast as it can
      "hold": "tilt",                     stay in this step until a signal or the check file ends it
+                                         ("validate": in the look at the directives)
      "deaf": true,                       take no notice of the check file (as in s_quitfile_lost)
      "patches": "/path/of/another"}      the recording where the directives track patches
 
@@ -263,13 +264,15 @@ def tracks_patches(path: Path) -> bool:
     return bool(re.search(r"^runtime\.Fiducials\.any\.trackingMethod\s*=\s*1\s*$", told, re.MULTILINE))
 
 
-def validate(case: Case, options: dict[str, str]) -> int:
+def validate(case: Case, options: dict[str, str], hold: str) -> int:
     """``-validation``: what the recorded run found wrong with its directives, or nothing."""
     path = Path(options.get("directive", ""))
     if not path.is_file():
         refuse(f"Directive file {path} does not exist")
     kind = "template" if options["validation"] == "2" else "directive"
     print(f"Beginning to process {kind} file {path}", flush=True)
+    while hold == "validate":
+        time.sleep(0.02)
     lines = [line for _, line in case.lines]
     if "ABORT SET: Bad directives" in lines and kind == "directive":
         print("\n".join(lines[lines.index("ERROR: Incorrect directive(s) as listed below:") :]), flush=True)
@@ -288,7 +291,7 @@ def main() -> int:
     if "patches" in wishes and tracks_patches(Path(options.get("directive", ""))):
         case = Case(Path(wishes["patches"]))
     if options.get("validation", "0") in ("1", "2"):
-        return validate(case, options)
+        return validate(case, options, str(wishes.get("hold", "")))
     try:
         return Replay(case, wishes, options).run()
     except KeyboardInterrupt:
