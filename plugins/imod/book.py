@@ -13,16 +13,18 @@ import difflib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from msgspec.structs import replace
+
 from tiltd.daemon.core.model import Options, Record, TiltSeries
 from tiltd.daemon.text import shown
 from tiltd.plugins.api import DirectiveFault, DirectiveRow, Permanent
 
 from .csv_table import Entry, Table, read_table
-from .dataset import DATASET_DIRECTORY, for_run, header_scan, of_series
+from .dataset import DATASET_DIRECTORY, OF_SERIES, for_run, header_scan, of_series
 from .demand import Demand, demand_of
 from .directives import TEMPLATE_KEYS, Directive, Origin, Parsed, from_options, parse, render
 from .known import KNOWN
-from .merge import TEMPLATES, Effective, merge, said, without
+from .merge import LAYERS, TEMPLATES, Effective, merge, said, without
 from .settings import FILE_OPTIONS, ImodSettings, read_settings
 from .shelf import Shelf, read_shelf
 from .steps import ROOT, TEMPLATE_FILE
@@ -126,10 +128,32 @@ class Book:
         return tuple(explanation(entry, self.table))
 
     def checked(self, text: str, name: str, template: bool) -> tuple[DirectiveFault, ...]:
-        """What is wrong with the text of a file, taken by itself."""
+        """What is wrong with the text of a file.  A directive file is looked at with the templates that it
+        names too: what would fail late is a warning, because a feed's options may mend it."""
         parsed = parse(text, name, TEMPLATES[0] if template else "directive file")
         last = {each.key: each for each in parsed.directives}
-        return (*parsed.faults, *validate(last.values(), self.table))
+        found = (*parsed.faults, *validate(last.values(), self.table))
+        if template:
+            return found
+        known = {fault.key for fault in found}
+        return (*found, *(fault for fault in self._doubts(parsed) if fault.key not in known))
+
+    def _doubts(self, parsed: Parsed) -> Iterator[DirectiveFault]:
+        """Templates that it names and that are not there; traps.  What it leaves unset is told only where it
+        names templates, because a feed's options may name them too."""
+        files, missing = [], False
+        for key, layer in TEMPLATE_KEYS.items():
+            if named := parsed.last(key):
+                try:
+                    files.append(self._file(named, layer, key))
+                except Permanent as error:
+                    missing = True
+                    line = next(each.origin.line for each in parsed.directives if each.key == key)
+                    yield DirectiveFault(sentence=str(error), file=parsed.name, line=line, severity="warning")
+        merged = merge((*(file.directives for file in files), parsed.directives))
+        for fault in () if missing else traps(Given(effective=merged)):
+            if fault.key not in OF_SERIES and (files or fault.key in merged.directives):
+                yield replace(fault, file=fault.file or parsed.name, severity="warning")
 
     # -- files -----------------------------------------------------------------------------------------------
 
@@ -167,7 +191,7 @@ class Book:
         no table knows stays in the kind of file that it was found in."""
         batch: list[Directive] = []
         template: list[Directive] = []
-        for each in sorted(merged.directives.values(), key=lambda each: each.key):
+        for each in sorted(merged.directives.values(), key=_place):
             entry = self.table.find(each.key)
             own_place = each.origin.layer not in TEMPLATES if entry is None else entry.batch
             (batch if own_place else template).append(each)
@@ -239,6 +263,12 @@ def _origins(origins: Mapping[str, str]) -> dict[str, Origin]:
         layer, _, source = words.partition(" ")
         found[key] = Origin(layer=layer, source=source)
     return found
+
+
+def _place(directive: Directive) -> tuple[int, str, str]:
+    """In the order of the layers, so that files tell who set what."""
+    origin = directive.origin
+    return LAYERS.index(origin.layer), origin.source, directive.key
 
 
 def _rendered(directives: list[Directive], heading: str) -> str:

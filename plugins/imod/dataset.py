@@ -24,6 +24,9 @@ DUAL = "setupset.copyarg.dual"
 SCAN_HEADER = "setupset.scanHeader"
 DATASET_DIRECTORY = "setupset.datasetDirectory"
 
+OF_SERIES = frozenset({PIXEL, ROTATION, VOLTAGE, BINNING, RAWTLT, SCAN_HEADER})
+"""What no file has to set, because a series tells it."""
+
 
 def of_series(series: TiltSeries) -> tuple[Directive, ...]:
     """The layer ``dataset``: only what the series knows; what it does not say is left to the templates.

@@ -129,14 +129,19 @@ def text_of(value: object) -> str:
 
 
 def render(directives: Iterable[Directive], heading: str = "") -> str:
-    """A file of directives; ``heading`` becomes comments at its top.
+    """A file of directives; ``heading`` becomes comments at its top, and a comment before each run of
+    directives tells where they were set.
 
     Raises ValueError for a key or value that would not stay on its line.
     """
     lines = [f"# {line}" for line in heading.splitlines()]
+    source = ""
     for each in directives:
         if not printable(each.key) or not printable(each.value):
             raise ValueError(f"the directive {each.key!a} has a character that ends a line in it")
+        if (setter := f"{each.origin.layer} {shown(each.origin.source)}".strip()) != source:
+            lines.append(f"# {setter}")
+            source = setter
         lines.append(f"{each.key} = {each.value}".rstrip() if each.value else f"{each.key} =")
     return "\n".join(lines) + "\n"
 

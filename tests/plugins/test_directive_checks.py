@@ -329,3 +329,32 @@ def test_the_pipeline_gives_no_cpus_without_tracking():
 
     assert arguments()[arguments().index("-cpus") + 1] == "4"
     assert "-cpus" not in arguments(**{FIDUCIALLESS: "1"})
+
+
+def test_a_directive_file_is_checked_with_its_templates_for_what_fails_late() -> None:
+    template = "runtime.Fiducials.any.trackingMethod=1\ncomparam.tilt.tilt.THICKNESS=100\n"
+    book = book_of({"t.adoc": template})
+    named = "setupset.userTemplate=t.adoc\n"
+    (late,) = book.checked(named, "b.adoc", False)
+    assert (late.key, late.severity, late.file) == (PATCH, "warning", "b.adoc")
+    assert book.checked(named + f"{PATCH}=96,96\n", "b.adoc", False) == ()
+    (gone,) = book.checked("\nsetupset.userTemplate=u.adoc\n", "b.adoc", False)
+    assert (gone.severity, gone.line) == ("warning", 2) and "none of /site/templates" in gone.sentence
+
+
+def test_the_files_of_a_run_tell_who_set_what() -> None:
+    ready = recorded("full_big_2cpu").ready(
+        series_of(320, tilt_axis_deg=84.0), {THICKNESS: 90}, origins={THICKNESS: "feed krios1"}
+    )
+    lines = ready.batch_text.splitlines()
+    at = lines.index("# feed krios1")
+    assert lines[at + 1] == f"{THICKNESS} = 90"
+    assert lines[lines.index("setupset.copyarg.rotation = 84") - 1] == "# dataset tilt axis of the mdoc"
+    assert lines.index("# directive file /site/templates/batch.adoc") < at
+
+
+def test_a_lone_directive_file_is_blamed_for_what_it_sets_only() -> None:
+    book = book_of({})
+    assert book.checked("comparam.tilt.tilt.THICKNESS=100\n", "b", False) == ()
+    (late,) = book.checked((GOLDEN / "p_seeding0" / "batch.adoc").read_text(), "b", False)
+    assert (late.key, late.line, late.severity) == (SEEDING, 18, "warning")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from plugins.imod_scene import GOLDEN, book_of, series_of
+from plugins.imod_scene import GOLDEN, TABLE, book_of, series_of
 from tiltd.plugins.imod.settings import ImodSettings
 
 STUDY = GOLDEN / "study"
@@ -88,10 +88,10 @@ tiltd           setupset.copyarg.name                                      stack
 """
 
 
-def book(**more):
+def book(table=TABLE, **more):
     names = {BATCH: BATCH, SCOPE: "scopeKrios1.adoc", SYSTEM: "systemCryo.adoc"}
     texts = {name: (STUDY / file).read_text() for name, file in names.items()}
-    return book_of({**texts, USER: "", **more}, settings=ImodSettings(directive_file=BATCH))
+    return book_of({**texts, USER: "", **more}, table=table, settings=ImodSettings(directive_file=BATCH))
 
 
 def expected():
@@ -125,10 +125,14 @@ def test_the_name_and_the_angles_of_the_study_are_told_as_overruled():
 
 @pytest.mark.parametrize("table", ["with the installation's table", "without"])
 def test_the_files_validate(table):
-    given = {} if table == "without" else {"table": (GOLDEN / "directives.csv").read_text()}
-    judge = book_of({}, **(given or {"table": ""}))
+    judge = book(table="" if table == "without" else TABLE)
     for name, template in ((BATCH, False), ("scopeKrios1.adoc", True), ("systemCryo.adoc", True)):
         assert judge.checked((STUDY / name).read_text(), name, template) == ()
+
+
+def test_elsewhere_its_templates_are_missed():
+    faults = book_of({}).checked((STUDY / BATCH).read_text(), BATCH, False)
+    assert [(fault.line, fault.severity) for fault in faults] == [(n, "warning") for n in (9, 10, 11)]
 
 
 def test_merged_they_are_taken_with_one_doubt():
