@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -40,22 +41,33 @@ def make_imod(folder: Path, case: str, **wishes: Any) -> Path:
     return folder
 
 
-def write_stack(path: Path) -> None:
-    """An MRC stack of 16-bit sections."""
+def write_stack(path: Path, side_px: int = SIDE_PX, sections: Iterable[bytes] = ()) -> None:
+    """An MRC stack of 16-bit sections; flat ones, if none are given."""
     header = bytearray(1024)
-    struct.pack_into("<4i", header, 0, SIDE_PX, SIDE_PX, VIEWS, 1)
+    struct.pack_into("<4i", header, 0, side_px, side_px, VIEWS, 1)
+    struct.pack_into("<3i3f", header, 28, side_px, side_px, VIEWS, side_px, side_px, VIEWS)
+    struct.pack_into("<3f3i", header, 52, 90.0, 90.0, 90.0, 1, 2, 3)
     header[208:216] = b"MAP \x44\x44\x00\x00"
-    sections = b"".join(struct.pack("<h", z) * (SIDE_PX * SIDE_PX) for z in range(VIEWS))
-    path.write_bytes(bytes(header) + sections)
+    flat = (struct.pack("<h", z) * (side_px * side_px) for z in range(VIEWS))
+    path.write_bytes(bytes(header) + b"".join(sections or flat))
 
 
 class ReplaySite:
     """A feed with one stack, an attempt of it, and the installation that replays."""
 
+    side_px = SIDE_PX
+    options = OPTIONS
+    spacing_angstrom = 2.0
+    walltime_seconds = 60.0
+
     def __init__(self, root: Path, case: str, **wishes: Any) -> None:
         self.site = RunnerSite(root)
         write_stack(self.site.stack)
-        self.imod = make_imod(root / "imod", case, **wishes)
+        self.made(make_imod(root / "imod", case, **wishes))
+
+    def made(self, imod: Path) -> None:
+        """The stack and the installation are there."""
+        self.imod = imod
         self.pipeline = BatchruntomoPipeline({"imod": {"dir": str(self.imod)}}, CONTEXT)
         self.before = self.identity()
 
@@ -73,13 +85,14 @@ class ReplaySite:
             stack_path="TS_01.mrc",
             mdoc_path="",
             fingerprint=Fingerprint(files=(prints,)),
-            image_size=(SIDE_PX, SIDE_PX),
+            image_size=(self.side_px, self.side_px),
+            pixel_spacing_angstrom=self.spacing_angstrom,
             tilt_axis_deg=84.0,
         )
 
     def prepare(self, cores: int = 2, **options: Any) -> None:
         """The attempt, as the daemon writes it."""
-        series, asked = self.series, OPTIONS | options
+        series, asked = self.series, self.options | options
         request = self.pipeline.request(series, asked)
         placement = msgspec.structs.replace(PLACEMENT, cores=cores, threads=cores)
         answer: dict[str, Any] = msgspec.to_builtins(self.pipeline.steps(series, asked, placement))
@@ -88,6 +101,7 @@ class ReplaySite:
             texts=answer["files"],
             cores=cores,
             threads=cores,
+            walltime_seconds=self.walltime_seconds,
             scratch={"path": str(self.site.scratch), "bytes": request.scratch_bytes, "ballast": True},
             input={
                 "root": str(self.site.feed),
@@ -104,7 +118,7 @@ class ReplaySite:
         return end
 
     def judge(self, end: RunEnd) -> Verdict:
-        return self.pipeline.judge(Outcome(end=end, options=OPTIONS, series=self.series))
+        return self.pipeline.judge(Outcome(end=end, options=self.options, series=self.series))
 
     def staged(self) -> set[str]:
         """Names of all files in the staging folder."""
