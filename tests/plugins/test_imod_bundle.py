@@ -1,6 +1,6 @@
 """The bundle of batchruntomo: what is kept, thumbnails and curves, by the program as the node runs it.
 
-``tests/golden/batchruntomo/bundle``: ``align.log`` and the listing of the folder of one recorded run
+``tests/golden/batchruntomo/full_2cpu``: ``align.log`` and the listing of the folder of one recorded run
 (41 views, 20 beads).
 """
 
@@ -21,7 +21,7 @@ from tiltd.daemon.core.model import Step
 from tiltd.plugins.api import Permanent
 from tiltd.plugins.imod.bundle import bundle_file, bundle_step, kept_bytes, patterns_of, read_keep
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "batchruntomo" / "bundle"
+GOLDEN = Path(__file__).parents[1] / "golden" / "batchruntomo" / "full_2cpu"
 ROOT = "TS_001"
 
 
