@@ -178,6 +178,10 @@ class DirectiveBook(Protocol):
         """What is wrong with a file of directives, or with a template."""
         ...
 
+    def sources(self) -> tuple[str, tuple[str, ...]]:
+        """What it goes by, in words, and what of it could not be read."""
+        ...
+
 
 class KnownError(Record):
     """What a program says when something is wrong, and what to do: for pipelines that know their program's

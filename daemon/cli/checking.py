@@ -12,7 +12,7 @@ from tiltd.daemon.client import config_file
 from tiltd.daemon.config import ConfigError, Settings
 from tiltd.daemon.core.model import SeriesKind
 from tiltd.daemon.text import one_line, shown
-from tiltd.plugins.api import Context, Pipeline
+from tiltd.plugins.api import Context, DirectiveBook, Pipeline
 
 from .asking import print_json
 from .exits import FAILED, OK
@@ -109,7 +109,17 @@ def _plugins(settings: Settings) -> Iterator[Check]:
             if kind == "detector":
                 kinds[name] = getattr(plugin, "kind", "stack")
             elif kind == "pipeline":
+                if hasattr(plugin, "directives"):
+                    yield from _directives(name, plugin.directives)
                 yield from _options(settings, name, plugin, kinds)
+
+
+def _directives(name: str, book: DirectiveBook) -> Iterator[Check]:
+    """What it goes by; a file that cannot be read is told even if no feed names it."""
+    found, troubles = book.sources()
+    yield good(f"directives of {name}", found)
+    for trouble in troubles:
+        yield bad(f"directives of {name}", trouble)
 
 
 def _options(

@@ -155,6 +155,14 @@ class Book:
             if fault.key not in OF_SERIES and (files or fault.key in merged.directives):
                 yield replace(fault, file=fault.file or parsed.name, severity="warning")
 
+    def sources(self) -> tuple[str, tuple[str, ...]]:
+        """Table and files, and what of them could not be read."""
+        found = f"{len(self.table.entries)} directives in {shown(self.table.source)}"
+        troubles = [f"{shown(path)} {trouble}" for path, trouble in sorted(self._shelf.troubles.items())]
+        if self.table_trouble and self.table_trouble not in troubles:
+            troubles.append(self.table_trouble)
+        return f"{found}, {len(self._shelf.texts)} templates and directive files", tuple(troubles)
+
     # -- files -----------------------------------------------------------------------------------------------
 
     def _files(self, options: Options) -> list[Parsed]:

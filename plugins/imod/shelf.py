@@ -37,6 +37,8 @@ def read_shelf(settings: ImodSettings, environment: dict[str, str] | None = None
     places = _places(settings, environment)
     texts: dict[str, str] = {}
     troubles: dict[str, str] = {}
+    if settings.templates and not Path(settings.templates).is_dir():
+        troubles[settings.templates] = "is no folder; make it, or mend [imod] templates"
     for folder in dict.fromkeys(folder for folders in places.values() for folder in folders):
         for path in _files_in(Path(folder), troubles):
             _read(path, texts, troubles)

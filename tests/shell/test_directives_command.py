@@ -72,6 +72,21 @@ def test_check_tells_a_wrong_directive_before_any_series_comes(config: Path) -> 
     assert "did you mean comparam.tilt.tilt.THICKNESS" in told().detail
 
 
+def test_check_tells_what_it_goes_by_and_what_cannot_be_read(config: Path) -> None:
+    def told() -> list[Any]:
+        return [each for each in examine(config) if each.what == "directives of batchruntomo"]
+
+    (found,) = told()
+    assert found.ok and "directives in" in found.detail and "directives.csv, 1 templates" in found.detail
+    (config.parent / "templates" / "big.adoc").write_bytes(b"#" * 1_000_001)
+    (config.parent / "directives.csv").write_text("nothing\n")
+    own, big, table = told()
+    assert own.ok and "tiltd's own table" in own.detail
+    assert "big.adoc is larger than" in big.detail and "no table of directives" in table.detail
+    config.write_text(config.read_text().replace("/templates", "/templetes"))
+    assert any("templetes is no folder" in each.detail for each in told())
+
+
 def test_explain(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert dispatch(["directives", "explain", "THICKNESS", "--config", str(config)]) == 0
     out = capsys.readouterr().out
