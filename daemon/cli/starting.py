@@ -126,6 +126,10 @@ cores = {cores}
 memory = {memory}
 scratch = {scratch}
 
+# [imod]                        # for pipeline = "batchruntomo"; docs/directives.md
+# dir = "/opt/imod"             # IMOD on the nodes; or setup = a script, or module = a name
+# templates = "/etc/tiltd/templates"    # templates and directive files, where tiltd runs
+
 [poll]
 # jobs_seconds = 2
 # nodes_seconds = 15
