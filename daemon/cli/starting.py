@@ -126,9 +126,7 @@ cores = {cores}
 memory = {memory}
 scratch = {scratch}
 
-# [imod]                        # for pipeline = "batchruntomo"; docs/directives.md
-# dir = "/opt/imod"             # IMOD on the nodes; or setup = a script, or module = a name
-# templates = "/etc/tiltd/templates"    # templates and directive files, where tiltd runs
+# For the pipeline batchruntomo a table [imod] tells where IMOD and the templates are; docs/directives.md.
 
 [poll]
 # jobs_seconds = 2
