@@ -506,6 +506,8 @@ class Follower:
         self.state = {"step": "", "done": 0.0, "total": 0.0}  # type: Json
         self.began = 0.0  # of the part that has not told its seconds yet; 0: none
         self.seconds = {}  # type: Dict[str, float]
+        self.news = []  # type: List[Tuple[str, Json]]
+        self.news_count = 0
         self.figures = {}  # type: Dict[str, float]
         self.success = re.compile(success) if success else None
         self.succeeded = not success
@@ -557,6 +559,7 @@ class Follower:
             self.close_part(now)
             self.state = {"step": portable(groups["step"] or "")[:100], "done": 0.0, "total": 0.0}
             self.began = now
+            self.tell_news(part="began")
         for key, text in groups.items():
             with contextlib.suppress(TypeError, ValueError):
                 if key in ("done", "total"):
@@ -582,6 +585,13 @@ class Follower:
         step = self.state["step"]
         if step and (step in self.seconds or len(self.seconds) < 200):
             self.seconds[step] = round(self.seconds.get(step, 0.0) + seconds, 3)
+            self.tell_news(part="ended", part_seconds=round(seconds, 3))
+
+    def tell_news(self, **what: Any) -> None:
+        """For the progress file: each part's beginning and end, at most a thousand."""
+        self.news_count += 1
+        if self.news_count <= 1000:
+            self.news.append((self.state["step"], what))
 
 
 def telling_lines(path: str, patterns: List[Any]) -> List[str]:
@@ -1197,6 +1207,7 @@ class Run:
                     -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
                 )
             follower.look()
+            self.tell_parts(follower, name)
             now = time.monotonic()
             if now - self.tended_at > max(0.5, 30 * cost) or process.returncode is not None:
                 self.tend_scratch()
@@ -1213,6 +1224,14 @@ class Run:
                 time.sleep(pause)
                 pause = min(0.2, pause * 1.3)
         follower.finish()
+        self.tell_parts(follower, name)
+
+    def tell_parts(self, follower: Follower, name: str) -> None:
+        state = follower.state
+        for step, what in follower.news:
+            done, total = (state["done"], state["total"]) if step == state["step"] else (0.0, 0.0)
+            self.tell("step", done, total, "%s: %s" % (portable(name), step), **what)
+        follower.news = []
 
     def check_memory(self, pid: int) -> None:
         """Memory of the tree; shared pages count once, where the kernel can tell (asked at new peaks)."""

@@ -36,6 +36,16 @@ def test_times_are_told_with_minutes_and_tenths_and_add_up(site: RunnerSite) -> 
     lines = ["running track", "in 00:04.10", "running align", "in 01:02.5", "running track", "in 00:03.1"]
     code = "\n".join(f"print({line!r}, flush=True)" for line in lines)
     end = ended(site, python(code, patterns=patterns(r"running (?P<step>\w+)", took)))
+    told = [json.loads(line) for line in (site.folder / "progress").read_text().splitlines() if line]
+    parts = [(line["step"], line["part"], line.get("part_seconds")) for line in told if "part" in line]
+    assert parts == [
+        ("work: track", "began", None),
+        ("work: track", "ended", 5.0),
+        ("work: align", "began", None),
+        ("work: align", "ended", 62.5),
+        ("work: track", "began", None),
+        ("work: track", "ended", 3.1),
+    ]
     assert end.measured.step_seconds["track"] == 8.1
     assert end.measured.step_seconds["align"] == 62.5
 
