@@ -55,6 +55,9 @@ UNKNOWN_THICKNESS = 0.4
 GOLD_THICKER = 1.15
 """The volume in which gold is found was 1.12 times as thick as the tomogram."""
 
+MOST = 1e9
+"""Beyond it no value is a size in pixels."""
+
 _BYTES_PER_PIXEL = {0: 1, 1: 2, 2: 4, 6: 2, 12: 2}
 _HEADER_BYTES = 1024
 _LEAST_SIDE_PX = 8
@@ -124,7 +127,7 @@ def _sizes(series: TiltSeries, effective: Effective) -> _Sizes:
     if series.kind == "stack":
         stack = max(stack, series.total_bytes)
     binning = max(1, effective.whole(ALI_BINNING, 1))
-    sized = [int(float(part)) for part in numbers(effective.text(ALI_SIZE))]
+    sized = [int(figure) for figure in figures(effective.text(ALI_SIZE))]
     width, height = sized if len(sized) == 2 and min(sized) > 0 else (nx, ny)
     thickness, _ = _thickness(effective, binning, min(width, height))
     volume = (width // binning) * (height // binning) * thickness * 2 + _HEADER_BYTES
@@ -183,6 +186,15 @@ def listed(text: str) -> tuple[int, ...]:
 def numbers(text: str) -> list[str]:
     """The parts of a value of several numbers, parted by commas or blanks."""
     return [part for part in re.split(r"[,\s]+", text.strip()) if part]
+
+
+def figures(text: str) -> list[float]:
+    """The same as figures; none at all if one of them is no number below 10^9 (validation tells that)."""
+    try:
+        found = [float(part) for part in numbers(text)]
+    except ValueError:
+        return []
+    return found if all(abs(figure) < MOST for figure in found) else []
 
 
 def _steady_bytes(sizes: _Sizes, effective: Effective) -> float:

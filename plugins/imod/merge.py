@@ -60,12 +60,12 @@ class Effective(Record):
         return int(self.number(key, float(default)))
 
     def number(self, key: str, default: float = 0.0) -> float:
-        """A Float, or the default where it is not set or no finite number."""
+        """A Float, or the default where it is not set or no number below 10^9."""
         try:
             value = float(self.text(key))
         except ValueError:
             return default
-        return value if abs(value) < 1e15 else default
+        return value if abs(value) < 1e9 else default
 
     def rows(self) -> tuple[DirectiveRow, ...]:
         """For people: every directive with its origin and what it overruled, sorted by key."""

@@ -119,7 +119,7 @@ def _patches(given: Given) -> str:
         return ""
     if not e.has(PATCH_SIZE):
         return "is not set, but patches are tracked; give their size in pixels, such as 680,680"
-    sides = [float(part) for part in demand.numbers(e.text(PATCH_SIZE)) if part.replace(".", "").isdigit()]
+    sides = demand.figures(e.text(PATCH_SIZE))
     binning = max(1, e.whole(demand.PREALI_BINNING, 1))
     if given.series is not None and sides and max(sides) > max(given.series.image_size) / binning:
         nx, ny = given.series.image_size

@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from plugins.imod_scene import FOLDER, GOLDEN, TABLE, book_of, recorded, series_of
 from tiltd.daemon.core.model import Placement
@@ -358,3 +360,24 @@ def test_a_lone_directive_file_is_blamed_for_what_it_sets_only() -> None:
     assert book.checked("comparam.tilt.tilt.THICKNESS=100\n", "b", False) == ()
     (late,) = book.checked((GOLDEN / "p_seeding0" / "batch.adoc").read_text(), "b", False)
     assert (late.key, late.line, late.severity) == (SEEDING, 18, "warning")
+
+
+odd = st.sampled_from(
+    ["", "0", "1", "2", "-1", "nan", "inf", "1e400", "1.2.3", "²,²", "a,b", "1,2,3", "9" * 30, "0x10"]
+)
+BOOK = recorded("full_big_2cpu")
+values = st.one_of(odd, st.text(max_size=12), st.integers(), st.floats(), st.booleans())
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.dictionaries(st.sampled_from(sorted(KNOWN.entries)), values, min_size=1, max_size=25))
+def test_no_value_is_a_bug(options: dict[str, object]) -> None:
+    """Whatever people write, it is taken or refused with a sentence; no file has a line too many."""
+    try:
+        ready = BOOK.ready(series_of(320), options, cores=4)  # type: ignore[arg-type]
+    except Permanent:
+        return
+    assert ready.demand.scratch_bytes > 0 and ready.demand.walltime_seconds > 0
+    keys = [line.split(" =")[0] for line in ready.batch_text.splitlines() if not line.startswith("#")]
+    assert set(keys) <= {*ready.effective.directives, "setupset.userTemplate"}
+    assert len(keys) == len(set(keys))
