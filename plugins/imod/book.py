@@ -133,10 +133,10 @@ class Book:
         parsed = parse(text, name, TEMPLATES[0] if template else "directive file")
         last = {each.key: each for each in parsed.directives}
         found = (*parsed.faults, *validate(last.values(), self.table))
-        if template:
-            return found
-        known = {fault.key for fault in found}
-        return (*found, *(fault for fault in self._doubts(parsed) if fault.key not in known))
+        if not template:
+            known = {fault.key for fault in found}
+            found = (*found, *(fault for fault in self._doubts(parsed) if fault.key not in known))
+        return tuple(sorted(found, key=lambda fault: fault.line))
 
     def _doubts(self, parsed: Parsed) -> Iterator[DirectiveFault]:
         """Templates that it names and that are not there; traps.  What it leaves unset is told only where it

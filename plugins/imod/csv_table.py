@@ -21,6 +21,9 @@ from .directives import PREFIXES
 KEY_MAX = 200
 """Characters of a key that are compared; real ones have up to 60."""
 
+ALIKE = 0.6
+"""Similarity of two words from which one is taken for the other misspelt."""
+
 TYPES = ("Bool", "Int", "Float", "2 Int", "2 Float", "List", "File", "String")
 
 
@@ -54,8 +57,8 @@ class Table(Record):
         )
 
     def near(self, key: str, count: int = 1) -> list[str]:
-        """Known keys that look like this one, the nearest first: same but for case, same last part, alike."""
-        return _near(key[:KEY_MAX], tuple(self.entries), count)[:count]
+        """Known keys that look like this one, the nearest first; the end of a key will do."""
+        return list(_near(key[:KEY_MAX], tuple(self.entries), count))
 
 
 def read_table(text: str, source: str, ours: Table | None = None) -> Table:
@@ -106,13 +109,20 @@ def choices_of(text: str) -> tuple[tuple[str, str], ...]:
 
 @lru_cache(maxsize=1024)
 def _near(key: str, known: tuple[str, ...], count: int) -> list[str]:
-    """Remembered, because a search costs a millisecond and a template is asked for every series."""
-    lower = {other.lower(): other for other in known}
-    found = [lower[key.lower()]] if key.lower() in lower else []
-    last = key.rsplit(".", 1)[-1].lower()
-    found += [other for other in known if other.rsplit(".", 1)[-1].lower() == last]
-    alike = difflib.get_close_matches(key.lower(), lower, n=count, cutoff=0.75)
-    return list(dict.fromkeys([*found, *(lower[other] for other in alike)]))
+    """The last part has to be alike, and the whole if there is more of it.  Remembered, because a search
+    costs milliseconds and a template is asked for every series."""
+    lower, last = key.lower(), key.rsplit(".", 1)[-1].lower()
+    scored = []
+    for other in known:
+        alike = _ratio(last, other.rsplit(".", 1)[-1].lower())
+        whole = _ratio(lower, other.lower()) if "." in key else 1.0
+        if alike >= ALIKE and whole >= ALIKE:
+            scored.append((-(alike + whole), other))
+    return [other for _, other in sorted(scored)[:count]]
+
+
+def _ratio(one: str, other: str) -> float:
+    return difflib.SequenceMatcher(None, one, other, autojunk=False).ratio()
 
 
 def _of_any_axis(key: str) -> Iterable[str]:

@@ -299,6 +299,24 @@ def test_explained_by_the_whole_key_or_its_end():
         book.explained("FilterRadius2")
     with pytest.raises(Permanent, match=r"did you mean comparam\.tilt\.tilt\.THICKNESS"):
         book.explained("comparam.tilt.tilt.THICKNES")
+    with pytest.raises(Permanent, match=r"did you mean comparam\.xcorr"):
+        book.explained("FilterRadius")
+    with pytest.raises(Permanent, match=r"'nonsense' is not in directives\.csv$"):
+        book.explained("nonsense")
+
+
+@pytest.mark.parametrize(
+    ("key", "nearest"),
+    [
+        ("comparam.tilt.nosuch.THICKNESS", ["comparam.tilt.tilt.THICKNESS"]),
+        ("runtime.Fiducals.any.trackingMethod", ["runtime.Fiducials.any.trackingMethod"]),
+        ("setupset.copyarg.pixelsize", ["setupset.copyarg.pixel"]),
+        ("runtime.Preprocessing.any.noSuchThing", []),
+        ("comparam.tilt.tilt.BOGUS", []),
+    ],
+)
+def test_what_is_suggested_is_alike_in_its_last_part(key: str, nearest: list[str]) -> None:
+    assert book_of({}).table.near(key) == nearest
 
 
 def test_a_file_of_the_shelf_is_named_where_it_lies():

@@ -108,7 +108,7 @@ def test_check_files(config: Path, capsys: pytest.CaptureFixture[str], tmp_path:
     assert check(BATCH) == (0, "1 files, 0 faults, 0 warnings\n")
     code, out = check("setupset.scanHeader = yes\n\udcff\x1b[2J\n")
     assert code == 1
-    assert out.splitlines()[0].endswith(
+    assert out.splitlines()[1].endswith(
         "given.adoc:2: \\xff\\x1b[2J the line has no '='; write key = value, or "
         "begin it with # to make it a comment"
     )
