@@ -182,6 +182,11 @@ class DirectiveBook(Protocol):
         """What it goes by, in words, and what of it could not be read."""
         ...
 
+    def read_again(self) -> Callable[[], None] | tuple[str, ...]:
+        """Read the site's files as they are now, which may take a while: what has them count from then on, or
+        the faults for which the files as they were go on counting."""
+        ...
+
 
 class KnownError(Record):
     """What a program says when something is wrong, and what to do: for pipelines that know their program's

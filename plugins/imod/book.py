@@ -10,7 +10,8 @@ The files were read when it was made (:mod:`.shelf`); from then on the same ques
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from msgspec.structs import replace
@@ -50,6 +51,9 @@ class Book:
 
     def __init__(self, settings: ImodSettings, shelf: Shelf) -> None:
         self.settings = settings
+        self._take(shelf)
+
+    def _take(self, shelf: Shelf) -> None:
         self.table, self.table_trouble = _table(shelf)
         self._shelf = shelf
         self._parsed = {
@@ -162,6 +166,25 @@ class Book:
         if self.table_trouble and self.table_trouble not in troubles:
             troubles.append(self.table_trouble)
         return f"{found}, {len(self._shelf.texts)} templates and directive files", tuple(troubles)
+
+    def read_again(self) -> Callable[[], None] | tuple[str, ...]:
+        """A template with a fault would have every waiting series rejected: then nothing changes."""
+        shelf = read_shelf(self.settings)
+        faults = tuple(told(fault) for fault in Book(self.settings, shelf).own_faults())
+        return faults or partial(self._take, shelf)
+
+    def own_faults(self) -> Iterator[DirectiveFault]:
+        """The errors of the site's own files.  In the folder itself lie templates and directive files alike,
+        so each is judged as what it fits best."""
+        own = f"{self.settings.templates.rstrip('/')}/"
+        for path, trouble in sorted(self._shelf.troubles.items()):
+            if self.settings.templates and f"{path}/".startswith(own):
+                yield DirectiveFault(sentence=trouble, file=path)
+        for path, text in sorted(self._shelf.texts.items()):
+            if self.settings.templates and path.startswith(own):
+                kinds = (True,) if "/" in path.removeprefix(own) else (True, False)
+                found = [[f for f in self.checked(text, path, k) if f.severity == "error"] for k in kinds]
+                yield from min(found, key=len)
 
     # -- files -----------------------------------------------------------------------------------------------
 

@@ -109,3 +109,29 @@ def test_what_is_shown_is_what_the_run_was_given(tmp_path: Path, capsys: pytest.
     assert "THICKNES is not in" in why and "did you mean comparam.tilt.tilt.THICKNESS" in why
     assert "runtime.Trimvol.any.sizeInX is 4000" in why
     assert not any(fact.get("attempt_id") for fact in facts), "nothing was submitted"
+
+
+def test_templates_are_read_again_with_the_policy_and_refused_with_a_fault(tmp_path: Path) -> None:
+    site = make_site(tmp_path)
+    template = tmp_path / "templates" / "SystemTemplate" / "cryo.adoc"
+    with running(site) as daemon:
+        shoot(site, "TS_01")
+        daemon.wait(lambda: daemon.rows().get("TS_01", {}).get("state") == "delivered", 60)
+
+        def gold() -> str:
+            rows = site.client.get("datasets", "TS_01", "directives")["directives"]
+            return next(str(row["value"]) for row in rows if row["key"] == "setupset.copyarg.gold")
+
+        text = template.read_text()
+        template.write_text(text.replace("gold=10", "gold=12"))
+        assert gold() == "10", "until it is asked for"
+        assert site.client.post("policy/reload", {})["ok"] and gold() == "12"
+        template.write_text(text.replace("gold=10", "gold=ten"))
+        refused = site.client.post("policy/reload", {})
+        assert not refused["ok"] and "cryo.adoc:4: setupset.copyarg.gold is 'ten'" in refused["faults"][0]
+        assert gold() == "12"
+        (tmp_path / "templates" / "day.adoc").write_bytes(b"#" * 1_000_001)
+        template.write_text(text)
+        assert "day.adoc: is larger than" in site.client.post("policy/reload", {})["faults"][0]
+        assert gold() == "12"
+    assert "the templates were refused" in site.log_text()
