@@ -278,12 +278,15 @@ def _write_report(staging: str, record: dict[str, Any], publish: Publishing) -> 
 
 def _waiting(staging: str, nonce: str, record: dict[str, Any], publish: Publishing) -> Problem:
     """A bad result stays where it was staged.  Its report is for the person who decides."""
+    if not Path(staging).is_dir():
+        detail = f"the result is not in {shown(staging)} any more; rerun the series"
+        return Problem(code="waits", detail=detail)
     found = f"the result waits in {shown(staging)}"
     with contextlib.suppress(OSError, Damaged, Refused):
         files, _ = read_checksums(staging, nonce)
         _write_report(staging, record | {"files": msgspec.to_builtins(files)}, publish)
         found += f", look at its {manifests.REPORT}"
-    return Problem(code="waits", detail=f"{found}; accept it, or change something and retry")
+    return Problem(code="waits", detail=f"{found}; release delivers it as it is, rerun makes another")
 
 
 def _write(path: str, text: str, publish: Publishing) -> None:

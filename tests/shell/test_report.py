@@ -271,6 +271,13 @@ def test_what_each_attempt_came_to(tmp_path: Path) -> None:
         assert told in words
 
 
+def test_a_bad_result_that_is_gone_is_said_to_be(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.verdict = Verdict(verdict="bad")
+    answer = bench.collect()
+    assert answer.verdict == "bad" and "is not in" in answer.problems[0].detail
+
+
 def test_every_attempt_and_its_directives_are_kept(tmp_path: Path) -> None:
     failure = Failure(
         failure_class="scratch",
