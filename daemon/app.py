@@ -297,7 +297,15 @@ class App:
         while True:
             await self._reload_asked.wait()
             self._reload_asked.clear()
+            await self._directives_again()
             await self.policies.reload("SIGHUP")
+
+    async def _directives_again(self) -> list[str]:
+        """Templates are read with the policy: waiting series are judged again by both."""
+        faults = await self.plugged.read_again()
+        if faults:
+            self.log.error("the templates were refused, those in force stay", faults=faults)
+        return faults
 
     @property
     def policy_refused(self) -> list[str]:
@@ -306,8 +314,9 @@ class App:
 
     async def reload_policy(self, by: str) -> tuple[bool, list[str], str]:
         """``tiltd policy reload``: accepted?  Else the faults.  And the version that is in force then."""
-        faults = await self.policies.reload(f"command by {by}")
-        return not faults, list(faults), self.policies.policy.version
+        faults = await self._directives_again()
+        faults += await self.policies.reload(f"command by {by}")
+        return not faults, faults, self.policies.policy.version
 
     # -- crash recovery --------------------------------------------------------------------------------------
 

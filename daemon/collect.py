@@ -19,12 +19,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+import msgspec
+import structlog
+
 from tiltd.daemon import manifest as manifests
-from tiltd.daemon.core.model import Attempt, Dataset, ExpectedResult, RunEnd, Verdict
+from tiltd.daemon import report
+from tiltd.daemon.core.model import Attempt, Dataset, ExpectedResult, Problem, RunEnd, Verdict
 from tiltd.daemon.core.observations import CollectAnswered
-from tiltd.daemon.manifest import Published
+from tiltd.daemon.manifest import FromJobFiles, Published
 from tiltd.daemon.text import shown
-from tiltd.daemon.verify import CHECKSUMS, Damaged, Missing, Staged, verify
+from tiltd.daemon.verify import CHECKSUMS, Damaged, Missing, Staged, read_checksums, verify
 
 RENAME_NOREPLACE = 1
 SIGHT_SECONDS = 90.0
@@ -70,13 +74,15 @@ def collect(
     verdict: Verdict,
     at: float,
     staging: str = "",
+    told: FromJobFiles = manifests.NOTHING_TOLD,
 ) -> CollectAnswered:
     """Verify and publish one attempt's staged result; the answer says what became of it.  Never raises
     for what the world does.
 
     ``attempt`` is the one that staged (a rescue too; then what ran is looked up in ``dataset``); ``nonce``
     its job file's; ``expected`` its pipeline's promises.  A verdict of ``failed`` or ``bad`` publishes
-    nothing: the staged result of the first is removed, of the second it stays for a person to look at.
+    nothing: the staged result of the first is removed, of the second it stays, with its report, for a person
+    to look at.
     What is missing within 90 s of the runner's end is trouble to be tried again, later it is ``damaged``.
     """
     staging = staging or staging_folder(final, attempt.attempt_id)
@@ -87,27 +93,29 @@ def collect(
             _tidy(final)
             fields = _fields_of(mine) | {"mine_already": True}
         elif verdict.verdict in ("failed", "bad"):
+            fields = _told_by(verdict) | {"failure": verdict.failure}
             if verdict.verdict == "failed":
                 discard(staging, attempt.attempt_id)
-            fields = {"verdict": verdict.verdict, "quality": verdict.quality, "failure": verdict.failure}
+            elif end is not None:
+                record = manifests.manifest(dataset, ran, end, verdict, (), (), at, told)
+                fields["problems"] = (*verdict.problems, _waiting(staging, nonce, record, publish))
         elif end is None:
             raise Damaged(f"attempt {attempt.attempt_id} has no end that tells of a result")
         else:
             staged = verify(staging, nonce, expected, full=publish.verify == "full")
-            record = manifests.manifest(dataset, ran, end, verdict, staged.files, staged.inputs, at)
+            record = manifests.manifest(dataset, ran, end, verdict, staged.files, staged.inputs, at, told)
             _prepare(staging, staged, record, publish)
             _publish(staging, final, publish)
-            fields = {
-                "result_path": final,
-                "result_bytes": staged.total_bytes,
-                "verdict": verdict.verdict,
-                "quality": verdict.quality,
-            }
+            fields = _told_by(verdict) | {"result_path": final, "result_bytes": staged.total_bytes}
     except (Damaged, Occupied, Refused, OSError) as error:
         recent = attempt.end is not None and abs(at - attempt.end.ended_at) < SIGHT_SECONDS
         fields = _trouble(error, staging, final, recent)
     measured = end.measured if end else None
     return CollectAnswered(at=at, attempt_id=attempt.attempt_id, measured=measured, **fields)
+
+
+def _told_by(verdict: Verdict) -> dict[str, Any]:
+    return {"verdict": verdict.verdict, "quality": verdict.quality, "problems": verdict.problems}
 
 
 def _trouble(error: Exception, staging: str, final: str, recent: bool) -> dict[str, Any]:
@@ -238,6 +246,7 @@ def _fields_of(mine: Published) -> dict[str, Any]:
         "result_bytes": mine.result_bytes,
         "verdict": mine.verdict,
         "quality": mine.quality,
+        "problems": mine.problems,
     }
 
 
@@ -246,16 +255,48 @@ def _prepare(staging: str, staged: Staged, record: dict[str, Any], publish: Publ
     record = record | {"unlisted": list(staged.unlisted)}
     for name in (*(file.name for file in staged.files), *staged.unlisted):
         _open_to_readers(os.path.join(staging, name), publish, is_folder=False)
-    path = os.path.join(staging, manifests.NAME)
-    with open(path + ".new", "w", encoding="ascii") as file:
-        json.dump(record, file, indent=1)
+    _write_report(staging, record, publish)
+    _write(os.path.join(staging, manifests.NAME), json.dumps(record, indent=1), publish)
+    for folder in sorted(staged.folders, reverse=True):
+        _open_to_readers(os.path.join(staging, folder), publish, is_folder=True)
+        _sync_folder(os.path.join(staging, folder))
+
+
+def _write_report(staging: str, record: dict[str, Any], publish: Publishing) -> None:
+    """The page for people, unless the pipeline made one of that name itself.  A page that cannot be made is
+    no reason to withhold a tomogram; a full destination is."""
+    names = [file["name"] for file in record["files"]]
+    if manifests.REPORT in names:
+        return
+    try:
+        text = report.page(record, report.gather(staging, names))
+    except Exception:
+        structlog.get_logger("tiltd.collect").exception("a report cannot be made", staging=shown(staging))
+        return
+    _write(os.path.join(staging, manifests.REPORT), text, publish)
+
+
+def _waiting(staging: str, nonce: str, record: dict[str, Any], publish: Publishing) -> Problem:
+    """A bad result stays where it was staged.  Its report is for the person who decides."""
+    if not Path(staging).is_dir():
+        detail = f"the result is not in {shown(staging)} any more; rerun the series"
+        return Problem(code="waits", detail=detail)
+    found = f"the result waits in {shown(staging)}"
+    with contextlib.suppress(OSError, Damaged, Refused):
+        files, _ = read_checksums(staging, nonce)
+        _write_report(staging, record | {"files": msgspec.to_builtins(files)}, publish)
+        found += f", look at its {manifests.REPORT}"
+    return Problem(code="waits", detail=f"{found}; release delivers it as it is, rerun makes another")
+
+
+def _write(path: str, text: str, publish: Publishing) -> None:
+    """Whole and on disk under its name, or not at all.  Raises OSError and Refused."""
+    with open(path + ".new", "w", encoding="utf-8") as file:
+        file.write(text)
         file.flush()
         os.fsync(file.fileno())
     _open_to_readers(path + ".new", publish, is_folder=False)
     Path(path + ".new").rename(path)
-    for folder in sorted(staged.folders, reverse=True):
-        _open_to_readers(os.path.join(staging, folder), publish, is_folder=True)
-        _sync_folder(os.path.join(staging, folder))
 
 
 def _open_to_readers(path: str, publish: Publishing, is_folder: bool) -> None:

@@ -19,9 +19,14 @@ from pydantic import BeforeValidator, ConfigDict, Field
 
 from tiltd.daemon.config_checks import cross_checks
 from tiltd.daemon.config_faults import Fault, sentences, syntax_sentence
+from tiltd.daemon.core.model.options import dotted
 from tiltd.daemon.core.units import parse_bytes
 
 MAX_FILE_BYTES = 1_000_000
+
+SHARED_TABLES = {"batchruntomo": ("imod",)}
+"""Tables beside a plugin's own that it is handed too, below their names: what is true of a whole family of
+programs stands in one place."""
 
 
 class ConfigError(Exception):
@@ -106,7 +111,7 @@ class FeedSettings(_Section):
     node_path: OptionalFolder = None
     import_dir: OptionalFolder = Field(default=None, alias="import")
     import_bytes_per_second: Bytes = 200_000_000
-    options: dict[str, str | int | float | bool] = {}
+    options: Annotated[dict[str, str | int | float | bool], BeforeValidator(dotted)] = {}
     scan_seconds: Seconds = 15.0
     inotify: bool = True
 
@@ -171,8 +176,9 @@ class Settings(_Section):
         return self.table("local")
 
     def table(self, plugin: str) -> dict[str, Any]:
-        """The plugin's own table as written, or an empty one."""
-        return self.tables.get(plugin, {})
+        """The plugin's own table as written, or an empty one, with those that it shares below their names."""
+        shared = {name: self.tables[name] for name in SHARED_TABLES.get(plugin, ()) if name in self.tables}
+        return self.tables.get(plugin, {}) | shared
 
     def feed(self, name: str) -> FeedSettings:
         """Raises KeyError for a feed that is not configured (any more)."""
@@ -251,9 +257,13 @@ def known_keys() -> dict[str, list[str]]:
 
 
 def _plugin_names(raw: Mapping[str, Any]) -> set[str]:
-    """Names of top-level tables that belong to plugins: those in use, and ``local``."""
+    """Names of top-level tables that belong to plugins: those in use, ``local``, and shared ones."""
     reserved = {field.alias or name for name, field in Settings.model_fields.items()}
-    named = {"local", raw.get("resource_manager")}
+    named = {
+        "local",
+        raw.get("resource_manager"),
+        *(name for each in SHARED_TABLES.values() for name in each),
+    }
     feeds = raw.get("feed")
     for feed in feeds if isinstance(feeds, list) else []:
         if isinstance(feed, dict):

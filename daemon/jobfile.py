@@ -57,7 +57,7 @@ def job_document(
         "walltime_seconds": placement.walltime_seconds,
         "scratch": {"path": scratch_path, "bytes": placement.scratch_bytes, "ballast": True},
         "input": {"root": feed_root, "files": input_files(dataset.series)},
-        "texts": [{"name": file.name, "text": file.text} for file in steps.files],
+        "texts": [{"name": file.name, "text": file.text, "kept": file.kept} for file in steps.files],
         "steps": [msgspec.to_builtins(step) for step in steps.steps],
         "output": {
             "staging": staging,
@@ -152,6 +152,17 @@ def expected_results(document: dict[str, Any]) -> tuple[ExpectedResult, ...]:
     """What the pipeline promised when this job file was made; empty for a file that tells nothing."""
     output = document.get("output") or {}
     return msgspec.convert(output.get("results") or (), tuple[ExpectedResult, ...])
+
+
+def kept_texts(document: dict[str, Any]) -> dict[str, str]:
+    """The texts that the manifest keeps, by name; empty for a file that tells nothing."""
+    texts = document.get("texts") or ()
+    return {str(text["name"]): str(text["text"]) for text in texts if text.get("kept")}
+
+
+def step_names(document: dict[str, Any]) -> tuple[str, ...]:
+    """The steps that were to be run, in their order."""
+    return tuple(str(step["name"]) for step in document.get("steps") or ())
 
 
 def story(document: dict[str, Any]) -> Dataset:

@@ -15,9 +15,11 @@ from typing import Any
 
 import msgspec
 
-from tiltd.daemon.core.model import Attempt, Dataset, Record, RunEnd, Verdict
+from tiltd.daemon.core.model import Attempt, Dataset, Problem, Record, RunEnd, Verdict
 
 NAME = "manifest.json"
+REPORT = "report.html"
+"""The page for people beside it (:mod:`tiltd.daemon.report`)."""
 FORMAT = 1
 MAX_BYTES = 64 << 20
 
@@ -28,6 +30,17 @@ class ResultFile(Record):
     name: str
     size_bytes: int
     sha256: str
+
+
+class FromJobFiles(Record):
+    """What the job files in the spool tell of a dataset's attempts: the kept texts (directives) of each, by
+    the attempt's id and their names, and the names of the steps of the one that computed the result."""
+
+    texts: dict[str, dict[str, str]] = {}
+    step_names: tuple[str, ...] = ()
+
+
+NOTHING_TOLD = FromJobFiles()
 
 
 class Published(Record):
@@ -42,6 +55,7 @@ class Published(Record):
     verdict: str
     quality: dict[str, float]
     files: tuple[ResultFile, ...]
+    problems: tuple[Problem, ...] = ()
 
 
 def options_digest(options: Mapping[str, Any]) -> str:
@@ -57,6 +71,7 @@ def manifest(
     files: Sequence[ResultFile],
     inputs: Sequence[Any] = (),
     published_at: float = 0.0,
+    told: FromJobFiles = NOTHING_TOLD,
 ) -> dict[str, Any]:
     """Everything that was decided and measured on the way to this result; plain values for JSON.
 
@@ -79,7 +94,8 @@ def manifest(
         "options": dataset.options,
         "options_digest": options_digest(dataset.options),
         "policy": _policy(attempt),
-        "attempt": _attempt_part(attempt, end),
+        "attempt": _attempt_part(attempt, end) | {"step_names": list(told.step_names)},
+        "attempts": [_try(each, told.texts.get(each.attempt_id, {})) for each in dataset.attempts],
         "verdict": verdict.verdict,
         "quality": verdict.quality,
         "problems": msgspec.to_builtins(verdict.problems),
@@ -96,7 +112,13 @@ def _input_part(dataset: Dataset, inputs: Sequence[Any]) -> dict[str, Any]:
         "digest": series.fingerprint.digest if series else "",
         "files": msgspec.to_builtins(series.fingerprint.files) if series else [],
         "checksums": list(inputs),
+        "kind": dataset.kind,
         "tilt_count": series.tilt_count if series else 0,
+        "tilt_angles_deg": list(series.tilt_angles_deg) if series else [],
+        "image_size": list(series.image_size) if series else [],
+        "pixel_spacing_angstrom": series.pixel_spacing_angstrom if series else None,
+        "tilt_axis_deg": series.tilt_axis_deg if series else None,
+        "voltage_kv": series.voltage_kv if series else None,
         "last_change_at": dataset.last_change_at,
     }
 
@@ -113,6 +135,22 @@ def _attempt_part(attempt: Attempt, end: RunEnd) -> dict[str, Any]:
         "exit_status": end.exit_status,
         "measured": msgspec.to_builtins(end.measured),
         "figures": end.figures,
+        "notes": list(end.notes),
+    }
+
+
+def _try(attempt: Attempt, texts: Mapping[str, str]) -> dict[str, Any]:
+    """One attempt of all that were made: what failed it, with what change it was followed, its directives."""
+    return {
+        "attempt_id": attempt.attempt_id,
+        "kind": attempt.kind,
+        "nodes": list(attempt.nodes or attempt.placement.nodes),
+        "placed_at": attempt.placed_at,
+        "started_at": attempt.started_at,
+        "ended_at": attempt.ended_at,
+        "outcome": attempt.end.outcome if attempt.end is not None else "",
+        "failure": msgspec.to_builtins(attempt.failure),
+        "texts": dict(texts),
     }
 
 
@@ -151,6 +189,7 @@ def read(folder: str) -> Published | None:
             verdict=str(raw["verdict"]),
             quality={str(name): float(value) for name, value in raw["quality"].items()},
             files=tuple(msgspec.convert(raw["files"], list[ResultFile])),
+            problems=tuple(msgspec.convert(raw.get("problems", []), list[Problem])),
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None

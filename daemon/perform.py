@@ -277,6 +277,7 @@ class Perform:
         final = self._final(dataset)
         verdict = self._judge(dataset, attempt)
         document = await self._threaded(self._spool.document, attempt.attempt_id) or {}
+        told = await self._threaded(self._from_job_files, dataset, attempt)
         return await self._threaded(
             collect.collect,
             dataset,
@@ -288,7 +289,15 @@ class Perform:
             verdict,
             self._clock.now(),
             str(document.get("output", {}).get("staging", "")),
+            told,
         )
+
+    def _from_job_files(self, dataset: Dataset, attempt: Attempt) -> manifest.FromJobFiles:
+        """Of every attempt whose job file is still in the spool; the steps are those of the run itself."""
+        found = {each.attempt_id: self._spool.document(each.attempt_id) or {} for each in dataset.attempts}
+        ran = found.get(attempt.rescues_attempt_id or attempt.attempt_id, {})
+        texts = {each: jobfile.kept_texts(document) for each, document in found.items()}
+        return manifest.FromJobFiles(texts=texts, step_names=jobfile.step_names(ran))
 
     def _judge(self, dataset: Dataset, attempt: Attempt) -> Verdict:
         """The pipeline's word on a run that succeeded; a person's word beats a bad one."""
@@ -301,7 +310,7 @@ class Perform:
                 detail=f"the pipeline {dataset.pipeline} is not installed, its result cannot be judged",
             )
             return Verdict(verdict="failed", failure=failure)
-        verdict = pipeline.judge(Outcome(end=end))
+        verdict = pipeline.judge(Outcome(end=end, options=dataset.options, series=dataset.series))
         if verdict.verdict == "bad" and dataset.accepted_quality:
             return Verdict(verdict="doubtful", quality=verdict.quality, problems=verdict.problems)
         return verdict

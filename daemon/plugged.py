@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from tiltd.plugins.api import Context, Detector, Notifier, Pipeline, ResourceManager
+from tiltd.plugins.api import Context, Detector, DirectiveBook, Notifier, Pipeline, ResourceManager
 
 from . import registry
 from .config import Settings
@@ -43,3 +44,17 @@ class Plugged:
             notifiers=made("notifier", {"log"}),
             manager=registry.make("resource_manager", manager, settings.table(manager), context),
         )
+
+    async def read_again(self) -> list[str]:
+        """Pipelines that are steered by directives read the site's files again; those of one with a fault in
+        them stay as they were.  Gives the faults."""
+        faults: list[str] = []
+        for pipeline in self.pipelines.values():
+            book: DirectiveBook | None = getattr(pipeline, "directives", None)
+            if book is not None:
+                found = await asyncio.to_thread(book.read_again)
+                if isinstance(found, tuple):
+                    faults += found
+                else:
+                    found()
+        return faults

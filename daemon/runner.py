@@ -16,6 +16,7 @@ Exit codes: 0 success, or nothing to do; 75 scratch too short; 143 ended by a si
 import contextlib
 import ctypes
 import errno
+import glob
 import grp
 import hashlib
 import itertools
@@ -44,6 +45,7 @@ COPY_BYTES = 16 << 20
 HASH_BYTES = 1 << 20
 LINE_BYTES = 4096
 TAIL_LINES, TAIL_BYTES = 40, 8192
+NOTES_BYTES = 100000  # of the JSON
 MODE_BYTES = {0: 1, 1: 2, 2: 4, 3: 4, 4: 8, 6: 2, 12: 2}  # MRC2014, bytes a pixel; 101 is 4 bits
 RESERVED_NAMES = {".checksums.json", "manifest.json"}
 ENDING_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -142,7 +144,7 @@ def read_json(path: str, limit: int = 1 << 20) -> Any:
     try:
         with open(path, "rb") as file:
             return json.loads(file.read(limit).decode("utf-8", "replace"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
 
 
@@ -491,19 +493,29 @@ class Ballast:
 
 
 class Follower:
-    """Reads a growing log; matches its lines with patterns (groups step, done, total, seconds)."""
+    """Reads a growing log; matches its lines with patterns (``ProgressPattern`` tells their groups).
 
-    def __init__(self, path: str, patterns: List[Json]) -> None:
+    A part that says what it took is believed; for another the time from its line to the next part's counts,
+    or to the end of the step.
+    """
+
+    def __init__(self, path: str, patterns: List[Json], success: str = "") -> None:
         self.path = path
         self.offset = 0
         self.rest = b""
         self.state = {"step": "", "done": 0.0, "total": 0.0}  # type: Json
+        self.began = 0.0  # of the part that has not told its seconds yet; 0: none
         self.seconds = {}  # type: Dict[str, float]
+        self.news = []  # type: List[Tuple[str, Json]]
+        self.news_count = 0
+        self.figures = {}  # type: Dict[str, float]
+        self.success = re.compile(success) if success else None
+        self.succeeded = not success
         self.refused = []  # type: List[str]
         self.patterns = []  # type: List[Any]
         for pattern in patterns:
             try:
-                self.patterns.append(re.compile(pattern["pattern"]))
+                self.patterns.append((re.compile(pattern["pattern"]), pattern.get("step", "")))
             except (re.error, OverflowError, RecursionError) as error:
                 self.refused.append("pattern %r is ignored: %s" % (portable(pattern["pattern"]), error))
 
@@ -522,26 +534,100 @@ class Follower:
         self.offset += len(piece)
         content = (self.rest + piece).replace(b"\r", b"\n").split(b"\n")
         self.rest = content.pop()[-LINE_BYTES:]
-        if self.patterns:
+        if self.patterns or self.success:
             for line in content:
                 self.match(os.fsdecode(line[:LINE_BYTES]))
         return bool(piece)
 
+    def finish(self) -> None:
+        """The step has ended: read all that there is, its last line too, and close the part that ran."""
+        while self.look():
+            pass
+        self.match(os.fsdecode(self.rest))
+        self.close_part(time.monotonic())
+
     def match(self, line: str) -> None:
-        for pattern in self.patterns:
+        self.succeeded = self.succeeded or bool(self.success and self.success.search(line))
+        for pattern, step in self.patterns:
             found = pattern.search(line)
             if found:
-                self.note(found.groupdict())
+                self.note(dict(found.groupdict(), **({"step": step} if step else {})))
 
     def note(self, groups: Dict[str, Optional[str]]) -> None:
         if groups.get("step"):
+            now = time.monotonic()
+            self.close_part(now)
             self.state = {"step": portable(groups["step"] or "")[:100], "done": 0.0, "total": 0.0}
-        for key in ("done", "total"):
+            self.began = now
+            self.tell_news(part="began")
+        for key, text in groups.items():
             with contextlib.suppress(TypeError, ValueError):
-                self.state[key] = float(groups[key]) if groups.get(key) else self.state[key]  # type: ignore
+                if key in ("done", "total"):
+                    self.state[key] = float(text) if text else self.state[key]
+                elif key.startswith("figure_") and text and len(self.figures) < 100:
+                    self.figures[key[7:]] = float(text)
         with contextlib.suppress(TypeError, ValueError):
-            if groups.get("seconds") and self.state["step"] and len(self.seconds) < 200:
-                self.seconds[self.state["step"]] = float(groups["seconds"])  # type: ignore
+            if groups.get("seconds"):
+                self.told_seconds(groups)
+
+    def told_seconds(self, groups: Dict[str, Optional[str]]) -> None:
+        """Minutes, seconds and tenths may overflow into one another: 00:04.10 is 5 seconds (batchruntomo)."""
+        minutes, seconds, tenths = (float(groups.get(key) or 0) for key in ("minutes", "seconds", "tenths"))
+        self.add_seconds(60 * minutes + seconds + tenths / 10)
+        self.began = 0.0
+
+    def close_part(self, now: float) -> None:
+        if self.began:
+            self.add_seconds(now - self.began)
+        self.began = 0.0
+
+    def add_seconds(self, seconds: float) -> None:
+        step = self.state["step"]
+        if step and (step in self.seconds or len(self.seconds) < 200):
+            self.seconds[step] = round(self.seconds.get(step, 0.0) + seconds, 3)
+            self.tell_news(part="ended", part_seconds=round(seconds, 3))
+
+    def tell_news(self, **what: Any) -> None:
+        """For the progress file: each part's beginning and end, at most a thousand."""
+        self.news_count += 1
+        if self.news_count <= 1000:
+            self.news.append((self.state["step"], what))
+
+
+def telling_lines(path: str, patterns: List[Any]) -> List[str]:
+    """The first and the last eight lines of a file in which a pattern is found; of its last 4 MiB."""
+    first, last = [], []  # type: List[str], List[str]
+    try:
+        with open(path, "rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - (4 << 20)))
+            content = file.read(4 << 20).splitlines()
+    except OSError:
+        return []
+    for raw in content:
+        line = raw[:LINE_BYTES].decode("utf-8", "backslashreplace").strip()
+        if any(pattern.search(line) for pattern in patterns):
+            if len(first) < 8:
+                first.append(line)
+            else:
+                last = [*last[-7:], line]
+    return first + last
+
+
+def witness_notes(scratch: str, log: str, witness: Json) -> List[str]:
+    """``NAME: LINE`` of what a step's own log and the files beside it tell, 80 lines of 400 characters."""
+    patterns = []
+    for text in witness.get("patterns", []):
+        with contextlib.suppress(re.error, OverflowError, RecursionError):
+            patterns.append(re.compile(text))
+    paths = [log]
+    for wanted in witness.get("files", []):
+        found = sorted(glob.glob(os.path.join(glob.escape(scratch), wanted)))[:100]
+        paths += [path for path in found if stat.S_ISREG(os.lstat(path).st_mode)]
+    notes = []  # type: List[str]
+    for path in paths:
+        name = portable(os.path.basename(path))
+        notes += ["%s: %s" % (name, line[:400]) for line in telling_lines(path, patterns)]
+    return notes[:80]
 
 
 def log_tail(path: str) -> List[str]:
@@ -604,6 +690,24 @@ def read_figures(path: str) -> Dict[str, float]:
             if isinstance(value, (int, float)) and abs(value) < 1e300:
                 figures[name] = float(value)
     return figures
+
+
+def read_notes(path: str) -> List[str]:
+    """``notes.json``: a list of strings, at most 200 of 500 characters; anything else is passed over."""
+    content = read_json(path, 1 << 20)
+    found = content if isinstance(content, list) else []
+    return [text[:500] for text in found[:200] if isinstance(text, str)]
+
+
+def bounded(notes: List[str]) -> List[str]:
+    """As many of them as a line of the end file has room for: its readers take pieces of 256 KiB."""
+    room, kept = NOTES_BYTES, []  # type: int, List[str]
+    for note in notes:
+        room -= len(json.dumps(note)) + 2
+        if room < 0:
+            break
+        kept.append(note)
+    return kept
 
 
 # -- the claim ---------------------------------------------------------------------------------------
@@ -712,7 +816,7 @@ def sweep(run: "Run", sessions: Dict[int, int], ended: bool) -> None:
     if not ended and not any(end.get("nonce") == run.job["nonce"] for end in lines(run.end_path)):
         with contextlib.suppress(OSError):
             if delivered:  # the seal is as good as the marker that could not be written any more
-                run.figures = read_figures(os.path.join(run.staging, "figures.json"))
+                run.read_told(run.staging)
                 run.tell_end(outcome="success", reason="", detail="killed after delivery", exit_status=0)
             else:
                 run.tell_end(outcome="terminated", reason="killed", detail="the runner was killed")
@@ -751,12 +855,14 @@ class Run:
         self.stranded = False
         self.janitor = -1
         self.sessions = {}  # type: Dict[int, int]
+        self.quitting = None  # type: Optional[Tuple[int, Json]]
         self.phase, self.step = "claimed", ""
         self.told_at = self.tended_at = self.fence_seen_at = 0.0
         self.scratch_bytes = self.used_bytes = 0
         self.largest_rss = 0
         self.inputs = []  # type: List[Json]
         self.figures = {}  # type: Dict[str, float]
+        self.notes = []  # type: List[str]
         self.measured = {
             "stage_in_seconds": 0.0, "run_seconds": 0.0, "stage_out_seconds": 0.0, "cpu_seconds": 0.0,
             "peak_memory_bytes": 0, "peak_scratch_bytes": 0, "stage_in_bytes": 0, "stage_out_bytes": 0,
@@ -794,7 +900,7 @@ class Run:
     def tell_end(self, **record: Any) -> None:
         record.update(
             job_id=self.job_id, nonce=self.job["nonce"], ended_at=time.time(), node=self.node,
-            figures=self.figures, measured=self.measured,
+            figures=self.figures, notes=bounded(self.notes), measured=self.measured,
         )  # fmt: skip
         append(self.end_path, record, durable=True)
 
@@ -853,6 +959,7 @@ class Run:
         self.stage_out(self.path("output"), self.path("logs"))
 
     def clean(self, outcome: str) -> None:
+        self.ask_to_quit()
         end_processes(self.mark, self.sessions, GRACE_SECONDS)
         if outcome in ("terminated", "fenced"):
             remove_tree(self.staging)
@@ -1020,6 +1127,12 @@ class Run:
                     seconds[step["name"]] = round(time.monotonic() - before, 3)
         finally:
             self.measured["run_seconds"] = round(time.monotonic() - started, 3)
+            self.read_told(self.path("output"))
+
+    def read_told(self, folder: str) -> None:
+        """What the job's own programs left for the judgement, whether they succeeded or not."""
+        self.figures.update(read_figures(os.path.join(folder, "figures.json")))
+        self.notes = read_notes(os.path.join(folder, "notes.json")) + self.notes
 
     def fill(self, text: str) -> str:
         values = {"input": self.path("input"), "output": self.path("output"), "scratch": self.scratch,
@@ -1040,7 +1153,7 @@ class Run:
     def run_step(self, step: Json) -> None:
         name = step["name"]
         log = inside(self.path("logs"), name + ".log")
-        follower = Follower(log, step.get("patterns", []))
+        follower = Follower(log, step.get("patterns", []), step.get("success_pattern", ""))
         self.tell("step", step=portable(name))
         for text in follower.refused:
             self.tell("step", step=portable(name), note=text)
@@ -1056,12 +1169,33 @@ class Run:
                 raise self.step_failed(name, log, "exit %d" % status, detail, status) from error
         self.sessions[process.pid] = pid_started(process.pid)
         self.tell_janitor("session %d %d\n" % (process.pid, self.sessions[process.pid]))
+        self.quitting = (process.pid, step["quit"]) if step.get("quit") else None
         try:
             self.watch_step(process, follower, name)
+            self.quitting = None
+            end_processes(self.mark, self.sessions, GRACE_SECONDS)  # whatever it left running
+            self.judge_step(process.returncode, name, log, follower.succeeded)
         except Ended as end:
+            if step.get("witness"):
+                self.notes += witness_notes(self.scratch, log, step["witness"])
             raise self.step_failed(name, log, end=end) from None  # clean() ends its processes
-        end_processes(self.mark, self.sessions, GRACE_SECONDS)  # whatever it left running
-        self.judge_step(process.returncode, name, log)
+        finally:
+            self.figures.update(follower.figures)
+            self.measured["step_seconds"].update(follower.seconds)
+
+    def ask_to_quit(self) -> None:
+        """Let the running step end in order, where it knows how: it may have processes on other nodes."""
+        if self.quitting is None:
+            return
+        pid, wish = self.quitting
+        self.quitting = None
+        with contextlib.suppress(OSError):
+            with open(self.fill(wish["file"]), "w") as file:
+                file.write(wish["text"])
+            deadline = time.monotonic() + min(float(wish.get("seconds", 3.0)), 30.0)
+            while pid_started(pid) and time.monotonic() < deadline:
+                reap()
+                time.sleep(0.05)
 
     def watch_step(self, process: Any, follower: Follower, name: str) -> None:
         """Until it ends: its log, memory, scratch, walltime and fence, each as often as it is cheap."""
@@ -1073,6 +1207,7 @@ class Run:
                     -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
                 )
             follower.look()
+            self.tell_parts(follower, name)
             now = time.monotonic()
             if now - self.tended_at > max(0.5, 30 * cost) or process.returncode is not None:
                 self.tend_scratch()
@@ -1088,9 +1223,15 @@ class Run:
                     self.check_fence()
                 time.sleep(pause)
                 pause = min(0.2, pause * 1.3)
-        while follower.look():
-            pass
-        self.measured["step_seconds"].update(follower.seconds)
+        follower.finish()
+        self.tell_parts(follower, name)
+
+    def tell_parts(self, follower: Follower, name: str) -> None:
+        state = follower.state
+        for step, what in follower.news:
+            done, total = (state["done"], state["total"]) if step == state["step"] else (0.0, 0.0)
+            self.tell("step", done, total, "%s: %s" % (portable(name), step), **what)
+        follower.news = []
 
     def check_memory(self, pid: int) -> None:
         """Memory of the tree; shared pages count once, where the kernel can tell (asked at new peaks)."""
@@ -1112,9 +1253,12 @@ class Run:
             if limit and total > limit:
                 raise Ended("failed", "memory", "%d bytes of memory in use, %d allowed" % (total, limit))
 
-    def judge_step(self, code: int, name: str, log: str) -> None:
+    def judge_step(self, code: int, name: str, log: str, succeeded: bool = True) -> None:
         peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
         self.measured["peak_memory_bytes"] = max(self.measured["peak_memory_bytes"], peak)
+        if code == 0 and not succeeded:
+            detail = "step %s ended with exit 0 but did not tell that it was done" % portable(name)
+            raise self.step_failed(name, log, "not completed", detail, 0)
         if code == 0:
             return
         if code < 0:
@@ -1145,7 +1289,6 @@ class Run:
 
     def check_results(self) -> None:
         self.tell("results")
-        self.figures = read_figures(self.path("output", "figures.json"))
         for expected in self.job["output"].get("results", []):
             reason, detail = result_differs(inside(self.path("output"), expected["name"]), expected)
             if reason:
@@ -1284,7 +1427,7 @@ class Run:
                 "no stranded results are in %r on %s" % (portable(path), self.node),
             )
         output = os.path.join(path, "output")
-        self.figures = read_figures(os.path.join(output, "figures.json"))
+        self.read_told(output)
         self.stage_out(output, os.path.join(path, "logs"))
         remove_tree(path)
 

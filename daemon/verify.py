@@ -17,12 +17,12 @@ import msgspec
 
 from tiltd.daemon.core.model import ExpectedResult, Problem, Record
 from tiltd.daemon.manifest import NAME as MANIFEST
-from tiltd.daemon.manifest import ResultFile
+from tiltd.daemon.manifest import REPORT, ResultFile
 from tiltd.daemon.text import shown
 from tiltd.plugins import mrc
 
 CHECKSUMS = ".checksums.json"
-OWN_NAMES = frozenset({CHECKSUMS, MANIFEST, MANIFEST + ".new"})
+OWN_NAMES = frozenset({CHECKSUMS, MANIFEST, MANIFEST + ".new", REPORT, REPORT + ".new"})
 MAX_CHECKSUMS_BYTES = 64 << 20
 PIECE_BYTES = 4 << 20
 

@@ -9,9 +9,10 @@ point.  It has at most four methods, and every plugin of a kind passes the confo
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from tiltd.daemon.core.model import (
+    FailureClass,
     FileEntry,
     Job,
     JobSpec,
@@ -23,6 +24,7 @@ from tiltd.daemon.core.model import (
     Placement,
     Record,
     ResourceRequest,
+    SeriesKind,
     Sighting,
     TiltSeries,
     Verdict,
@@ -31,7 +33,11 @@ from tiltd.daemon.core.model import (
 __all__ = [
     "Context",
     "Detector",
+    "DirectiveBook",
+    "DirectiveFault",
+    "DirectiveRow",
     "JobsSeen",
+    "KnownError",
     "Notifier",
     "Permanent",
     "Pipeline",
@@ -40,6 +46,7 @@ __all__ = [
     "Temporary",
     "Unreachable",
     "Unsure",
+    "takes",
 ]
 
 
@@ -111,6 +118,9 @@ class Pipeline(Protocol):
     """Pure.  Options are merged by the shell (feed, policy, operator) and recorded in the fact.
 
     Raises Permanent (with a sentence) for a series or options that it cannot take.
+
+    A pipeline that can take series of frames has a fourth method, ``takes_frames(options) -> bool``
+    (:func:`takes` asks it); while it says no, or is not there, such series are held.
     """
 
     def request(self, series: TiltSeries, options: Options) -> ResourceRequest: ...
@@ -118,6 +128,84 @@ class Pipeline(Protocol):
     def steps(self, series: TiltSeries, options: Options, placement: Placement) -> JobSteps: ...
 
     def judge(self, outcome: Outcome) -> Verdict: ...
+
+
+def takes(pipeline: Pipeline, kind: SeriesKind, options: Options) -> bool:
+    """Does this pipeline take series of that kind, as its options are?  All take stacks."""
+    takes_frames = getattr(pipeline, "takes_frames", None)
+    return kind == "stack" or (takes_frames is not None and bool(takes_frames(options)))
+
+
+class DirectiveRow(Record):
+    """One directive as it will be handed to the program.  ``origin`` says in words who set it; ``overruled``
+    are the values that lost, with their origins, the nearest first."""
+
+    key: str
+    value: str
+    origin: str
+    layer: str
+    overruled: tuple[str, ...] = ()
+
+
+class DirectiveFault(Record):
+    """What is wrong with a directive, in a sentence that says what to do.  ``file`` and ``line`` (from 1; 0
+    is none) say where it was set.  ``warning``: it runs all the same."""
+
+    sentence: str
+    key: str = ""
+    file: str = ""
+    line: int = 0
+    severity: Literal["error", "warning"] = "error"
+
+
+class DirectiveBook(Protocol):
+    """What a pipeline that is steered by directives can say of them, in its attribute ``directives`` (only
+    such a pipeline has it).  Pure, like the pipeline itself."""
+
+    def shown_for(
+        self, series: TiltSeries, options: Options, origins: Mapping[str, str], cores: int
+    ) -> tuple[tuple[DirectiveRow, ...], tuple[DirectiveFault, ...]]:
+        """What a run of this series on ``cores`` cores would be given, and what is wrong with it.
+        ``origins`` is key of ``options`` -> ``feed NAME``, ``policy rule NAME`` or ``operator``."""
+        ...
+
+    def explained(self, key: str) -> tuple[str, ...]:
+        """Lines about one directive (the end of a key will do); raises Permanent for an unknown one, with the
+        nearest ones."""
+        ...
+
+    def checked(self, text: str, name: str, template: bool) -> tuple[DirectiveFault, ...]:
+        """What is wrong with a file of directives, or with a template."""
+        ...
+
+    def sources(self) -> tuple[str, tuple[str, ...]]:
+        """What it goes by, in words, and what of it could not be read."""
+        ...
+
+    def read_again(self) -> Callable[[], None] | tuple[str, ...]:
+        """Read the site's files as they are now, which may take a while: what has them count from then on, or
+        the faults for which the files as they were go on counting."""
+        ...
+
+
+class KnownError(Record):
+    """What a program says when something is wrong, and what to do: for pipelines that know their program's
+    messages, in their attribute ``errors``.  ``tiltd errors`` lists them.
+
+    ``pattern`` is searched in single lines; ``exits`` are exit statuses that mean the same.  A note has no
+    class: it is worth knowing, and no failure by itself.  ``repair`` names what a further attempt may change.
+    ``action`` is what is done about it, in words.
+    """
+
+    code: str
+    program: str
+    pattern: str
+    cause: str
+    remedy: str
+    failure_class: FailureClass | None = None
+    exits: tuple[int, ...] = ()
+    repair: str = ""
+    action: str = ""
 
 
 class Look(Protocol):

@@ -195,6 +195,12 @@ def global_or_common(mdoc: Mdoc, key: str) -> float | None:
     return value if value is not None and value > 0 else None
 
 
+def binning(mdoc: Mdoc) -> int | None:
+    """The camera's binning as a whole number; ``None`` where it is not told, or a half (super-resolution)."""
+    value = global_or_common(mdoc, "Binning")
+    return int(value) if value is not None and value == int(value) and value <= 64 else None
+
+
 def total_dose_e_per_a2(images: Iterable[Section]) -> float | None:
     """Sum of ExposureDose over all images; ``None`` when it is missing or 0 for any of them."""
     doses = [section.figure("ExposureDose") for section in images]

@@ -1,21 +1,35 @@
-"""Detector ``serialem``: a stack (``.st`` or ``.mrc``) with its mdoc, as SerialEM and PACEtomo write them.
+"""Detector ``serialem``: a stack (``.st`` or ``.mrc``) with its mdoc, as SerialEM and PACEtomo write them;
+``serialem_frames``: the mdoc with the frames that it names, whether a stack is beside them or not.
 
 File names, header bytes and mdoc text become sightings; whether a series is *complete* is not said here
 but in ``policy/completeness.py``.  The rules and traps are those of the acquisition notes.
 
 Settings: ``sentinel_suffix`` (".done": a file ``x.mrc.done`` says that ``x.mrc`` has ended; "" for none),
-``skip_folders`` (["frames"]: folders of camera frames, which hold no series).
+``skip_folders`` (["frames"]: folders of camera frames, which hold no series); of ``serialem_frames``
+``sentinel_suffix`` and ``frame_folders`` (["frames", "Frames"]: where frames lie beside the mdoc, besides its
+own folder).
 """
 
 from __future__ import annotations
 
+import bisect
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from tiltd.daemon.core.model import FileEntry, FilePrint, Fingerprint, Problem, Sighting, TiltSeries
+from tiltd.daemon.core.model import (
+    FileEntry,
+    FilePrint,
+    Fingerprint,
+    Problem,
+    SeriesKind,
+    Sighting,
+    TiltSeries,
+)
 
 from . import mdoc as mdocs
 from .api import Context, Look
+from .frame_series import EXTENSIONS, open_frames
 from .mrc import HEADER_BYTES, MrcHeader, read_header
 from .prints import (
     last_name,
@@ -65,6 +79,65 @@ class SerialEmDetector:
             positive_signs=("sentinel",) if group.sentinel else (),
             **facts,
         )
+
+
+class SerialEmFramesDetector:
+    """Made by ``factory(settings, context)``.  The series keeps the name of the stack, which is not copied:
+    the pipeline makes one of the frames.  Costs as ``serialem``, and 128 KiB a frame file of a series that
+    may be opened."""
+
+    kind: SeriesKind = "frames"
+
+    def __init__(self, settings: Mapping[str, Any], context: Context) -> None:
+        self.sentinel_suffix = str(settings.get("sentinel_suffix", ".done"))
+        self.beside = tuple(settings.get("frame_folders", ("frames", "Frames")))
+
+    def read(
+        self, entries: Sequence[FileEntry], opened: Callable[[str], bool], look: Look
+    ) -> Sequence[Sighting]:
+        """All series of one folder and the frame folders in it.  Never raises for what a file holds."""
+        frames = Frames(entries)
+        own = [entry for entry in entries if not self._is_frames(entry.relative_path)]
+        groups = [group for group in groups_of(own, self.sentinel_suffix) if group.mdoc]
+        return [_frames_sighting(group, frames, opened, look) for group in groups]
+
+    def _is_frames(self, path: str) -> bool:
+        return path.rpartition("/")[0].rpartition("/")[2] in self.beside
+
+
+class Frames:
+    """The frame files among those of a folder; found by name, and by the beginning of it."""
+
+    def __init__(self, entries: Sequence[FileEntry]) -> None:
+        found = {last_name(entry.relative_path): entry for entry in entries}
+        self.by_name = {name: entry for name, entry in found.items() if name.endswith(EXTENSIONS)}
+        self._names = sorted(self.by_name)
+
+    def of(self, stem: str) -> list[FileEntry]:
+        """Those that a series of that name would have; costs as many as there are."""
+        first = bisect.bisect_left(self._names, f"{stem}_")
+        names = itertools.takewhile(lambda name: name.startswith(f"{stem}_"), self._names[first:])
+        return [self.by_name[name] for name in names]
+
+
+def _frames_sighting(group: Group, frames: Frames, opened: Callable[[str], bool], look: Look) -> Sighting:
+    """A series of frames keeps the name of the stack that stands, or could stand, beside it."""
+    assert group.mdoc is not None
+    facts: dict[str, Any] = {"not_series": no_series_by_name(group.stem)}
+    if facts["not_series"] is None and opened(group.stack_path):
+        facts = open_frames(group.stem, group.mdoc, frames.by_name, look)
+    members = [*group.members, *frames.of(group.stem)]
+    return Sighting(
+        series_key=group.stack_path,
+        tilt_series_name=group.stem,
+        kind="frames",
+        size_bytes=sum(entry.size_bytes for entry in members),
+        mtime_ns=max(entry.mtime_ns for entry in members),
+        stat_signature=stat_signature(members),
+        blockers=tuple(sorted(group.blockers)),
+        positive_signs=("sentinel",) if group.sentinel else (),
+        **facts,
+    )
 
 
 def _missing(group: Group) -> tuple[Problem, ...]:
@@ -195,6 +268,7 @@ def _series(
         pixel_spacing_angstrom=spacing,
         voltage_kv=mdocs.global_or_common(mdoc, "Voltage"),
         tilt_axis_deg=mdocs.tilt_axis_deg(mdoc),
+        binning=mdocs.binning(mdoc),
         exposure_dose_e_per_a2=mdocs.total_dose_e_per_a2(mdoc.images),
         first_acquired=mdocs.first_acquired(mdoc.images),
     )

@@ -29,6 +29,7 @@ from tiltd.daemon.core.model import (
     TiltSeries,
     Verdict,
 )
+from tiltd.plugins import frames
 from tiltd.plugins.api import Context, Permanent
 from tiltd.plugins.endings import failure_of, last_words
 from tiltd.plugins.options import Option, read_options
@@ -61,6 +62,7 @@ OPTIONS = (
     Option(name="invert_angles", default=False, meaning="tilt angles count the other way"),
     Option(name="cutoff", default=0.35, low=0.01, high=0.5, meaning="end of the ramp, cycles a binned pixel"),
     Option(name="falloff", default=0.05, low=0.001, high=0.5, meaning="sigma of the roll-off above it"),
+    *frames.OPTIONS,
 )
 
 DOUBTFUL_RESIDUAL_PX = 1.0
@@ -86,8 +88,10 @@ _EXITS: dict[int, tuple[FailureClass, str, str]] = {
 
 
 class _Work(Record):
-    """Options and series, checked against each other."""
+    """Options and series, checked against each other.  ``series`` is the stack; ``made``: of frames."""
 
+    series: TiltSeries
+    made: frames.FramesStep | None
     binning: int
     thickness_px: int
     align: bool
@@ -106,35 +110,44 @@ class WbpPipeline:
         self._settings = dict(settings)
         read_options("wbp", OPTIONS, self._settings)
 
+    def takes_frames(self, options: Options) -> bool:
+        """Is there a program that makes a stack of them?"""
+        return frames.takes_frames(self._settings, options)
+
     def request(self, series: TiltSeries, options: Options) -> ResourceRequest:
         """What a series takes.
 
-        Scratch: the input's copy, the prepared sections (float32, turned in place), the volume, 4 MB of
-        small files: ``budget.scratch_bytes``.  Memory: the alignment's small images, and for each worker a
-        process and the larger of three sections and 16 rows of a slab: ``budget.memory_bytes``.  Seconds:
-        costs a pixel and a voxel measured on one core: ``budget.seconds``.
+        Scratch: the input's copy (and the stack, if it is made of frames), the prepared sections (float32,
+        turned in place), the volume, 4 MB of small files: ``budget.scratch_bytes``.  Memory: the alignment's
+        small images, and for each worker a process and the larger of three sections and 16 rows of a slab:
+        ``budget.memory_bytes``.  Seconds: costs a pixel and a voxel measured on one core:
+        ``budget.seconds``.
         Raises Permanent for a series or options that cannot be reconstructed.
         """
         work = self._work(series, options)
-        size = _sizes(series, work)
+        size = _sizes(work)
+        stack_bytes = work.made.stack_bytes if work.made is not None else 0
         return ResourceRequest(
             cores=_CORES,
             threads=_CORES,
             memory_bytes=budget.memory_bytes(size, _CORES),
             memory_bytes_least=budget.least_memory_bytes(size, _CORES),
-            scratch_bytes=budget.scratch_bytes(size, series.total_bytes),
+            scratch_bytes=budget.scratch_bytes(size, series.total_bytes + stack_bytes),
             result_bytes=size.volume_bytes + budget.SMALL_FILES_BYTES,
             walltime_seconds=budget.seconds(size, _CORES, work.align),
         )
 
     def steps(self, series: TiltSeries, options: Options, placement: Placement) -> JobSteps:
-        """One step; the angles travel in a file of their own, so that no rawtlt need be there."""
+        """One step, after that which makes a stack of frames; the angles travel in a file of their own, so
+        that no rawtlt need be there."""
         work = self._work(series, options)
-        size = _sizes(series, work)
-        angles = "".join(f"{angle!r}\n" for angle in series.tilt_angles_deg)
+        size = _sizes(work)
+        angles = "".join(f"{angle!r}\n" for angle in work.series.tilt_angles_deg)
+        own = Step(name="reconstruct", argv=_argv(work, size, placement), patterns=_PATTERNS)
+        first, files = ((work.made.step,), work.made.files) if work.made is not None else ((), ())
         return JobSteps(
-            steps=(Step(name="reconstruct", argv=_argv(series, work, size, placement), patterns=_PATTERNS),),
-            files=(JobFile(name="angles.tlt", text=angles),),
+            steps=(*first, own),
+            files=(*files, JobFile(name="angles.tlt", text=angles)),
             results=(
                 ExpectedResult(
                     name="tomogram.mrc",
@@ -161,8 +174,11 @@ class WbpPipeline:
 
     def _work(self, series: TiltSeries, options: Options) -> _Work:
         values = read_options("wbp", OPTIONS, self._settings, options)
-        if series.kind != "stack" or not series.stack_path:
-            raise Permanent("pipeline wbp reconstructs stacks; this series consists of frames")
+        made = frames.frames_step("wbp", series, values) if series.kind == "frames" else None
+        if made is not None:
+            series = made.series
+        elif not series.stack_path:
+            raise Permanent("pipeline wbp reconstructs stacks; this series has none")
         if series.mode not in MODES:
             raise Permanent(f"pipeline wbp cannot read MRC mode {series.mode}; it reads {MODES}")
         if series.tilt_count < 3:
@@ -174,10 +190,12 @@ class WbpPipeline:
             values["tilt_axis_deg"] = series.tilt_axis_deg
         if values["tilt_axis_deg"] is None:
             raise Permanent("no tilt axis is known: the mdoc has none, so set the option tilt_axis_deg")
-        return msgspec.convert(values, _Work)
+        own = {name: value for name, value in values.items() if name in _Work.__struct_fields__}
+        return _Work(series=series, made=made, **own)  # type: ignore[arg-type]
 
 
-def _sizes(series: TiltSeries, work: _Work) -> budget.Sizes:
+def _sizes(work: _Work) -> budget.Sizes:
+    series = work.series
     try:
         return budget.sizes(
             series.tilt_count,
@@ -192,8 +210,9 @@ def _sizes(series: TiltSeries, work: _Work) -> budget.Sizes:
         raise Permanent(f"pipeline wbp: {error}; choose another option binning") from error
 
 
-def _argv(series: TiltSeries, work: _Work, size: budget.Sizes, placement: Placement) -> tuple[str, ...]:
-    stack = series.local_names().get(series.stack_path, "stack.mrc")
+def _argv(work: _Work, size: budget.Sizes, placement: Placement) -> tuple[str, ...]:
+    series = work.series
+    stack = series.local_names().get(series.stack_path, frames.STACK)
     return (
         *("{python}", "-m", "tiltd.plugins.reconstruct"),
         *("--input", f"{{input}}/{stack}", "--angles", "{input}/angles.tlt"),

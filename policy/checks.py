@@ -127,7 +127,7 @@ def _sections(
     if completeness.stale_seconds <= completeness.quiet_min_seconds:
         sentence = "stale is not more than quiet_min, so no series could ever be complete: allowed is more"
         wrong.append(("completeness.stale", "completeness.quiet_min", sentence))
-    for name in ("hold", "other_node", "more_memory", "more_walltime"):
+    for name in ("hold", "other_node", "more_memory", "more_walltime", "more_scratch"):
         for failure_class in sorted(set(retry.give_up) & set(getattr(retry, name))):
             sentence = f'"{failure_class}" stands in give_up and in {name}: name it in one of them'
             wrong.append((f"retry.{name}", "retry.give_up", sentence))

@@ -2,7 +2,9 @@
 
 Per class of failure the policy says: give up at once (``give_up``), keep off the node it happened on
 (``other_node``), ask for more memory (``more_memory``) or more walltime (``more_walltime``), wait for a
-person (``hold``); a class in none of them is tried again as it was.  All but giving up can go together.
+person (``hold``), ask for more scratch (``more_scratch``); a class in none of them is tried again as it was.
+All but giving up can go together.  A failure that its pipeline can repair by other options of its own is
+tried again with them where ``repair`` names the repair, whatever its class, and once.
 
 Attempts are spent against ``attempts_max``, except by ends that are nobody's try (``Failure.spent`` is
 false: scratch short on the node, input changed underneath, the breaker's cause): those never make the
@@ -14,6 +16,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from tiltd.daemon.core.model import Failure, Policy, Record, RetryPolicy
+
+OPTION = "option."
+"""A change whose name begins so is an option of the pipeline for the next attempt."""
 
 FACTOR_MAX = 64.0
 """No sequence of failures asks for more than so many times what was asked at first."""
@@ -55,7 +60,8 @@ def after(
     the policy's if ``None``.  Cost does not depend on anything.
     """
     rule = rule or policy.retry
-    if failure.spent and failure.failure_class in rule.give_up:
+    mended = _repaired(rule, failure, changes or {})
+    if failure.spent and failure.failure_class in rule.give_up and not mended:
         why = f"failures of class {failure.failure_class} are not tried again"
         return GiveUp(reason=_sentence(why, failure))
     if failure.spent and attempts_spent >= rule.attempts_max:
@@ -63,7 +69,7 @@ def after(
         return GiveUp(reason=_sentence(f"{tries} failed, the policy allows {rule.attempts_max}", failure))
     return RetryAt(
         at=now + delay_seconds(rule, attempts_spent if failure.spent else attempts_unspent),
-        change=_change(rule, failure, changes or {}),
+        change={**_change(rule, failure, changes or {}), **mended},
         exclude_nodes=nodes if failure.failure_class in rule.other_node else (),
         hold=_sentence("the policy holds it", failure) if _held(rule, failure) else "",
     )
@@ -71,6 +77,15 @@ def after(
 
 def _held(rule: RetryPolicy, failure: Failure) -> bool:
     return failure.spent and failure.failure_class in rule.hold
+
+
+def _repaired(
+    rule: RetryPolicy, failure: Failure, changes: Mapping[str, float | str]
+) -> dict[str, float | str]:
+    """The options of a repair that is allowed and was not tried yet."""
+    wanted = {name: value for name, value in failure.change.items() if name.startswith(OPTION)}
+    tried = all(changes.get(name) == value for name, value in wanted.items())
+    return {} if tried or failure.repair not in rule.repair else wanted
 
 
 def delay_seconds(rule: RetryPolicy, attempts: int) -> float:
@@ -95,11 +110,15 @@ def factor(changes: Mapping[str, float | str], name: str) -> float:
 def _change(
     rule: RetryPolicy, failure: Failure, changes: Mapping[str, float | str]
 ) -> dict[str, float | str]:
-    """The pipeline's own remedy, and over it the policy's factors times those already there."""
-    change: dict[str, float | str] = dict(failure.change)
+    """The pipeline's own remedy, and over it the policy's factors times those already there.  An unspent
+    want of scratch is the node's, and no reason to ask for more."""
+    change: dict[str, float | str] = {
+        name: value for name, value in failure.change.items() if not name.startswith(OPTION)
+    }
     for name, classes, times in (
         ("memory_factor", rule.more_memory, rule.memory_factor),
         ("walltime_factor", rule.more_walltime, rule.walltime_factor),
+        ("scratch_factor", rule.more_scratch if failure.spent else (), rule.scratch_factor),
     ):
         if failure.failure_class in classes:
             change[name] = min(FACTOR_MAX, factor(changes, name) * max(times, factor(failure.change, name)))

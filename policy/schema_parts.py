@@ -8,6 +8,7 @@ from typing import Annotated, Any, Self
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, model_validator
 
 from tiltd.daemon.core.model import FailureClass
+from tiltd.daemon.core.model.options import dotted
 from tiltd.daemon.core.units import shown_value
 
 from .amounts import Bytes, Section, Span
@@ -251,3 +252,5 @@ Pipeline = Annotated[Name, AfterValidator(_pipeline)]
 Destination = Annotated[Text, AfterValidator(_destination)]
 Directives = Annotated[list[Annotated[Text, AfterValidator(_directive)]], Field(max_length=20)]
 Option = Annotated[Any, BeforeValidator(_scalar)]
+OptionTable = Annotated[dict[Title, Option], Field(min_length=1), BeforeValidator(dotted)]
+"""Tables in it become names with dots: ``comparam.tilt.tilt.THICKNESS = 800`` needs no quotes."""

@@ -170,6 +170,13 @@ class Retry(Section):
     memory_factor: Factor = key("memory_factor", "so many times more memory", "1.5")
     more_walltime: Classes = key("more_walltime", "classes tried again with more walltime", '["walltime"]')
     walltime_factor: Factor = key("walltime_factor", "so many times more walltime", "2")
+    more_scratch: Classes = key("more_scratch", "classes tried again with more scratch", '["scratch"]')
+    scratch_factor: Factor = key("scratch_factor", "so many times more scratch", "1.5")
+    repair: Names = key(
+        "repair",
+        "repairs that a further attempt may make by itself, whatever the class; tiltd errors names them",
+        '["rawtlt"]',
+    )
     hold: Classes = key(
         "hold", "classes after which it is held for a person, and tried again then", '["program"]'
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Self
+from typing import Any, Self
 
 from pydantic import Field, model_validator
 
@@ -17,13 +17,12 @@ from .schema_parts import (
     Name,
     Names,
     Nodes,
-    Option,
+    OptionTable,
     Patterns,
     Pipeline,
     Priority,
     RuleName,
     Text,
-    Title,
     key,
 )
 from .schema_sections import Completeness, Retry
@@ -79,7 +78,7 @@ class Sets(Section):
     only_nodes: Patterns = key("only_nodes", "its nodes have one of these names (patterns)", '"fast*"')
     not_nodes: Patterns = key("not_nodes", "its nodes have none of these names (patterns)", '["node24"]')
     pipeline: Pipeline = key("pipeline", "this pipeline instead of its feed's", '"command"')
-    options: Annotated[dict[Title, Option], Field(min_length=1)] = key(
+    options: OptionTable = key(
         "options", "options of the pipeline, over those of its feed", "{ binning = 4 }"
     )
     directives: Directives = key(

@@ -22,7 +22,7 @@ from .schema_parts import (
     Limit,
     Name,
     Names,
-    Option,
+    OptionTable,
     Range,
     RuleName,
     SizeOrRange,
@@ -165,9 +165,7 @@ class Expect(Section):
     priority: Annotated[int, Field(ge=-1000, le=1000)] = key("priority", "priority", "100")
     properties: Names = key("properties", "properties of its nodes, all of them", '["ssd"]')
     pipeline: Name = key("pipeline", "pipeline", '"wbp"')
-    options: Annotated[dict[Title, Option], Field(min_length=1)] = key(
-        "options", "options of the pipeline that rules set", "{ binning = 4 }"
-    )
+    options: OptionTable = key("options", "options of the pipeline that rules set", "{ binning = 4 }")
     directives: list[Text] = key("directives", "further words for the resource manager", '["-W x=y"]')
     destination: Text = key("destination", "where its result goes instead", '"/data/urgent/{series}"')
     hold: bool = key("hold", "is it held?", "true")

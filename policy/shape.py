@@ -63,7 +63,7 @@ def shape(
         cores=decision.cores,
         threads=decision.threads,
         memory_bytes=round_up_bytes(memory * factor(changes, "memory_factor")),
-        scratch_bytes=round_up_bytes(scratch),
+        scratch_bytes=round_up_bytes(scratch * factor(changes, "scratch_factor")),
         walltime_seconds=min(
             round_up_seconds(seconds * factor(changes, "walltime_factor")), decision.walltime_seconds_max
         ),

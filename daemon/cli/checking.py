@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from tiltd.daemon import policy_files, registry
 from tiltd.daemon.client import config_file
 from tiltd.daemon.config import ConfigError, Settings
+from tiltd.daemon.core.model import SeriesKind
 from tiltd.daemon.text import one_line, shown
-from tiltd.plugins.api import Context, Pipeline
+from tiltd.plugins.api import Context, DirectiveBook, Pipeline
 
 from .asking import print_json
 from .exits import FAILED, OK
@@ -91,8 +92,9 @@ def _plugins(settings: Settings) -> Iterator[Check]:
         owner="",
     )
     wanted: dict[tuple[registry.Kind, str], None] = {("resource_manager", settings.resource_manager): None}
-    for feed in settings.feeds:
-        wanted |= {("detector", feed.detector): None, ("pipeline", feed.pipeline): None}
+    wanted |= {("detector", feed.detector): None for feed in settings.feeds}
+    wanted |= {("pipeline", feed.pipeline): None for feed in settings.feeds}
+    kinds: dict[str, SeriesKind] = {}
     for kind, name in wanted:
         what = f"{kind.replace('_', ' ')} {name}"
         try:
@@ -104,15 +106,32 @@ def _plugins(settings: Settings) -> Iterator[Check]:
             yield bad(what, str(error))
         else:
             yield good(what, "found")
-            if kind == "pipeline":
-                yield from _options(settings, name, plugin)
+            if kind == "detector":
+                kinds[name] = getattr(plugin, "kind", "stack")
+            elif kind == "pipeline":
+                if hasattr(plugin, "directives"):
+                    yield from _directives(name, plugin.directives)
+                yield from _options(settings, name, plugin, kinds)
 
 
-def _options(settings: Settings, name: str, pipeline: Pipeline) -> Iterator[Check]:
-    """What a feed's series would be refused for, asked of the pipeline itself."""
+def _directives(name: str, book: DirectiveBook) -> Iterator[Check]:
+    """What it goes by; a file that cannot be read is told even if no feed names it."""
+    found, troubles = book.sources()
+    yield good(f"directives of {name}", found)
+    for trouble in troubles:
+        yield bad(f"directives of {name}", trouble)
+
+
+def _options(
+    settings: Settings, name: str, pipeline: Pipeline, kinds: Mapping[str, SeriesKind]
+) -> Iterator[Check]:
+    """What a feed's series would be refused for, asked of the pipeline itself.  ``kinds``: what the detectors
+    find, by their names."""
     for feed in settings.feeds:
-        if feed.pipeline == name and feed.options:
-            yield probe_options(f"options of feed {feed.name}", pipeline, feed.options)
+        kind = kinds.get(feed.detector, "stack")
+        asked = feed.options or hasattr(pipeline, "directives") or kind == "frames"
+        if feed.pipeline == name and asked:
+            yield probe_options(f"options of feed {feed.name}", pipeline, feed.options, kind)
 
 
 def _folders(settings: Settings) -> Iterator[Check]:

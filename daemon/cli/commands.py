@@ -115,6 +115,26 @@ COMMANDS = {
             ),
         ),
         Command(
+            "directives",
+            f"{_CLI}.directives",
+            "what batchruntomo is given for a series, and what its directives mean",
+            (
+                "tiltd directives show TS_01",
+                "tiltd directives explain THICKNESS",
+                "tiltd directives check /etc/tiltd/templates/*.adoc --template",
+            ),
+        ),
+        Command(
+            "errors",
+            f"{_CLI}.errors",
+            "what programs say when something is wrong, and what to do",
+            (
+                "tiltd errors",
+                "tiltd errors few_beads",
+                "tiltd errors --match 'ERROR: BEADTRACK - READING SEED MODEL FILE'",
+            ),
+        ),
+        Command(
             "calibrate",
             f"{_CLI}.calibrating",
             "measure how many nodes, cores and threads a series is worth here",

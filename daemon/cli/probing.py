@@ -8,9 +8,27 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
-from tiltd.daemon.core.model import Options
+from msgspec.structs import replace
+
+from tiltd.daemon.core.model import FilePrint, Fingerprint, Options, SeriesKind
 from tiltd.daemon.sample import SAMPLE
-from tiltd.plugins.api import Permanent, Pipeline
+from tiltd.plugins.api import Permanent, Pipeline, takes
+
+_FILES = tuple(f"s_{number:03d}.eer" for number in range(SAMPLE.tilt_count))
+FRAMES = replace(
+    SAMPLE,
+    kind="frames",
+    stack_path="",
+    mdoc_path="s.mdoc",
+    frame_paths=_FILES,
+    fingerprint=Fingerprint(
+        files=tuple(
+            FilePrint(relative_path=name, size_bytes=130_000_000, piece_bytes=65536, head_sha256="")
+            for name in ("s.mdoc", *_FILES)
+        )
+    ),
+)
+"""The same as a file of frames a tilt."""
 
 
 class Check(NamedTuple):
@@ -27,10 +45,16 @@ def bad(what: str, detail: str) -> Check:
     return Check(what, False, detail)
 
 
-def probe_options(what: str, pipeline: Pipeline, options: Options) -> Check:
-    """Would the pipeline take an ordinary series with these options?"""
+def probe_options(what: str, pipeline: Pipeline, options: Options, kind: SeriesKind = "stack") -> Check:
+    """Would the pipeline take an ordinary series of that kind with these options?"""
+    if not takes(pipeline, kind, options):
+        return bad(
+            what,
+            "the feed's series are frames, and its pipeline takes stacks: give the option frames a program "
+            "that makes a stack of them, or take a pipeline that has this option",
+        )
     try:
-        pipeline.request(SAMPLE, options)
+        pipeline.request(SAMPLE if kind == "stack" else FRAMES, options)
     except Permanent as error:
         return bad(what, str(error))
     return good(what, ", ".join(f"{key}={value}" for key, value in options.items()))

@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import textwrap
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from tiltd.daemon.core.units import show_bytes, show_seconds
+from tiltd.daemon.manifest import REPORT
 from tiltd.daemon.text import one_line, shown
 
 from .asking import add_connection, client_of, print_json
@@ -50,6 +52,11 @@ def _lines(answer: dict[str, Any]) -> Iterator[str]:
     if dataset["result_path"]:
         size = show_bytes(dataset["result_bytes"])
         yield f"  result    {shown(dataset['result_path'])} ({size}, {dataset['verdict']})"
+        page = Path(dataset["result_path"], REPORT)
+        yield from [f"  report    {shown(str(page))}"] if page.is_file() else []
+    for problem in dataset["problems"]:
+        sentence = f"{shown(problem['code'])}: {one_line(problem['detail'])}"
+        yield from textwrap.wrap(sentence, 100, initial_indent="  doubtful  ", subsequent_indent=" " * 12)
     quality = ", ".join(f"{shown(name)} {value:.4g}" for name, value in sorted(dataset["quality"].items()))
     yield from textwrap.wrap(quality, 100, initial_indent="  quality   ", subsequent_indent=" " * 12)
     yield "why"

@@ -145,6 +145,8 @@ cores = {cores}
 memory = {memory}
 scratch = {scratch}
 
+# For the pipeline batchruntomo a table [imod] tells where IMOD and the templates are; docs/directives.md.
+
 [poll]
 # jobs_seconds = 2
 # nodes_seconds = 15

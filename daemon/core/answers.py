@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from . import effects as e
@@ -10,7 +10,7 @@ from . import facts as f
 from . import observations as o
 from .desk import Desk
 from .following import Following
-from .model import Attempt, Dataset, Failure, Measured, State
+from .model import Attempt, Dataset, Failure, Measured, Problem, State
 from .performing import Performing
 from .placing import Placing
 
@@ -155,7 +155,7 @@ class Answers:
             desk.hold(dataset, "destination", answer.trouble)
             self._held(dataset, answer.trouble)
         elif answer.verdict == "bad" and not dataset.accepted_quality:
-            detail = answer.trouble or "the pipeline judges the result bad"
+            detail = _sentences(answer.problems) or answer.trouble or "the pipeline judges the result bad"
             desk.hold(dataset, "quality", detail)
             self._held(dataset, detail)
         elif answer.failure is not None or answer.damaged:
@@ -196,12 +196,14 @@ class Answers:
                 verdict=answer.verdict,
                 quality=answer.quality,
                 measured=answer.measured or Measured(),
+                problems=answer.problems,
             )
         )
         if answer.verdict == "doubtful":
+            what = _sentences(answer.problems) or "the pipeline judges the result doubtful"
             self._desk.notice(
                 "doubtful",
-                f"{dataset.dataset_id} is delivered, but look at it: {answer.trouble or answer.quality}",
+                f"{dataset.dataset_id} is delivered, but look at it: {what}",
                 dataset.dataset_id,
                 dataset,
             )
@@ -240,6 +242,10 @@ class Answers:
         self._performing.answered("", effect, answer)
         if answer.notice_id in self._desk.state.notices and (not answer.trouble or answer.permanent):
             self._desk.record(f.NoticeSent(at=self._desk.now, notice_id=answer.notice_id))
+
+
+def _sentences(problems: Sequence[Problem]) -> str:
+    return "; ".join(problem.detail for problem in problems)
 
 
 def _is_good(dataset: Dataset, answer: o.CollectAnswered) -> bool:

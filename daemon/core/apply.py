@@ -220,6 +220,7 @@ def _collected(dataset: Dataset, fact: f.ResultCollected) -> Changes:
         "result_bytes": fact.result_bytes,
         "verdict": fact.verdict,
         "quality": fact.quality,
+        "problems": fact.problems,
         "measured": fact.measured,
         "rescue": "",
         "failure": None,

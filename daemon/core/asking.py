@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from tiltd.plugins.api import Permanent
+from tiltd.plugins.api import Permanent, takes
 from tiltd.policy.needs import asked_of
 from tiltd.policy.predict import Asked
 from tiltd.policy.shape import round_up_bytes, shape
@@ -63,7 +63,7 @@ class Asking:
     ) -> ResourceRequest | None:
         """What the pipeline asks for; ``None`` if it cannot take the series, which is said on the dataset."""
         desk = self._desk
-        if missing := self._no_pipeline(series, pipeline, decision):
+        if missing := self._no_pipeline(dataset, series, pipeline, decision):
             desk.hold(dataset, "no_pipeline", missing)
             return None
         try:
@@ -87,15 +87,18 @@ class Asking:
         if dataset.series is None or dataset.hold("no_pipeline") is None:
             return
         decision = self._deciding.decide(dataset)
-        if not self._no_pipeline(dataset.series, pipeline_of(dataset, decision), decision):
+        if not self._no_pipeline(dataset, dataset.series, pipeline_of(dataset, decision), decision):
             self._desk.lift(dataset, "no_pipeline")
 
-    def _no_pipeline(self, series: TiltSeries, pipeline: str, decision: Decision) -> str:
-        if series.kind == "frames":
-            return "no pipeline for frames: its pipelines take stacks"
+    def _no_pipeline(self, dataset: Dataset, series: TiltSeries, pipeline: str, decision: Decision) -> str:
+        whose = f"rule {decision.rule}" if decision.pipeline else "its feed"
         if pipeline not in self._desk.pipelines:
-            whose = f"rule {decision.rule}" if decision.pipeline else "its feed"
             return f"the pipeline {pipeline} of {whose} is not installed"
+        if not takes(self._desk.pipelines[pipeline], series.kind, options_of(dataset, decision)):
+            return (
+                f"no pipeline for {series.kind}: the pipeline {pipeline} of {whose} takes stacks, "
+                "unless its option frames names a program that makes a stack of frames"
+            )
         return ""
 
     def _shaped(

@@ -14,7 +14,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from tiltd.plugins.api import Pipeline
+from tiltd.plugins.api import DirectiveFault, DirectiveRow, Pipeline
 
 from . import effects as e
 from . import explain
@@ -132,6 +132,14 @@ class Core:
     def why(self, dataset_id: str, now: float) -> list[str]:
         """Why it is where it is, in words; see ``explain.py``."""
         return explain.why(self, dataset_id, now)
+
+    def directives(
+        self, dataset: Dataset
+    ) -> tuple[tuple[DirectiveRow, ...], tuple[DirectiveFault, ...]] | None:
+        """The directives of its run, with what is wrong with them; see ``explain.py``."""
+        from .explain import directives  # as above
+
+        return directives(self, dataset)
 
     def objection(self, action: str, dataset: Dataset, options: Options) -> str:
         """Why an operator's action would be refused; empty if it can be tried.  Changes nothing."""

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from tiltd.policy.directives import filled
 from tiltd.policy.predict import Asked, predict
+from tiltd.policy.retry import OPTION
 from tiltd.policy.rules import decide, depends_on_completeness
 
 from .desk import Desk
@@ -251,13 +252,47 @@ def pipeline_of(dataset: Dataset, decision: Decision) -> str:
 
 
 def options_of(dataset: Dataset, decision: Decision) -> Options:
-    """The feed's options, the rules' over them, the operator's over all.  Options belong to a pipeline: where
-    rules choose another one, the feed's do not come along."""
+    """The feed's options, the rules' over them, a repair's over these, the operator's over all.  Options
+    belong to a pipeline: where rules choose another one, the feed's do not come along."""
     asked_pipeline = dataset.asked_pipeline or dataset.pipeline
     asked = dataset.asked_options if dataset.asked_options is not None else dataset.options
     if decision.pipeline and decision.pipeline != asked_pipeline:
         asked = {}
-    return {**asked, **decision.options, **dataset.operator_options}
+    return {**asked, **decision.options, **_repairs(dataset, decision), **dataset.operator_options}
+
+
+def _repairs(dataset: Dataset, decision: Decision) -> Options:
+    """Options that a failure was answered with; they belong to the pipeline that failed."""
+    if pipeline_of(dataset, decision) != dataset.pipeline:
+        return {}
+    return {
+        name.removeprefix(OPTION): value for name, value in dataset.changes.items() if name.startswith(OPTION)
+    }
+
+
+def option_origins(dataset: Dataset, decision: Decision, options: Options, policy: Policy) -> dict[str, str]:
+    """Who set each of the options: ``operator``, ``policy rule NAME (FILE:LINE)``, ``feed NAME``, or, where
+    the rules have changed since, ``policy`` as it was."""
+    asked = dataset.asked_options if dataset.asked_options is not None else dataset.options
+    setters = {
+        key: f"policy rule {rule.name} ({policy.origins.get(f'rule.{rule.name}.set.options', '')})"
+        for rule in policy.rules
+        if rule.name in decision.rules
+        for key in rule.sets.get("options", {})
+    }
+    origins = {}
+    for key, value in options.items():
+        if key in dataset.operator_options:
+            origins[key] = "operator"
+        elif f"{OPTION}{key}" in dataset.changes:
+            origins[key] = "policy repair after a failure"
+        elif key in setters and decision.options.get(key) == value:
+            origins[key] = setters[key]
+        elif asked.get(key) == value:
+            origins[key] = f"feed {dataset.feed}"
+        else:
+            origins[key] = "policy as it was when it was placed"
+    return origins
 
 
 def due_at(dataset: Dataset, decision: Decision) -> float:

@@ -83,7 +83,7 @@ class Ending:
         pipeline = self._desk.pipelines.get(dataset.pipeline)
         if pipeline is not None and attempt.kind == "run":
             try:
-                verdict = pipeline.judge(Outcome(end=end))
+                verdict = pipeline.judge(Outcome(end=end, options=dataset.options, series=dataset.series))
             except Exception as bug:  # a plugin's; it costs this attempt, not the daemon
                 detail = f"{end.detail or end.reason}; the pipeline could not judge it: {bug!r}"
                 return _failure("program", end.reason or "failed", detail, end.exit_status)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
+from tiltd.plugins.api import DirectiveBook, DirectiveFault, DirectiveRow
 from tiltd.policy.completeness import Complete, NotATiltSeries, Partial, Waiting
 
 from .arriving import Arrival
+from .deciding import option_origins, options_of, pipeline_of
 from .desk import Desk
 from .following import Following
 from .model import Dataset, Evidence, Hold, State
@@ -61,6 +63,25 @@ def why(core: Explained, dataset_id: str, now: float) -> list[str]:
         lines.append("It was taken as complete because:")
         lines += [_line(evidence) for evidence in dataset.evidence]
     return lines
+
+
+def directives(
+    core: Explained, dataset: Dataset
+) -> tuple[tuple[DirectiveRow, ...], tuple[DirectiveFault, ...]] | None:
+    """What its run is given, or was given when it was placed; ``None`` if its pipeline takes no directives.
+
+    Raises Permanent for what cannot be worked out, such as a template that is not there.
+    """
+    decision = core.placing.deciding.decide(dataset)
+    placed = dataset.state not in (State.ARRIVING, State.READY)
+    pipeline = core.desk.pipelines.get(dataset.pipeline if placed else pipeline_of(dataset, decision))
+    book: DirectiveBook | None = getattr(pipeline, "directives", None)
+    if book is None or dataset.series is None:
+        return None
+    options = dataset.options if placed else options_of(dataset, decision)
+    origins = option_origins(dataset, decision, options, core.desk.policy)
+    cores = dataset.attempts[-1].placement.cores if dataset.attempts else decision.cores
+    return book.shown_for(dataset.series, options, origins, cores)
 
 
 def explain_arrival(arrival: Arrival, now: float) -> list[str]:

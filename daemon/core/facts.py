@@ -16,6 +16,7 @@ from .model import (
     Measured,
     Notice,
     Options,
+    Problem,
     Record,
     RunEnd,
     SeriesKind,
@@ -182,7 +183,7 @@ class ResultStranded(DatasetFact):
 
 
 class ResultCollected(DatasetFact):
-    """Verified and published: the only way to DELIVERED."""
+    """Verified and published: the only way to DELIVERED.  ``problems`` say what is doubtful about it."""
 
     attempt_id: str
     result_path: str
@@ -191,6 +192,7 @@ class ResultCollected(DatasetFact):
     quality: dict[str, float]
     measured: Measured
     adopted: bool = False
+    problems: tuple[Problem, ...] = ()
 
 
 class DatasetRejected(DatasetFact):

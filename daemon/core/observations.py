@@ -17,6 +17,7 @@ from .model import (
     NodeInfo,
     Options,
     Policy,
+    Problem,
     Progress,
     Record,
     RunEnd,
@@ -186,7 +187,8 @@ class CancelAnswered(Answer, kw_only=True):
 
 class CollectAnswered(Answer, kw_only=True):
     """``occupied``: another's result is at the destination; ``damaged``: what was staged is not what the
-    runner said it staged.  ``mine_already``: this very result is published already, which is success."""
+    runner said it staged.  ``mine_already``: this very result is published already, which is success.
+    ``problems`` say what is doubtful or bad about it."""
 
     attempt_id: str
     result_path: str = ""
@@ -198,6 +200,7 @@ class CollectAnswered(Answer, kw_only=True):
     occupied: bool = False
     damaged: bool = False
     failure: Failure | None = None
+    problems: tuple[Problem, ...] = ()
 
 
 class ImportAnswered(Answer, kw_only=True):

@@ -69,7 +69,9 @@ def _result_faults(folder: Path, series: Expected, tilt_count: int, pixel_angstr
     if (name, tilts) != (series.name, tilt_count):
         yield f"the manifest tells of {name} with {tilts} tilts"
     there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    if there - {"manifest.json", ".checksums.json"} != set(files):
+    if "report.html" not in there:
+        yield "there is no report.html"
+    if there - {"manifest.json", "report.html", ".checksums.json"} != set(files):
         yield f"the folder has {sorted(there)}, the manifest {sorted(files)}"
     for entry in files.values():
         path = folder / entry["name"]

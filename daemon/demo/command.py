@@ -188,7 +188,7 @@ class Demo:
         results = shown(str(self.site.results))
         return f"""
 Everything stays in {shown(str(self.site.folder))}
-  tomograms, pictures, manifests   {results}
+  tomograms, manifests, reports    {results} (a report.html each)
   what the daemon said             {shown(str(self.site.log))}
 Next, with the daemon running again in one terminal (nothing is computed twice):
   {tiltd} run --config {config}

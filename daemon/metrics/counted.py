@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from tiltd.daemon.core import facts as f
 from tiltd.daemon.core import observations as o
-from tiltd.daemon.core.model import TERMINAL, Dataset, Measured, State
+from tiltd.daemon.core.model import TERMINAL, Dataset, Failure, Measured, State
 
 from .labels import BoundedLabels
 from .notes import Note, note_of
@@ -156,6 +156,8 @@ class Metrics:
                 waited = started_at - note.accepted_at
                 self.measure("tiltd_queue_wait_seconds", waited, pipeline=note.pipeline)
                 note.accepted_at = None
+            case f.HoldPlaced(cause="quality"):
+                self.count("tiltd_verdicts_total", pipeline=note.pipeline, verdict="bad")
             case f.ResultStranded():
                 self.count("tiltd_results_stranded_total", pipeline=note.pipeline)
 
@@ -175,9 +177,9 @@ class Metrics:
                     self.measure(
                         "tiltd_run_seconds", run, pipeline=note.pipeline, outcome=failure.failure_class
                     )
-                self._failed(note, failure.failure_class, retry_at is not None)
+                self._failed(note, failure, retry_at is not None)
             case f.DatasetRejected(failure=failure):
-                self._failed(note, failure.failure_class, again=False)
+                self._failed(note, failure, again=False)
             case f.DatasetCancelled():
                 self._terminal(note, State.CANCELLED)
             case f.AttemptStopped(intent=intent) if intent != "replace":
@@ -193,6 +195,11 @@ class Metrics:
             return
         measured, pipeline = fact.measured, note.pipeline
         self.measure("tiltd_run_seconds", measured.run_seconds, pipeline=pipeline, outcome=fact.verdict)
+        self.count("tiltd_verdicts_total", pipeline=pipeline, verdict=fact.verdict)
+        for problem in fact.problems:
+            self.count("tiltd_problems_total", pipeline=pipeline, code=problem.code)
+        for step, seconds in measured.step_seconds.items():
+            self.measure("tiltd_step_seconds", seconds, pipeline=pipeline, step=step)
         self.measure("tiltd_stage_in_seconds", measured.stage_in_seconds, pipeline=pipeline)
         self.measure("tiltd_stage_out_seconds", measured.stage_out_seconds, pipeline=pipeline)
         self._against_predicted(measured, note)
@@ -224,8 +231,10 @@ class Metrics:
         if predicted is not None and seconds > predicted.seconds_p99:
             self.count("tiltd_runs_over_predicted_total", pipeline=pipeline)
 
-    def _failed(self, note: Note, failure_class: str, again: bool) -> None:
+    def _failed(self, note: Note, failure: Failure, again: bool) -> None:
+        failure_class = failure.failure_class
         self.count("tiltd_failures_total", pipeline=note.pipeline, failure_class=failure_class)
+        self.count("tiltd_failure_reasons_total", pipeline=note.pipeline, code=failure.reason)
         if again:
             self.count("tiltd_retries_total", failure_class=failure_class)
         else:

@@ -7,6 +7,9 @@ import re
 MAX_VALUES = 2000
 """Distinct values of one label before the rest becomes ``other``; a thousand nodes fit."""
 
+LIMITS = {"step": 100, "code": 100}
+"""Fewer of those that a program's output or a pipeline names."""
+
 
 class BoundedLabels:
     """Remembers which values a label has had.  What is odd or too much becomes ``other``."""
@@ -20,7 +23,10 @@ class BoundedLabels:
         known = self._known.setdefault(label, set())
         if raw in known:
             return raw
-        if not re.fullmatch(r"[A-Za-z0-9._-]{1,100}", raw) or len(known) >= self._max_values:
+        if not re.fullmatch(r"[A-Za-z0-9._-]{1,100}", raw) or len(known) >= self._limit(label):
             return "other"
         known.add(raw)
         return raw
+
+    def _limit(self, label: str) -> int:
+        return min(self._max_values, LIMITS.get(label, self._max_values))

@@ -134,6 +134,22 @@ _TABLE = (
         "or a failure class.",
     ),
     _histogram(
+        "tiltd_step_seconds",
+        ("pipeline", "step"),
+        _RUNS,
+        "Run time of the steps of delivered runs, and of the parts of a step that its output tells.",
+    ),
+    _counter(
+        "tiltd_verdicts_total",
+        ("pipeline", "verdict"),
+        "Results by the pipeline's judgement: good, doubtful (delivered), or bad (held for a person).",
+    ),
+    _counter(
+        "tiltd_problems_total",
+        ("pipeline", "code"),
+        "What was doubtful about delivered results, by code; a result may have several.",
+    ),
+    _histogram(
         "tiltd_stage_in_seconds",
         ("pipeline",),
         _STAGES,
@@ -194,6 +210,11 @@ _TABLE = (
     ),
     _counter(
         "tiltd_failures_total", ("pipeline", "failure_class"), "Attempts and datasets that failed, by class."
+    ),
+    _counter(
+        "tiltd_failure_reasons_total",
+        ("pipeline", "code"),
+        "The same by reason: of batchruntomo the entries of tiltd errors, unknown for one that it lacks.",
     ),
     _counter(
         "tiltd_retries_total", ("failure_class",), "Failures after which the retry rule decided to try again."

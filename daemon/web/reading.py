@@ -12,6 +12,7 @@ from aiohttp import web
 from tiltd.daemon.core.model import Dataset, State
 from tiltd.daemon.metrics.view import CoreView, waiting_reason
 from tiltd.daemon.text import shown
+from tiltd.plugins.api import Permanent
 
 from .guard import Refusal, answer
 from .lookup import MAX_ROWS, Lookup, Selection
@@ -36,6 +37,7 @@ class Reading:
             web.get(f"{API}/datasets", self.datasets),
             web.get(f"{API}/datasets/{{name:[^/]+}}", self.dataset),
             web.get(f"{API}/datasets/{{name:[^/]+}}/facts", self.facts),
+            web.get(f"{API}/datasets/{{name:[^/]+}}/directives", self.directives),
             web.get(f"{API}/why/{{name:[^/]+}}", self.why),
             web.get(f"{API}/nodes", self.nodes),
             web.get(f"{API}/feeds", self.feeds),
@@ -104,6 +106,28 @@ class Reading:
         rows = await self.lookup.ask_journal(lambda: list(reader.facts(dataset.dataset_id)))
         facts = [{"sequence": number} | record(fact) for number, fact in rows]
         return answer({"dataset_id": dataset.dataset_id, "facts": facts})
+
+    async def directives(self, request: web.Request) -> web.Response:
+        """What its run is given; cost: the rules and the directives."""
+        dataset = await self.lookup.one(path_name(request))
+        try:
+            found = self.daemon.core.directives(dataset)
+        except Permanent as error:
+            raise Refusal(422, str(error)) from None
+        if found is None:
+            why = "its files are not complete yet" if dataset.series is None else "its pipeline takes none"
+            raise Refusal(422, f"{dataset.dataset_id} has no directives: {why} ({dataset.pipeline})")
+        rows, faults = found
+        return answer(
+            {
+                "dataset_id": dataset.dataset_id,
+                "name": dataset.tilt_series_name,
+                "state": dataset.state.value,
+                "pipeline": dataset.pipeline,
+                "directives": [record(each) for each in rows],
+                "faults": [record(each) for each in faults],
+            }
+        )
 
     async def why(self, request: web.Request) -> web.Response:
         name = path_name(request)

@@ -13,12 +13,16 @@ from tiltd.daemon.core.model import Dataset, Options
 from tiltd.daemon.core.observations import OperatorAsked
 from tiltd.daemon.metrics import Metrics
 from tiltd.daemon.metrics.view import CoreView, waiting_reason
+from tiltd.plugins.api import DirectiveFault, DirectiveRow
 
 
 class Core(CoreView, Protocol):
     """:class:`tiltd.daemon.core.core.Core`, as far as it is read here."""
 
     def why(self, dataset_id: str, now: float) -> Sequence[str]: ...
+    def directives(
+        self, dataset: Dataset
+    ) -> tuple[tuple[DirectiveRow, ...], tuple[DirectiveFault, ...]] | None: ...
     def objection(self, action: str, dataset: Dataset, options: Options) -> str: ...
 
 
@@ -105,6 +109,8 @@ def row(dataset: Dataset, core: CoreView, now: float) -> dict[str, Any]:
         "last_change_at": dataset.last_change_at,
         "finalized_at": dataset.finalized_at,
         "result_path": dataset.result_path,
+        "verdict": dataset.verdict,
+        "quality": dataset.quality,
     }
 
 
@@ -116,6 +122,9 @@ def _why_word(dataset: Dataset, core: CoreView, now: float) -> str:
         return f"{dataset.failure.failure_class}: {dataset.failure.reason}"
     if dataset.state.value == "cancelled":
         return dataset.cancel_reason
+    if dataset.state.value == "delivered" and dataset.verdict != "good":
+        codes = ", ".join(problem.code for problem in dataset.problems)
+        return f"{dataset.verdict}: {codes}" if codes else dataset.verdict
     if dataset.state.value == "ready":
         word = waiting_reason(dataset, core.blocked_by(dataset.dataset_id), now)
         return "" if word == "none" else f"waits: {word}"
@@ -131,7 +140,8 @@ def finished_story(dataset: Dataset) -> list[str]:
         )
         lines += [f"What to do: {dataset.failure.remedy}"] if dataset.failure.remedy else []
     lines += [f"Cancelled: {dataset.cancel_reason}"] if dataset.cancel_reason else []
-    lines += [f"Result: {dataset.result_path}"] if dataset.result_path else []
+    lines += [f"Result ({dataset.verdict}): {dataset.result_path}"] if dataset.result_path else []
+    lines += [f"Look at it: {problem.detail}" for problem in dataset.problems]
     lines += [f"Held ({hold.cause}): {hold.detail}" for hold in dataset.holds]
     lines += [f"{'+' if item.holds else '-'} {item.check}: {item.detail}" for item in dataset.evidence]
     return lines

@@ -19,6 +19,8 @@ from .crew import Crew, crew, say_done, say_step
 from .phases import Job, SlabTask, TurnTask
 from .picture import write_png
 
+CURVES_FORMAT = 1
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -125,6 +127,8 @@ def _write_alignment(job: Job, settings: Settings, found: Alignment) -> None:
             zip(job.angles_deg, found.shifts, found.residuals, found.correlations, strict=True)
         )
     ]
+    if settings.align:
+        _write_curves(settings.output, views)
     document = {
         "aligned": settings.align,
         "tilt_axis_deg": job.tilt_axis_deg,
@@ -133,6 +137,26 @@ def _write_alignment(job: Job, settings: Settings, found: Alignment) -> None:
         "views": views,
     }
     (settings.output / "alignment.json").write_text(json.dumps(document, indent=1) + "\n")
+
+
+def _write_curves(output: Path, views: list[dict[str, float]]) -> None:
+    """For the report: how far each view contradicts its neighbours, and how far it was moved."""
+    curves = [
+        {
+            "title": "Residual of the alignment",
+            "x": "tilt, degrees",
+            "y": "residual, binned pixels",
+            "points": [(view["tilt_deg"], view["residual_px"]) for view in views],
+        },
+        {
+            "title": "Correlation with the neighbours",
+            "x": "tilt, degrees",
+            "y": "correlation",
+            "points": [(view["tilt_deg"], view["correlation"]) for view in views],
+        },
+    ]
+    document = {"format": CURVES_FORMAT, "curves": curves}
+    (output / "curves.json").write_text(json.dumps(document) + "\n")
 
 
 def _back_project(job: Job, settings: Settings, workers: Crew) -> tuple[volume.Statistics, float]:

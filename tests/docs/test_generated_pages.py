@@ -8,7 +8,14 @@ from pathlib import Path
 
 import pytest
 
-PROGRAMS = ["draw_states.py", "draw_layers.py", "draw_flow.py", "write_metrics.py"]
+PROGRAMS = [
+    "draw_states.py",
+    "draw_layers.py",
+    "draw_flow.py",
+    "write_errors.py",
+    "write_metrics.py",
+    "write_directives.py",
+]
 
 
 @pytest.mark.parametrize("program", PROGRAMS)

@@ -15,7 +15,8 @@ from tiltd.daemon.cli.commands import COMMANDS
 from tiltd.daemon.cli.dispatch import parser_of
 from tiltd.daemon.config import known_keys
 from tiltd.daemon.core.model import HoldCause, State
-from tiltd.plugins import command, wbp
+from tiltd.plugins import batchruntomo, command, frames, wbp
+from tiltd.plugins.imod import bundle
 from tiltd.plugins.options import Option
 
 
@@ -51,11 +52,18 @@ def test_every_setting_is_explained(project: Path) -> None:
     assert missing == []
 
 
-@pytest.mark.parametrize(("pipeline", "options"), [("wbp", wbp.OPTIONS), ("command", command.OPTIONS)])
+@pytest.mark.parametrize(
+    ("page", "heading", "options"),
+    [
+        ("pipelines", "`wbp`", wbp.OPTIONS),
+        ("pipelines", "`command`", command.OPTIONS),
+        ("batchruntomo", "Directives", batchruntomo.OPTIONS),
+    ],
+)
 def test_every_option_of_a_pipeline_is_explained(
-    project: Path, pipeline: str, options: tuple[Option, ...]
+    project: Path, page: str, heading: str, options: tuple[Option, ...]
 ) -> None:
-    body = dict(by_heading(pages(project)["docs/pipelines.md"]))[f"`{pipeline}`"]
+    body = dict(by_heading(pages(project)[f"docs/{page}.md"]))[heading]
     cells = dict(re.findall(r"^\| `(\w+)` \| ([^|]+) \|", body, re.MULTILINE))
     assert {name for name in cells if name in {option.name for option in options}} == {
         o.name for o in options
@@ -72,10 +80,29 @@ def spelt(default: str | int | float | bool | None) -> set[str]:
 
 
 def test_every_problem_of_a_result_is_explained(project: Path) -> None:
-    body = dict(by_heading(pages(project)["docs/pipelines.md"]))["`wbp`"]
-    codes = problem_codes(project, "plugins/wbp.py")
-    assert "no_figures" in codes
-    assert [code for code in sorted(codes) if f"| `{code}` |" not in body] == []
+    for page, heading, file, known in (
+        ("pipelines", "`wbp`", "plugins/wbp.py", "no_figures"),
+        ("batchruntomo", "Good, doubtful, bad", "plugins/imod/log_quality.py", "few_points"),
+    ):
+        body = dict(by_heading(pages(project)[f"docs/{page}.md"]))[heading]
+        codes = problem_codes(project, file)
+        assert known in codes
+        assert [code for code in sorted(codes) if f"| `{code}` |" not in body] == []
+
+
+def test_every_group_that_can_be_kept_is_explained(project: Path) -> None:
+    body = dict(by_heading(pages(project)["docs/batchruntomo.md"]))["The result"]
+    assert [group for group in bundle.GROUPS if f"| `{group}` |" not in body] == []
+    keep = bundle.OPTIONS[0].meaning
+    assert [group for group in bundle.GROUPS if group not in keep] == []
+
+
+def test_every_field_of_the_program_for_frames_is_explained(project: Path) -> None:
+    body = dict(by_heading(pages(project)["docs/batchruntomo.md"]))["Series of frames"]
+    told = re.search(r"values = \{(.*?)\n    \}", (project / "plugins/frames.py").read_text(), re.DOTALL)
+    assert told is not None
+    fields = [*re.findall(r'^        "(\w+)":', told[1], re.MULTILINE), *frames.RUNNER_FIELDS]
+    assert "frames_list" in fields and [field for field in fields if f"`{{{field}}}`" not in body] == []
 
 
 def by_heading(text: str) -> list[tuple[str, str]]:

@@ -36,6 +36,7 @@ from tiltd.plugins.api import Context, Permanent, Pipeline
 
 CONTEXT = Context(state_folder="/nowhere", spool_folder="/nowhere/spool", journal_id="j1", owner="tiltd")
 HOSTILE = '-rf $(touch x); \'a "b"\n\udcff'
+PROGRESS_GROUPS = {"step", "done", "total", "minutes", "seconds", "tenths"}
 KNOWN_FIELDS = {"input", "output", "scratch", "cores", "threads", "python"}
 EXIT_STATUSES = (None, 0, 1, 2, 3, 4, 5, 75, 126, 127, 137, 143, -9)
 REASONS = (
@@ -179,7 +180,12 @@ def check_steps(answer: JobSteps) -> None:
             assert set(re.findall(r"\{([a-z_]+)\}", text)) <= KNOWN_FIELDS, text
         for pattern in step.patterns:
             groups = re.compile(pattern.pattern).groupindex
-            assert groups and set(groups) <= {"step", "done", "total", "seconds"}
+            figures = {group for group in groups if group.startswith("figure_")}
+            assert (groups or pattern.step) and set(groups) - figures <= PROGRESS_GROUPS
+        if step.success_pattern:
+            re.compile(step.success_pattern)
+        for text in step.witness.patterns if step.witness else ():
+            re.compile(text)
     assert len({step.name for step in answer.steps}) == len(answer.steps)
     names = [file.name for file in answer.files] + [result.name for result in answer.results]
     for name in names:

@@ -27,7 +27,7 @@ RULES: list[tuple[str, bool, tuple[str, ...], dict[str, float]]] = [
     ("licence", False, (), {}),
     ("node", True, ("n1",), {}),
     ("environment", True, ("n1",), {}),
-    ("scratch", True, ("n1",), {}),
+    ("scratch", True, ("n1",), {"scratch_factor": 1.5}),
     ("killed", True, ("n1",), {}),
     ("lost", True, ("n1",), {}),
     ("memory", True, (), {"memory_factor": 1.5}),

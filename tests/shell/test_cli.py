@@ -18,7 +18,7 @@ from tiltd.daemon.cli.acting import option
 from tiltd.daemon.cli.commands import COMMANDS
 from tiltd.daemon.cli.dispatch import dispatch, parser_of
 from tiltd.daemon.config import Settings
-from tiltd.daemon.core.model import Policy, Reservation, State
+from tiltd.daemon.core.model import Policy, Problem, Reservation, State
 from tiltd.daemon.policy_files import shipped
 from tiltd.daemon.web import Servers
 from tiltd.policy.policy import load
@@ -78,6 +78,30 @@ async def test_show_and_why(cli: Cli) -> None:
     assert "1970-01-01 00:00:01Z  DatasetCancelled" in out
     code, out, _ = await cli("why", HOSTILE)
     assert (code, out) == (0, "h-1.1.1  ready\n  h-1.1.1 waits at 10000\n")
+
+
+async def test_what_is_doubtful_about_a_result_is_shown(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "r").mkdir()
+    (tmp_path / "r" / "report.html").touch()
+    rows = cli.daemon.reader.rows  # type: ignore[attr-defined]
+    rows["d-1.1.1"] = msgspec.structs.replace(
+        rows["d-1.1.1"],
+        verdict="doubtful",
+        result_path=str(tmp_path / "r"),
+        quality={"residual_mean_px": 0.5},
+        problems=(Problem(code="few_points", detail=f"only 3 beads in {HOSTILE}"),),
+    )
+    _, out, _ = await cli("list")
+    assert [line for line in out.splitlines() if "d-1.1.1" in line and "doubtful: few_points" in line]
+    _, out, _ = await cli("show", "d-1.1.1")
+    assert f"  result    {tmp_path}/r (0B, doubtful)" in out
+    assert f"  report    {tmp_path}/r/report.html" in out
+    assert "  doubtful  few_points: only 3 beads in TS" in out and HOSTILE not in out
+    assert "  quality   residual_mean_px 0.5" in out
+    assert "Look at it: only 3 beads" in out
+    _, out, _ = await cli("list", "--json")
+    (row,) = [row for row in json.loads(out)["datasets"] if row["dataset_id"] == "d-1.1.1"]
+    assert (row["verdict"], row["quality"]) == ("doubtful", {"residual_mean_px": 0.5})
 
 
 async def test_status_and_nodes(cli: Cli) -> None:

@@ -159,6 +159,8 @@ def published(folder: Path, **faults: Any) -> dict[str, Seen]:
         "files": [entry],
     }
     (folder / "manifest.json").write_text(faults.get("text") or json.dumps(manifest))
+    if faults.get("report", True):
+        (folder / "report.html").write_text("<!DOCTYPE html>")
     if faults.get("stray"):
         (folder / "stray").write_text("")
     return {"TS_01": Seen(state="delivered", record={"result_path": str(folder)})}
@@ -182,6 +184,7 @@ def test_a_right_result_passes(tmp_path: Path) -> None:
         {"tilts": 40},
         {"text": "{"},
         {"stray": True},
+        {"report": False},
     ],
 )
 def test_a_wrong_result_is_found(fault: dict[str, Any], tmp_path: Path) -> None:

@@ -27,8 +27,9 @@ from tiltd.daemon.core.model import (
     TiltSeries,
     Unplaceable,
 )
-from tiltd.daemon.core.model.series import Fingerprint
+from tiltd.daemon.core.model.series import Fingerprint, Problem
 from tiltd.daemon.metrics import METRICS, Metrics
+from tiltd.daemon.metrics.labels import BoundedLabels
 from tiltd.policy.breaker import Breakers, opened
 
 NOW = 10_000.0
@@ -117,7 +118,9 @@ def life() -> list[f.Fact]:
         job_id="1", nonce="n", outcome="failed", ended_at=1.0, node="n1", measured=Measured(run_seconds=7)
     )
     failure = Failure(failure_class="memory", reason="oom", detail="")
-    measured = Measured(stage_in_seconds=2.0, run_seconds=100.0, stage_out_seconds=3.0)
+    steps = {"xcorr": 5.0, "tilt": 80.0, "$(x) TS_01.com": 1.0}
+    measured = Measured(stage_in_seconds=2.0, run_seconds=100.0, stage_out_seconds=3.0, step_seconds=steps)
+    doubt = Problem(code="few_points", detail="only 3 beads of TS_01")
     first, second = f"{ID}.a1", f"{ID}.a2"
     return [
         f.DatasetFound(
@@ -150,6 +153,7 @@ def life() -> list[f.Fact]:
             verdict="good",
             quality={},
             measured=measured,
+            problems=(doubt,),
         ),
         f.DatasetFinalized(at=261.0, dataset_id=ID),
         f.SeriesIgnored(
@@ -187,6 +191,21 @@ def full(metrics: Metrics) -> Metrics:
     return metrics
 
 
+def test_a_bad_result_is_counted_when_it_is_held(metrics: Metrics) -> None:
+    metrics.observe(life()[:3])
+    for cause in ("quality", "operator"):
+        hold = f.HoldPlaced(at=200.0, dataset_id=ID, cause=cause, origin="x", detail="")  # type: ignore[arg-type]
+        metrics.observe([hold])
+    assert samples(metrics)["tiltd_verdicts_total{pipeline=wbp,verdict=bad}"] == 1.0
+
+
+def test_few_names_of_steps_become_labels() -> None:
+    labels = BoundedLabels()
+    found = {labels.value("step", f"s{number}") for number in range(300)}
+    assert len(found) == 101 and "other" in found
+    assert len({labels.value("node", f"n{number}") for number in range(300)}) == 300
+
+
 def test_the_times_of_one_life(metrics: Metrics) -> None:
     seen = samples(full(metrics))
     assert seen["tiltd_completion_to_submit_seconds_sum{feed=krios1}"] == 3.0
@@ -196,7 +215,12 @@ def test_the_times_of_one_life(metrics: Metrics) -> None:
     assert seen["tiltd_run_seconds_sum{outcome=good,pipeline=wbp}"] == 100.0
     assert seen["tiltd_run_seconds_sum{outcome=memory,pipeline=wbp}"] == 7.0
     assert seen["tiltd_stage_in_seconds_sum{pipeline=wbp}"] == 2.0
+    assert seen["tiltd_step_seconds_sum{pipeline=wbp,step=tilt}"] == 80.0
+    assert seen["tiltd_step_seconds_sum{pipeline=wbp,step=other}"] == 1.0, "no name of a series is a label"
+    assert seen["tiltd_verdicts_total{pipeline=wbp,verdict=good}"] == 1.0
+    assert seen["tiltd_problems_total{code=few_points,pipeline=wbp}"] == 1.0
     assert seen["tiltd_failures_total{failure_class=memory,pipeline=wbp}"] == 1.0
+    assert seen["tiltd_failure_reasons_total{code=oom,pipeline=wbp}"] == 1.0
     assert seen["tiltd_retries_total{failure_class=memory}"] == 1.0
     assert seen["tiltd_datasets_ended_total{feed=krios1,state=delivered}"] == 1.0
     assert seen["tiltd_sightings_ignored_total{reason=montage}"] == 1.0

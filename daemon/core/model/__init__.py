@@ -37,9 +37,11 @@ from .job import (
     Outcome,
     Progress,
     ProgressPattern,
+    Quit,
     RunEnd,
     Step,
     Verdict,
+    Witness,
 )
 from .policy import (
     BreakerPolicy,
@@ -118,6 +120,7 @@ __all__ = [
     "Problem",
     "Progress",
     "ProgressPattern",
+    "Quit",
     "Record",
     "Reservation",
     "ResourcePolicy",
@@ -137,6 +140,7 @@ __all__ = [
     "UnblockedBy",
     "Unplaceable",
     "Verdict",
+    "Witness",
     "attempt_id",
     "dataset_id",
 ]

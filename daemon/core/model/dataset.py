@@ -10,7 +10,7 @@ from typing import Literal
 from .cluster import Placement, ResourceRequest
 from .decided import Decided
 from .job import Failure, Measured, Options, RunEnd
-from .series import Evidence, Record, SeriesKind, TiltSeries
+from .series import Evidence, Problem, Record, SeriesKind, TiltSeries
 
 
 class State(enum.StrEnum):
@@ -137,6 +137,7 @@ class Dataset(Record):
     result_bytes: int = 0
     quality: dict[str, float] = {}
     verdict: str = ""
+    problems: tuple[Problem, ...] = ()
     measured: Measured | None = None
     failure: Failure | None = None
     cancel_reason: str = ""

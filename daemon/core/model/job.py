@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from typing import Literal
 
-from .series import Problem, Record
+from .series import Problem, Record, TiltSeries
 
 Options = dict[str, str | int | float | bool]
 """Parameters of a pipeline, merged by the shell from feed, policy and operator; recorded in the fact."""
@@ -49,7 +49,9 @@ class Failure(Record):
     """One attempt's end that was no success.
 
     ``spent`` is false for ends that do not count as a try: scratch too short on the node (exit 75),
-    input changed underneath, lost the claim.  ``remedy`` says what to do, in words.
+    input changed underneath, lost the claim.  ``remedy`` says what to do, in words.  ``repair`` names what
+    ``change`` would alter so that a further attempt may succeed; the policy says whether it may
+    (``[retry] repair``).
     """
 
     failure_class: FailureClass
@@ -59,6 +61,7 @@ class Failure(Record):
     spent: bool = True
     exit_status: int | None = None
     change: dict[str, float | str] = {}
+    repair: str = ""
 
 
 class Job(Record):
@@ -106,27 +109,66 @@ class JobSpec(Record):
 class ProgressPattern(Record):
     """How the runner follows a step: a regular expression over a line of its output.
 
-    Named groups used: ``step`` (a new step has begun), ``done`` and ``total`` (numbers), ``seconds``.
+    Named groups used: ``step`` (a new part of the step has begun), ``done`` and ``total`` (numbers),
+    ``seconds`` with ``minutes`` and ``tenths`` (what that part took; parts of one name add up), and
+    ``figure_NAME`` (a number for ``RunEnd.figures``; the last one counts).  ``step`` names the part where the
+    line itself does not.
     """
 
     pattern: str
+    step: str = ""
+
+
+class Quit(Record):
+    """How a step is asked to end in order, before its processes are signalled.
+
+    The runner writes ``text`` into ``file`` (a path with the placeholders of ``Step.argv``) and waits at
+    most ``seconds`` for the step to end.
+    """
+
+    file: str
+    text: str
+    seconds: float = 3.0
+
+
+class Witness(Record):
+    """What the runner reads of a step that failed, while its files are still there.
+
+    Of the step's own log and of ``files`` (glob patterns below the job's scratch folder) the lines in which
+    one of ``patterns`` is found go into ``RunEnd.notes`` as ``NAME: LINE``: of each file the first and the
+    last eight, 80 in all.
+    """
+
+    files: tuple[str, ...] = ()
+    patterns: tuple[str, ...] = ()
 
 
 class Step(Record):
     """One program of a job.  ``argv`` may use ``{scratch}``, ``{input}``, ``{output}``, ``{cores}``,
-    ``{threads}`` and ``{python}``; the runner fills them in as whole substrings, without any shell."""
+    ``{threads}`` and ``{python}``; the runner fills them in as whole substrings, without any shell.
+
+    Where ``success_pattern`` is given, exit status 0 is a success only if a line of the output matches.
+    """
 
     name: str
     argv: tuple[str, ...]
     environment: dict[str, str] = {}
     patterns: tuple[ProgressPattern, ...] = ()
+    success_pattern: str = ""
+    witness: Witness | None = None
+    quit: Quit | None = None
 
 
 class JobFile(Record):
-    """A small text file that the runner writes into the job's input folder before the first step."""
+    """A small text file that the runner writes into the job's input folder before the first step.
+
+    The manifest of a result keeps the text of those that are ``kept``, for every attempt that was made:
+    directives, say, so that it can be seen what a retry changed.
+    """
 
     name: str
     text: str
+    kept: bool = False
 
 
 class ExpectedResult(Record):
@@ -169,6 +211,11 @@ class RunEnd(Record):
     ``success`` is the only final outcome; every other is a hint until the job's end is proved
     (a requeue ends a runner with TERM and starts it again).  ``stranded`` is a success whose results
     could not be staged out: they stay at ``stranded_path`` on ``node``.
+
+    ``figures`` are numbers and ``notes`` lines that the job's own programs left for the pipeline's ``judge``
+    in ``{output}/figures.json`` (an object of at most 100 numbers) and ``{output}/notes.json`` (a list of
+    at most 200 strings, of 500 characters each).  The runner reads both after the last step that ran, also
+    when it failed, and adds figures that patterns found and the lines of a failed step's ``Witness``.
     """
 
     job_id: str
@@ -184,6 +231,7 @@ class RunEnd(Record):
     stranded_path: str = ""
     stranded_bytes: int = 0
     figures: dict[str, float] = {}
+    notes: tuple[str, ...] = ()
     measured: Measured = Measured()
 
 
@@ -201,15 +249,25 @@ class Progress(Record):
 
 
 class Outcome(Record):
-    """What a pipeline judges: the proved end of an attempt."""
+    """What a pipeline judges: the proved end of an attempt.
+
+    ``options`` and ``series`` are what it ran with, so that limits of quality can be options (and so the
+    policy's), and views be counted.  ``series`` is ``None`` only where a test gives none.
+    """
 
     end: RunEnd
     step_names: tuple[str, ...] = ()
+    options: Options = {}
+    series: TiltSeries | None = None
 
 
 class Verdict(Record):
     """A pipeline's judgement.  ``good`` and ``doubtful`` are delivered; ``bad`` is delivered nowhere and
-    held for a person; ``failed`` goes to the retry rule."""
+    held for a person; ``failed`` goes to the retry rule.
+
+    ``quality`` are the figures that ``tiltd show``, the manifest and the report tell.  ``problems`` say what
+    is doubtful or bad, each in a sentence: they stand in the notice, the hold, the record and the report.
+    """
 
     verdict: Literal["good", "doubtful", "bad", "failed"]
     quality: dict[str, float] = {}

@@ -166,6 +166,9 @@ class RetryPolicy(Record):
     more_memory: tuple[str, ...] = ("memory",)
     more_walltime: tuple[str, ...] = ("walltime",)
     hold: tuple[str, ...] = ()
+    more_scratch: tuple[str, ...] = ("scratch",)
+    scratch_factor: float = 1.5
+    repair: tuple[str, ...] = ("rawtlt", "patch_tracking")
 
 
 class PlacementPolicy(Record):

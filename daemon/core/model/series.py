@@ -96,6 +96,7 @@ class TiltSeries(Record):
     pixel_spacing_angstrom: float | None = None
     voltage_kv: float | None = None
     tilt_axis_deg: float | None = None
+    binning: int | None = None
     exposure_dose_e_per_a2: float | None = None
     first_acquired: str = ""
 

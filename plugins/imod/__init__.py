@@ -1,0 +1,1 @@
+"""What tiltd knows of IMOD's batchruntomo: directives, demand, steps, messages, results."""
