@@ -84,17 +84,24 @@ class Sample(Record, array_like=True):
 
 
 class Peak(Record):
-    """Of ``runs`` measured: a bound that the next one exceeds once in a hundred, the largest that was seen
-    (what lies ``drift.WILD`` spreads beyond the middle not counted), and where by their own spread hardly any
-    lies beyond.  0 runs: nothing is known."""
+    """Of ``runs`` measured: the median, a bound that the next one exceeds once in a hundred, the largest that
+    was seen (what lies ``drift.WILD`` spreads beyond the middle not counted), and where by their own spread
+    hardly any lies beyond.  0 runs: nothing is known."""
 
+    p50: float = 0.0
     p99: float = 0.0
     largest: float = 0.0
     far: float = 0.0
     runs: int = 0
 
     def times(self, scale: float) -> Peak:
-        return Peak(p99=self.p99 * scale, largest=self.largest * scale, far=self.far * scale, runs=self.runs)
+        return Peak(
+            p50=self.p50 * scale,
+            p99=self.p99 * scale,
+            largest=self.largest * scale,
+            far=self.far * scale,
+            runs=self.runs,
+        )
 
 
 class SampleClass(Record):
@@ -201,6 +208,8 @@ def predict(
         memory_bytes_p99=memory_bytes,
         scratch_bytes_p99=scratch_bytes,
         samples=len(known.samples),
+        memory_bytes_p50=ceil(memory[0].p50 * memory[1]),
+        scratch_bytes_p50=ceil(scratch[0].p50 * scratch[1]),
     )
 
 
@@ -321,7 +330,13 @@ def _peak(figures: list[float], believed: float = 1.0) -> Peak:
     if not known:
         return Peak()
     found = fit(known, [False] * len(known), USUAL_SPREAD, log(believed))
-    return Peak(p99=exp(found.p99), largest=exp(found.largest), far=exp(found.far), runs=len(known))
+    return Peak(
+        p50=exp(found.median),
+        p99=exp(found.p99),
+        largest=exp(found.largest),
+        far=exp(found.far),
+        runs=len(known),
+    )
 
 
 def _key(pipeline: str, cores: int, threads: int) -> str:

@@ -232,8 +232,14 @@ def _predicted(found: Explanation, source: dict[str, str]) -> Iterator[str]:
     basis = f"{p.samples} runs in {shown(source['history'])}" if p.samples else "no such run yet: 2015 study"
     yield (
         f"expected  {show_seconds(round(p.seconds_p50))} (p50), {show_seconds(round(p.seconds_p99))} (p99), "
-        f"memory {show_bytes(p.memory_bytes_p99)}, scratch {show_bytes(p.scratch_bytes_p99)} (p99); {basis}"
+        f"memory {_quantiles(p.memory_bytes_p50, p.memory_bytes_p99)}, "
+        f"scratch {_quantiles(p.scratch_bytes_p50, p.scratch_bytes_p99)}; {basis}"
     )
+
+
+def _quantiles(usual: int, most: int) -> str:
+    """The median only where one was measured."""
+    return (f"{show_bytes(usual)} (p50), " if usual else "") + f"{show_bytes(most)} (p99)"
 
 
 def _placed(found: Explanation, source: dict[str, str]) -> Iterator[str]:

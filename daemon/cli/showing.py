@@ -113,12 +113,12 @@ def _decided(attempt: dict[str, Any], measured: dict[str, Any] | None) -> Iterat
     due = f", due {instant(decided['due_at'])}" if decided["due_at"] else ""
     yield f"  policy {attempt['placement']['policy_version']}, rules matched: {rules}{due}"
     predicted = decided["predicted"]
-    memory, scratch = (show_bytes(predicted[f"{what}_bytes_p99"]) for what in ("memory", "scratch"))
+    memory, scratch = (_expected_bytes(predicted, what) for what in ("memory", "scratch"))
     runs = predicted["samples"]
     learnt = f"from {runs} runs" if runs else "by the 2015 study and its pipeline"
     yield (
         f"  expected {show_seconds(round(predicted['seconds_p50']))}, at most "
-        f"{show_seconds(round(predicted['seconds_p99']))}; memory {memory}, scratch {scratch} ({learnt})"
+        f"{show_seconds(round(predicted['seconds_p99']))}; {memory}; {scratch} ({learnt})"
     )
     if measured and measured["run_seconds"]:
         seconds = measured["stage_in_seconds"] + measured["run_seconds"] + measured["stage_out_seconds"]
@@ -126,6 +126,12 @@ def _decided(attempt: dict[str, Any], measured: dict[str, Any] | None) -> Iterat
             f"  took     {show_seconds(round(seconds))}; memory {show_bytes(measured['peak_memory_bytes'])}, "
             f"scratch {show_bytes(measured['peak_scratch_bytes'])}"
         )
+
+
+def _expected_bytes(predicted: dict[str, Any], what: str) -> str:
+    """The median, where one was measured, and the 99th percentile."""
+    usual, most = predicted.get(f"{what}_bytes_p50", 0), show_bytes(predicted[f"{what}_bytes_p99"])
+    return f"{what} {show_bytes(usual)}, at most {most}" if usual else f"{what} at most {most}"
 
 
 def _fact(fact: dict[str, Any]) -> str:

@@ -158,6 +158,17 @@ def test_p99_of_memory_and_scratch_covers_later_runs() -> None:
     assert all(0.98 <= each / 5000 <= 1.0 for each in covered), covered
 
 
+def test_medians_are_of_what_was_measured() -> None:
+    def expected(samples: p.Samples) -> p.Prediction:
+        return p.predict(samples, pipeline="p", cores=4, threads=4, size_bytes=2 * GB, asked=asked_of(ASKED))
+
+    none, some = expected(p.Samples()), expected(after(9, 3 * GB, 30 * GB))
+    assert (none.memory_bytes_p50, none.scratch_bytes_p50) == (0, 0)
+    assert (none.memory_bytes_p99, none.scratch_bytes_p99) == (4 * GB, 40 * GB), "the pipeline's word"
+    assert some.memory_bytes_p50 == pytest.approx(3 * GB) and some.scratch_bytes_p50 == pytest.approx(30 * GB)
+    assert some.memory_bytes_p50 < some.memory_bytes_p99 and some.scratch_bytes_p50 < some.scratch_bytes_p99
+
+
 def test_an_impossible_scratch_is_a_slip_and_a_possible_one_counts() -> None:
     samples = after(200, 2 * GB, 20 * GB)
     before = ask(samples).scratch_bytes

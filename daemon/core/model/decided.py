@@ -10,7 +10,8 @@ from .series import Record
 class Prediction(Record):
     """What a run is expected to take: seconds with staging, bytes at the peak.
 
-    ``samples`` is how many runs of its kind it was learnt from; 0 when it is the study's prior.
+    ``samples`` is how many runs of its kind it was learnt from; 0 when it is the study's prior.  Medians of
+    memory and scratch are 0 while none was measured.
     """
 
     seconds_p50: float
@@ -18,6 +19,8 @@ class Prediction(Record):
     memory_bytes_p99: int
     scratch_bytes_p99: int
     samples: int = 0
+    memory_bytes_p50: int = 0
+    scratch_bytes_p50: int = 0
 
 
 class Decided(Record):
