@@ -1,6 +1,7 @@
 """The words of the trade as immutable records; the lowest layer, which everything may import."""
 
 from .cluster import (
+    Mode,
     NodeInfo,
     NodeState,
     Placement,
@@ -28,6 +29,7 @@ from .job import (
     FailureClass,
     Job,
     JobFile,
+    JobKind,
     JobSpec,
     JobState,
     JobSteps,
@@ -98,11 +100,13 @@ __all__ = [
     "HoldCause",
     "Job",
     "JobFile",
+    "JobKind",
     "JobSpec",
     "JobState",
     "JobSteps",
     "LimitPolicy",
     "Measured",
+    "Mode",
     "NodeInfo",
     "NodeState",
     "Notice",
