@@ -31,7 +31,6 @@ class NodeInfo(Record):
     properties: tuple[str, ...] = ()
     comment: str = ""
     floating: bool = False
-    floating: bool = False
 
 
 class ResourceRequest(Record):

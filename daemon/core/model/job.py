@@ -5,7 +5,6 @@ from __future__ import annotations
 import enum
 from typing import Literal
 
-from .cluster import Mode
 from .series import Problem, Record
 
 Options = dict[str, str | int | float | bool]
@@ -33,11 +32,6 @@ FailureClass = Literal[
 RunOutcome = Literal[
     "success", "failed", "scratch_short", "input_changed", "stranded", "fenced", "terminated", "lost_claim"
 ]
-
-
-JobKind = Literal["run", "rescue", "sweep", "check"]
-"""``sweep`` makes sure that nothing of a dead attempt is left on a node; ``check`` looks at a node for
-``tiltd check --submit``."""
 
 
 class JobState(enum.StrEnum):
@@ -134,7 +128,8 @@ class ProgressPattern(Record):
 
 class Step(Record):
     """One program of a job.  ``argv`` may use ``{scratch}``, ``{input}``, ``{output}``, ``{cores}``,
-    ``{threads}`` and ``{python}``; the runner fills them in as whole substrings, without any shell."""
+    ``{threads}``, ``{python}`` and ``{hosts}`` (all nodes of the job as ``host#cores,host#cores``); the runner
+    fills them in as whole substrings, without any shell."""
 
     name: str
     argv: tuple[str, ...]
