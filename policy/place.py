@@ -131,6 +131,8 @@ def on(request: ResourceRequest, nodes: Sequence[NodeInfo], policy: Policy) -> P
         account=request.account,
         priority=request.priority,
         directives=request.directives,
+        mode="floating" if all(node.floating for node in nodes) else "pinned",
+        properties=request.properties,
     )
 
 

@@ -139,6 +139,13 @@ class Ledger:
                 if known in self._nodes:
                     self.observe(self._nodes[known])
 
+    def restarted(self, attempt_id: str) -> None:
+        """It went back into the queue: what it had taken is no longer there, and its next run begins anew."""
+        self._windows.pop(attempt_id, None)
+        for node in self.booked.get(attempt_id, ()):
+            if node in self._nodes:
+                self.observe(self._nodes[node])
+
     def vanished(self, attempt_id: str, node: str, at: float) -> None:
         """From ``at`` on the attempt's files are gone again, though it is not yet released."""
         begin, _ = self._windows.get(attempt_id, (at, at))

@@ -128,8 +128,8 @@ class ProgressPattern(Record):
 
 class Step(Record):
     """One program of a job.  ``argv`` may use ``{scratch}``, ``{input}``, ``{output}``, ``{cores}``,
-    ``{threads}``, ``{python}`` and ``{hosts}`` (all nodes of the job as ``host#cores,host#cores``); the runner
-    fills them in as whole substrings, without any shell."""
+    ``{threads}``, ``{python}`` and ``{hosts}`` (all nodes of the job, as ``host#cores,host#cores``); the
+    runner fills them in as whole substrings, without any shell."""
 
     name: str
     argv: tuple[str, ...]
