@@ -29,12 +29,14 @@ from tiltd.daemon.core.model import (
 )
 
 __all__ = [
+    "CommandCount",
     "Context",
+    "Counting",
     "Detector",
     "Examiner",
-    "Finding",
     "Expecting",
     "Explainer",
+    "Finding",
     "JobsSeen",
     "Notifier",
     "Permanent",
@@ -142,7 +144,7 @@ class ResourceManager(Protocol):
 
 @runtime_checkable
 class Expecting(Protocol):
-    """Optional, for a resource manager whose lists may leave a job out: it is told which jobs should be there.
+    """Optional, for a resource manager whose lists may leave a job out: it is told which to expect.
 
     A job that is expected and missing from a complete list is then asked for by its id.  Only when the
     server says that it does not know the id is it left out of ``JobsSeen.jobs``; otherwise it is there with
@@ -152,6 +154,22 @@ class Expecting(Protocol):
     def expect(self, job_ids: Collection[str]) -> None:
         """Called before ``jobs`` with the ids of all live attempts.  Quick, never raises."""
         ...
+
+
+class CommandCount(Record):
+    """How often a command ended in which way, and what that took: ``outcome`` is a word of a bounded set."""
+
+    command: str
+    outcome: str
+    count: int
+    seconds: float
+
+
+@runtime_checkable
+class Counting(Protocol):
+    """Optional, for a resource manager that runs commands: how they ended, for the metrics."""
+
+    def counts(self) -> Sequence[CommandCount]: ...
 
 
 @runtime_checkable
