@@ -78,8 +78,13 @@ _WORDS: Mapping[str, tuple[str, str]] = {
 """For each reason: what it means, and what to do."""
 
 
+def _rule(kind: Kind, reason: str) -> Rule:
+    meaning, remedy = _WORDS[reason]
+    return Rule(kind=kind, reason=reason, meaning=meaning, remedy=remedy)
+
+
 def _table(*rows: tuple[Kind, str, tuple[int, ...]]) -> Mapping[int, Rule]:
-    rules = {code: Rule(kind, reason, *_WORDS[reason]) for kind, reason, codes in rows for code in codes}
+    rules = {code: _rule(kind, reason) for kind, reason, codes in rows for code in codes}
     return MappingProxyType(rules)
 
 
@@ -118,14 +123,14 @@ QSUB = _table(
     ("wait", "queue_full", (200,)),  # (r)
     ("wait", "user_full", (228,)),  # (r)
 )
-QSUB_OTHERWISE = Rule("unsure", "other", "qsub ended with a code that is not known")
+QSUB_OTHERWISE = Rule(kind="unsure", reason="other", meaning="qsub ended with a code that is not known")
 
 QUESTION = _table(
     ("done", "ok", (0,)),
     *_SERVER,
     ("gone", "unknown_job", (153,)),  # (r)
 )
-QUESTION_OTHERWISE = Rule("retry", "other", "the command failed")
+QUESTION_OTHERWISE = Rule(kind="retry", reason="other", meaning="the command failed")
 
 QDEL = _table(
     ("done", "ok", (0,)),
@@ -135,7 +140,7 @@ QDEL = _table(
     ("permanent", "permission", (159,)),  # (r)
     ("retry", "node_unreachable", (224,)),  # (r)
 )
-QDEL_OTHERWISE = Rule("retry", "other", "qdel failed")
+QDEL_OTHERWISE = Rule(kind="retry", reason="other", meaning="qdel failed")
 
 
 def ending(exit_status: int | None) -> str:
