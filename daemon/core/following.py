@@ -238,7 +238,11 @@ class Following:
             )
         else:
             booked = self._desk.state.ledger.booked.get(attempt.attempt_id, ())
-            self.ending.finish(dataset, attempt, seen.end, seen.job)
+            status = _failed_unclaimed(seen)
+            if status and dataset.stop_requested is None:
+                self.ending.never_claimed(dataset, attempt, status)
+            else:
+                self.ending.finish(dataset, attempt, seen.end, seen.job)
             for node in booked:
                 self._placing.roomier(node)
 
@@ -324,9 +328,18 @@ class Following:
     def revoked(self, dataset: Dataset, attempt: Attempt) -> None:
         """No runner can claim it any more.  A job that ran and failed before it could claim is a failure of
         the node's set-up, which would only come again; any other is withdrawn as asked."""
-        job = self.seen.get(attempt.attempt_id, Followed()).job
-        status = job.exit_status if job is not None and job.state is JobState.COMPLETED else None
-        if status and status not in DELETED and dataset.stop_requested in (None, "replace"):
+        status = _failed_unclaimed(self.seen.get(attempt.attempt_id, Followed()))
+        if status and dataset.stop_requested in (None, "replace"):
             self.ending.never_claimed(dataset, attempt, status)
         else:
             self.ending.revoked(dataset, attempt)
+
+
+def _failed_unclaimed(seen: Followed) -> int:
+    """The exit status of a job that failed by itself before its runner could claim; 0 for any other."""
+    job = seen.job
+    if job is None or job.state is not JobState.COMPLETED or seen.claimed_by or seen.end is not None:
+        return 0
+    # Killed by its limits it was at work, though the spool has not told of it.
+    named = job.ending in ("walltime", "memory", "cpu time", "deleted")
+    return 0 if named or job.exit_status in DELETED else job.exit_status or 0
