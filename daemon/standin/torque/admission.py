@@ -36,14 +36,14 @@ def admitted(
     resources = dict(asked.resources)
     asking.check_resources(resources)
     resources.setdefault("nodes", "1")
-    resources.setdefault("walltime", "01:00:00")
     asks = asking.node_asks(resources["nodes"])
     if not all(sum(suits(node, ask) for node in nodes) >= ask.count for ask in asks):
         raise Refused(190, NO_NODES)
+    resources["nodect"] = str(sum(ask.count for ask in asks))
+    resources.setdefault("walltime", "01:00:00")
     _within(queue, resources, user, jobs)
     if any(numbered(jobs, parent) is None for parent in asked.depends_on):
         raise Refused(208, "Invalid Job Dependency")
-    resources["nodect"] = str(sum(ask.count for ask in asks))
     return _job(asked, user, queue.name, resources, asks, number, now)
 
 
@@ -76,11 +76,13 @@ def _job(
 ) -> BatchJob:  # fmt: skip
     options = asked.options
     held = asked.hold or bool(asked.depends_on)
+    joined = options.get("j") == "oe" and "o" in options
     return BatchJob(
         number=number, name=asked.name, owner=f"{user}@{HOST}", user=user, queue=queue, script=asked.script,
         resources=resources, asks=asks, variables=asked.variables, submit_args=asked.submit_args,
         work_folder=asked.folder, output_path=_path(asked, "o", number),
-        error_path=_path(asked, "e", number), submitted_at=now, changed_at=now, queued_at=now,
+        error_path=_path(asked, "o" if joined else "e", number), submitted_at=now, changed_at=now,
+        queued_at=now,
         state="H" if held else "W" if options.get("a") else "Q",
         hold="u" if asked.hold else "s" if held else "n", join=options.get("j", "n"),
         keep=options.get("k", "n"), mail_points=options.get("m", "a"), mail_users=options.get("M", ""),

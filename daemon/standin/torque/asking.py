@@ -130,10 +130,10 @@ def _attributes(asked: Asked, value: str) -> None:
 
 
 def _variables(value: str, call: Call) -> dict[str, str]:
-    """Commas part; a newline does so too; a bare name is taken from the environment."""
+    """Commas part, and a newline comes out as one; a bare name is taken from the environment."""
     found = {}
-    for item in value.replace("\n", ",").split(","):
-        name, equals, text = item.partition("=")
+    for item in value.split(","):
+        name, equals, text = item.replace("\n", ",").partition("=")
         found[name] = text if equals else call.environment.get(name, "")
     return found
 

@@ -92,7 +92,11 @@ class Commands:
         # One connection, and one document, for each id.
         found = [(job_id, numbered(self.batch.jobs, job_id)) for job_id in ids]
         out = "".join(show([job], now) for _, job in found if job is not None)
-        err = "".join(f"qstat: Unknown Job Id Error {name}\n" for name, job in found if job is None)
+        err = "".join(
+            f"qstat: Unknown Job Id Error {name if '.' in name else f'{name}.{HOST}'}\n"
+            for name, job in found
+            if job is None
+        )
         return Answer(153 if err else 0, said(out), said(err))
 
     # -- pbsnodes --------------------------------------------------------------------------------------------

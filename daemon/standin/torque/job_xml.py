@@ -69,7 +69,7 @@ def _elements(job: BatchJob, now: float) -> Iterator[Element]:
     yield "Checkpoint", "u"
     yield "ctime", _epoch(job.submitted_at)
     yield "depend", f"afterok:{':'.join(job.depends_on)}" if job.depends_on else ""
-    yield "Error_Path", job.error_path if job.join != "oe" else job.output_path
+    yield "Error_Path", job.error_path
     if job.state in "REC" and job.hosts:
         yield "exec_host", job.exec_host()
     yield "Execution_Time", _epoch(job.wait_until)
@@ -95,7 +95,7 @@ def _lived(job: BatchJob, now: float) -> Iterator[Element]:
     yield "egroup", job.user
     yield "queue_type", "E"
     yield "sched_hint", HINT if job.undelivered else ""
-    yield "etime", _epoch(job.queued_at) if job.hold == "n" else ""
+    yield "etime", _epoch(job.queued_at) if job.hold == "n" and job.state != "W" else ""
     status = job.exit_status if job.state in "EC" else job.stale_exit_status
     yield "exit_status", "" if status is None else str(status)
     yield "submit_args", job.submit_args
