@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-# ruff: noqa: UP006, UP031, UP035, UP045, PTH100, PTH101, PTH102, PTH103, PTH104, PTH108, PTH112, PTH114, SIM108, SIM117, SIM115
+# ruff: noqa: UP006, UP031, UP035, UP045, PTH100, PTH101, PTH102, PTH103, PTH104, PTH106, PTH108, PTH112, PTH114, PTH116, PTH121, SIM108, SIM117, SIM115
 """What runs on the compute node: ``python3 runner.py ATTEMPT_FOLDER``.  Standard library, Python 3.6+.
 
 It claims the attempt, reserves scratch, stages in, runs the steps, stages out, and leaves the node as it was:
@@ -1079,10 +1079,10 @@ class Run:
     # stage in
 
     def stage_in(self) -> None:
-        started = time.monotonic()
         files = self.job["input"]["files"]
         total, done = sum(file["size_bytes"] for file in files), 0
         self.wait_for_turn(total)
+        started = time.monotonic()
         self.tell("stage_in", 0, total)
         try:
             for file in files:
@@ -1449,7 +1449,9 @@ class Run:
     def sweep_node(self) -> None:
         """Make sure that nothing of the attempts named is left on this node; raises Ended."""
         self.tell("sweep")
-        root, left = os.path.dirname(self.scratch), []
+        root, left = os.path.dirname(self.scratch), []  # type: Tuple[str, List[str]]
+        if not os.path.isdir(root):
+            return
         for attempt in self.job["sweep"]["attempts"]:
             for path in (inside(root, attempt), inside(root, attempt) + ".old"):
                 why = self.sweep_folder(path, attempt)
