@@ -40,6 +40,7 @@ STATES = {
     "C": JobState.COMPLETED,
 }
 _STARTED = frozenset("RESC")
+_WHOLE = re.compile(r"-?[0-9]{1,18}", re.ASCII)
 _KIB = re.compile(r"([0-9]{1,15})kb:([0-9]{1,15})kb", re.ASCII)
 
 
@@ -169,7 +170,7 @@ def _kib(value: str) -> int:
 
 def whole(value: str) -> int | None:
     """A signed whole number of at most 18 digits, or nothing."""
-    return int(value) if re.fullmatch(r"-?[0-9]{1,18}", value, re.ASCII) else None
+    return int(value) if _WHOLE.fullmatch(value) else None
 
 
 def epoch(value: str) -> float | None:

@@ -28,8 +28,7 @@ class Records:
     """
 
     def __init__(self, names: Iterable[str], take: Callable[[Fields], None]) -> None:
-        joined = b"|".join(re.escape(name.encode("ascii")) for name in names)
-        self._field = re.compile(rb"<(" + joined + rb")>([^<]*)</\1>")
+        self._tags = [(name, b"<" + name.encode("ascii") + b">") for name in names]
         self._take = take
         self._buffer = b""
         self._at = 0
@@ -98,22 +97,23 @@ class Records:
 
     def _whole(self, body: bytes) -> None:
         fields: Fields = {}
-        for name, value in self._field.findall(body):
-            key = name.decode("ascii")
-            if key not in fields:
-                fields[key] = text(value)
+        for name, tag in self._tags:
+            if (at := body.find(tag)) >= 0:
+                start = at + len(tag)
+                end = body.find(b"<", start)
+                # In a whole record the next tag closes this one; anything else is no value.
+                if body.startswith(b"</" + tag[1:], end):
+                    fields[name] = text(body[start:end])
         self.records += 1
         self._take(fields)
 
 
 def text(value: bytes) -> str:
     """A value as text: UTF-8 where it is that, else Latin-1, unescaped, without what XML forbids."""
-    if value.isascii() and b"&" not in value and value.isalnum():
-        return value.decode("ascii")
     try:
         decoded = value.decode("utf-8")
     except UnicodeDecodeError:
         decoded = value.decode("latin-1")
     if "&" in decoded:
         decoded = html.unescape(decoded)
-    return _FORBIDDEN.sub("", decoded).strip()
+    return decoded.strip() if decoded.isprintable() else _FORBIDDEN.sub("", decoded).strip()
