@@ -27,7 +27,7 @@ from tiltd.plugins.api import (
     Unsure,
 )
 from tiltd.plugins.commandline import BackOff, CommandLine, NotStarted, Ran, Rule, TokenBucket, whole_words
-from tiltd.plugins.torque_asking import Asking
+from tiltd.plugins.torque_asking import Asking, Ours
 from tiltd.plugins.torque_jobs import JOB_ID, owner_of
 from tiltd.plugins.torque_settings import read
 from tiltd.plugins.torque_tidying import Tidying, best
@@ -53,7 +53,9 @@ class TorqueManager:
         self.commands = CommandLine(self.settings.path, environment)
         self._options = self.settings.options()
         self._back_off = BackOff(self._now)
-        self._asking = Asking(self.settings, self.commands, self.owner, self._now)
+        self._mark = torque_script.mark(context.journal_id)
+        ours = Ours(owner=self.owner, mark=self._mark)
+        self._asking = Asking(self.settings, self.commands, ours, self._now)
         self._tidying = Tidying(os.path.join(context.spool_folder, "attempts"), self._delete)
         self._gate = asyncio.Semaphore(self.settings.submit_at_once)
         self._bucket = TokenBucket(self.settings.submits_per_second, self.settings.submit_at_once)
@@ -148,7 +150,10 @@ class TorqueManager:
             raise Temporary(f"nothing is submitted for {pause:.0f} s: {self._back_off.why}", pause)
         script = torque_script.script(spec, self._options)
         script_path = os.path.join(spec.attempt_folder, torque_intent.SCRIPT)
-        argv = [self.settings.qsub, *torque_script.qsub_arguments(spec, self._options, script_path)]
+        argv = [
+            self.settings.qsub,
+            *torque_script.qsub_arguments(spec, self._options, script_path, self._mark),
+        ]
         async with self._gate:
             await self._bucket.take()
             try:

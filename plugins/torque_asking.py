@@ -10,7 +10,7 @@ import asyncio
 import re
 from collections.abc import Callable, Collection, Iterable, Sequence
 
-from tiltd.daemon.core.model import Job, JobState, NodeInfo
+from tiltd.daemon.core.model import Job, JobState, NodeInfo, Record
 from tiltd.plugins import torque_errors, torque_jobs
 from tiltd.plugins.api import Temporary, Unreachable
 from tiltd.plugins.commandline import CommandLine, Ran
@@ -24,22 +24,37 @@ IDS_AT_ONCE = 40
 _UNKNOWN = re.compile(r"Unknown Job Id(?: Error)? (\S+)")
 
 
-class Listing:
-    """One answer to ``qstat -x``: our jobs by id, and how many others there are in which state."""
+class Ours(Record):
+    """By what our jobs are known: the account, and the mark at the end of their names."""
 
-    def __init__(self, asked_at: float, owner: str) -> None:
+    owner: str
+    mark: str
+
+
+class Listing:
+    """One answer to ``qstat -x``: our jobs by id, and how many others there are in which state.
+
+    Ours are of our account and bear our journal's mark behind their name, or are among ``expected`` (from
+    before the journal was lost).  What else the account runs, be it another tiltd's, is let alone.
+    """
+
+    def __init__(self, asked_at: float, ours: Ours, expected: Collection[str] = ()) -> None:
         self.asked_at = asked_at
         self.complete = False
         self.jobs: dict[str, Job] = {}
         self.foreign_counts: dict[str, int] = {}
         self.damaged = 0
-        self._owner = owner
+        self._ours = ours
+        self._expected = expected
 
     def take(self, fields: Fields) -> None:
-        if not JOB_ID.fullmatch(fields.get("Job_Id", "")) or "job_state" not in fields:
+        job_id, name, mark = fields.get("Job_Id", ""), fields.get("Job_Name", ""), self._ours.mark
+        if not JOB_ID.fullmatch(job_id) or "job_state" not in fields:
             self.damaged += 1
-        elif torque_jobs.owner(fields) == self._owner:
-            self.jobs[fields["Job_Id"]] = torque_jobs.job(fields)
+        elif torque_jobs.owner(fields) == self._ours.owner and (
+            name.endswith(mark) or job_id in self._expected
+        ):
+            self.jobs[job_id] = torque_jobs.job(fields, name.removesuffix(mark))
         else:
             state = torque_jobs.state(fields).value
             self.foreign_counts[state] = self.foreign_counts.get(state, 0) + 1
@@ -50,11 +65,11 @@ class Listing:
 
 class Asking:
     def __init__(
-        self, settings: TorqueSettings, commands: CommandLine, owner: str, now: Callable[[], float]
+        self, settings: TorqueSettings, commands: CommandLine, ours: Ours, now: Callable[[], float]
     ) -> None:
         self._settings = settings
         self._commands = commands
-        self._owner = owner
+        self._ours = ours
         self._now = now
         self._under_way: asyncio.Task[Listing] | None = None
         self._told: frozenset[str] = frozenset()
@@ -90,7 +105,7 @@ class Asking:
 
     async def _ask(self) -> Listing:
         expected = self.expected
-        listing = Listing(self._now(), self._owner)
+        listing = Listing(self._now(), self._ours, expected)
         records = Records(JOB_FIELDS, listing.take)
         ran = await self._run([self._settings.qstat, "-x"], records)
         if ran.exit_code != 0:
@@ -119,7 +134,7 @@ class Asking:
         if not missing:
             return
         asked = missing[:IDS_AT_ONCE]
-        found = Listing(listing.asked_at, self._owner)
+        found = Listing(listing.asked_at, self._ours, asked)
         records = Records(JOB_FIELDS, found.take)
         unknown: set[str] = set()
         try:
@@ -138,7 +153,7 @@ class Asking:
                 listing.jobs[job_id] = Job(
                     job_id=job_id,
                     job_name="",
-                    owner=self._owner,
+                    owner=self._ours.owner,
                     state=JobState.UNKNOWN,
                     native_state="?",
                     comment="not in the list, and the server did not say that it does not know it",

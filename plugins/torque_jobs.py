@@ -57,8 +57,8 @@ def owner(fields: Fields) -> str:
     return owner_of(fields.get("Job_Owner", ""))
 
 
-def job(fields: Fields) -> Job:
-    """A job of ours.  Times are whole epoch seconds.
+def job(fields: Fields, name: str) -> Job:
+    """A job of ours, as the daemon calls it.  Times are whole epoch seconds.
 
     Recorded: a requeued job is R with the exit status of its first run, and a failed start leaves Q with a
     start time; so those are read only in the states in which they are true.
@@ -70,7 +70,7 @@ def job(fields: Fields) -> Job:
     started_at = epoch(fields.get("start_time", "")) if letter in _STARTED else None
     return Job(
         job_id=fields["Job_Id"],
-        job_name=fields.get("Job_Name", ""),
+        job_name=name,
         owner=owner(fields),
         state=state(fields),
         queue=fields.get("queue", ""),

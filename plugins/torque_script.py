@@ -6,6 +6,7 @@ quoting has to be right.
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 import shlex
@@ -70,14 +71,21 @@ def script(spec: JobSpec, options: Options) -> str:
     return f"#!/bin/sh\numask 077\ncd /\nexec {' '.join(shlex.quote(word) for word in words)}\n"
 
 
-def qsub_arguments(spec: JobSpec, options: Options, script_path: str) -> list[str]:
+def mark(journal_id: str) -> str:
+    """What stands behind every job's name: two daemons of one account, for production and for trial, give
+    the same series the same name, and must never take each other's jobs for their own."""
+    return f".j{hashlib.sha256(journal_id.encode()).hexdigest()[:6]}"
+
+
+def qsub_arguments(spec: JobSpec, options: Options, script_path: str, mark: str) -> list[str]:
     """All arguments after ``qsub``.  Options of the site come first and the policy's next, so that what is
     the daemon's own comes last and counts.  Raises Permanent with a sentence."""
-    if not JOB_NAME.fullmatch(spec.job_name):
-        raise Permanent(f"{shown(spec.job_name)!r} is no job name that Torque takes")
+    name = spec.job_name + mark
+    if not JOB_NAME.fullmatch(name):
+        raise Permanent(f"{shown(name)!r} is no job name that Torque takes")
     arguments = [word for line in options.extra for word in directive(line, "[torque] extra")]
     arguments += [word for line in spec.directives for word in directive(line, "the policy's directives")]
-    arguments += ["-N", spec.job_name, "-S", "/bin/sh", "-r", "y" if options.rerun else "n"]
+    arguments += ["-N", name, "-S", "/bin/sh", "-r", "y" if options.rerun else "n"]
     arguments += ["-m", options.mail]
     if options.mail_users:
         arguments += ["-M", ",".join(options.mail_users)]

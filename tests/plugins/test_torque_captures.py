@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from plugins.torque_recorded import Desk, Recorded, listed, ran, recorded
+from plugins.torque_recorded import Desk, Recorded, ids, listed, ran, recorded
 from plugins.torque_tables import ACCEPTED, DELETED, LISTS, MAUI, NO_ANSWERS, NODES, NOT_DELETED, REFUSED
 from tiltd.daemon.core.model import Job, JobState
 from tiltd.plugins.api import Unreachable, Unsure
@@ -34,7 +34,9 @@ def test_every_recording_is_in_a_table() -> None:
 
 
 async def _jobs(folder: Path, one: Recorded) -> tuple[Job, ...]:
-    seen = await Desk(folder, {"qstat": [ran(one.code, one.out, one.err)]}).manager.jobs()
+    manager = Desk(folder, {"qstat": [ran(one.code, one.out, one.err)]}).manager
+    manager.expect(ids(one.out))
+    seen = await manager.jobs()
     assert seen.complete and seen.foreign_counts == {}
     return seen.jobs
 
@@ -105,6 +107,8 @@ async def test_a_foreign_job_with_control_characters_changes_nothing(tmp_path: P
     mixed = ours[:at] + b"".join(bodies) + ours[at:]
     alone = Desk(tmp_path, {"qstat": [ran(out=ours)]}).manager
     beside = Desk(tmp_path, {"qstat": [ran(out=mixed)]}).manager
+    for manager in (alone, beside):
+        manager.expect(ids(ours))
     seen = await beside.jobs()
     assert seen.jobs == (await alone.jobs()).jobs and seen.complete
     assert seen.foreign_counts == {"held": 2}

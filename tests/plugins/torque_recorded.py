@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from tiltd.daemon.core.model import JobSpec, Record
 from tiltd.plugins.api import Context
 from tiltd.plugins.commandline import CommandLine, NotStarted, Ran
 from tiltd.plugins.torque import TorqueManager
+from tiltd.plugins.torque_script import mark
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "torque"
 
@@ -37,6 +39,11 @@ def recorded(family: str) -> dict[str, Recorded]:
             err=row["err"].encode("latin-1"),
         )
     return found
+
+
+def ids(out: bytes) -> list[str]:
+    """The ids of all jobs in an answer, in order."""
+    return [found.decode() for found in re.findall(rb"<Job_Id>([^<]*)<", out)]
 
 
 Answer = Ran | Exception | Callable[[Sequence[str]], Ran]
@@ -86,6 +93,10 @@ class Told(CommandLine):
         return Ran(**fields | ({"out": b""} if sink is not None else {}))
 
 
+MARK = mark("j1")
+"""What the names of jobs end in that are of the journal ``j1``."""
+
+
 class Desk:
     """A manager over told commands, a clock that stands, and attempts in a spool."""
 
@@ -124,10 +135,12 @@ class Desk:
         )
 
 
-def listed(*jobs: tuple[str, str, str], owner: str = "tomography@head", end: bool = True) -> Ran:
+def listed(
+    *jobs: tuple[str, str, str], owner: str = "tomography@head", end: bool = True, mark: str = MARK
+) -> Ran:
     """An answer of ``qstat -x``: ``(job id, name, state)`` each."""
     rows = "".join(
-        f"<Job><Job_Id>{job_id}</Job_Id><Job_Name>{name}</Job_Name><Job_Owner>{owner}</Job_Owner>"
+        f"<Job><Job_Id>{job_id}</Job_Id><Job_Name>{name}{mark}</Job_Name><Job_Owner>{owner}</Job_Owner>"
         f"<job_state>{state}</job_state><queue>batch</queue><ctime>{1000 + index}</ctime></Job>"
         for index, (job_id, name, state) in enumerate(jobs)
     )
