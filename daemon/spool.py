@@ -7,6 +7,7 @@
                           revoked           by the daemon: nobody will run this attempt
                           progress, end     JSON lines, made empty by the daemon, appended to by the runner
                           fence             by the daemon: the runner must not stage out any more
+    tickets/0 ...                           who may stage in, where a resource manager decides who starts when
     runners/runner-<sha256[:12]>.py         the runner, by content: queued jobs keep theirs over an upgrade
 
 Everything here can be done twice.  What the file system refuses is raised as Temporary with a sentence.
@@ -44,8 +45,16 @@ LOOKS_PER_OPEN = 20
 """Every so many looks a file is opened rather than only stat-ed, which makes an NFS client ask its server."""
 
 
+class RunSeen(Record):
+    """One claim of an attempt, and whether its runner or janitor said that it left nothing on the node."""
+
+    node: str
+    cleaned: bool
+
+
 class AttemptSeen(Record):
-    """What an attempt's folder shows.  ``pid``, ``pid_started`` (clock ticks since boot): the runner's."""
+    """What an attempt's folder shows.  ``pid``, ``pid_started`` (clock ticks since boot): the runner's.
+    ``runs`` has one for each time that the job claimed and told so (several after a requeue)."""
 
     attempt_id: str
     prepared: bool = False
@@ -58,6 +67,7 @@ class AttemptSeen(Record):
     pid_started: int = 0
     progress: Progress | None = None
     end: RunEnd | None = None
+    runs: tuple[RunSeen, ...] = ()
 
     def observed(self, at: float) -> SpoolObserved:
         return SpoolObserved(
@@ -92,6 +102,13 @@ class Spool:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 write_durably(path, content, 0o755)
         return str(path)
+
+    def install_tickets(self) -> str:
+        """The folder in which runners take turns at staging in; returns its path."""
+        folder = self.root / "tickets"
+        with trouble("make the folder of tickets", folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        return str(folder)
 
     def prepare(self, attempt_id: str, document: dict[str, Any]) -> str:
         """Make the attempt's folder durable, ready to be claimed; returns its path.
@@ -156,6 +173,7 @@ class Spool:
                 pid_started=int(number_of(claim, "pid_started") or 0),
                 progress=newest_progress(told),
                 end=newest_end(lines(folder / "end"), self.nonce(attempt_id, mark)),
+                runs=runs_of(told),
             )
 
     def attempts(self) -> list[str]:
@@ -283,6 +301,18 @@ def newest_claim(told: list[dict[str, Any]], job_id: str) -> dict[str, Any]:
         line for line in reversed(told) if line.get("phase") == "claimed" and line.get("job_id") == job_id
     )
     return next(claims, {}) if job_id else {}
+
+
+def runs_of(told: list[dict[str, Any]]) -> tuple[RunSeen, ...]:
+    """In order; a run is clean once a later line of the same node says so."""
+    runs: list[RunSeen] = []
+    for line in told:
+        node = text_of(line, "node")
+        if line.get("phase") == "claimed":
+            runs.append(RunSeen(node=node, cleaned=False))
+        elif line.get("phase") == "cleaned":
+            runs = [RunSeen(node=run.node, cleaned=run.cleaned or run.node == node) for run in runs]
+    return tuple(runs)
 
 
 def newest_progress(told: list[dict[str, Any]]) -> Progress | None:

@@ -91,17 +91,12 @@ class JobsSeen(Record):
 
 
 class Context(Record):
-    """What the daemon tells every plugin when it makes it.
-
-    ``measured`` may be called after each question to the world outside: (what was asked, seconds, why it
-    failed in a countable word or "").  It is safe to call from the event loop's thread only.
-    """
+    """What the daemon tells every plugin when it makes it."""
 
     state_folder: str
     spool_folder: str
     journal_id: str
     owner: str
-    measured: Callable[[str, float, str], None] = lambda command, seconds, reason: None
 
 
 class Finding(Record):
@@ -112,8 +107,9 @@ class Finding(Record):
     detail: str
 
 
+@runtime_checkable
 class Examiner(Protocol):
-    """What a resource manager may be beside: able to tell how its site is set up, for ``tiltd check``."""
+    """Optional, for a resource manager that can tell how its site is set up: for ``tiltd check``."""
 
     async def examine(self) -> Sequence[Finding]:
         """Look, change nothing, and never raise: what cannot be looked at is a finding too."""

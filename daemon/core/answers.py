@@ -249,7 +249,9 @@ class Answers:
         if attempt is None or not attempt.fenced or answer.node not in (*attempt.nodes, *attempt.ran_on):
             return True
         node = self._placing.nodes.get(answer.node)
-        return node is not None and node.state in UP and node.observed_at > (attempt.ended_at or 0.0)
+        if node is None:  # not listed any more, so nothing can be placed there
+            return bool(self._placing.nodes)
+        return node.state in UP and node.observed_at > (attempt.ended_at or 0.0)
 
     def _noticed(self, answer: o.NoticeAnswered) -> None:
         effect = e.SendNotice(notice_id=answer.notice_id)

@@ -35,6 +35,7 @@ from .overdue import Overdue
 from .pinning import known_as
 from .placing import Placing
 
+UNSEEN = Followed()
 LIVE = frozenset({State.RESERVED, State.QUEUED, State.RUNNING})
 DELETED = frozenset({271, 265})
 """Exit statuses of a job that was ended from outside, by qdel or a kill (the torque notes)."""
@@ -175,6 +176,25 @@ class Following:
         if known.ended_at is None:
             self.seen[attempt_id] = replace(self.seen[attempt_id], ended_at=self._desk.now)
         self.consider(dataset)
+
+    def is_close(self) -> bool:
+        """Is the resource manager's next word waited for: an end to be proved, a job to be gone or to be
+        seen for the first time?  Costs the live attempts."""
+        for attempt_id, dataset_id in self._live.items():
+            dataset = self._desk.dataset(dataset_id)
+            seen = self.seen.get(attempt_id, UNSEEN)
+            if dataset is None or dataset.state is State.RESERVED:
+                continue
+            ended = seen.end is not None or seen.absent_asked_at is not None
+            if ended or seen.job is None or dataset.stop_requested is not None:
+                return True
+        return False
+
+    def job_ids(self) -> list[str]:
+        """Of all live attempts that were accepted."""
+        datasets = map(self._desk.dataset, self._live.values())
+        attempts = [dataset.live_attempt for dataset in datasets if dataset is not None]
+        return [attempt.job_id for attempt in attempts if attempt is not None and attempt.job_id]
 
     def _forgot(self) -> None:
         """A job that was listed and is not any more, without ever having been shown completed."""
