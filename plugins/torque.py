@@ -33,7 +33,7 @@ from tiltd.plugins.torque_settings import read
 from tiltd.plugins.torque_tidying import Tidying, best
 
 MAUI_SECONDS = 10.0
-WAIT_SECONDS = 60.0
+FULL_SECONDS = 30.0
 
 
 class TorqueManager:
@@ -53,6 +53,7 @@ class TorqueManager:
         self.commands = CommandLine(self.settings.path, environment)
         self._options = self.settings.options()
         self._back_off = BackOff(self._now)
+        self._full_queues: dict[str, BackOff] = {}
         self._mark = torque_script.mark(context.journal_id)
         ours = Ours(owner=self.owner, mark=self._mark)
         self._asking = Asking(self.settings, self.commands, ours, self._now)
@@ -146,8 +147,9 @@ class TorqueManager:
     # -- submitting ------------------------------------------------------------------------------------
 
     async def _submit(self, spec: JobSpec) -> str:
-        if (pause := self._back_off.left_seconds()) > 0:
-            raise Temporary(f"nothing is submitted for {pause:.0f} s: {self._back_off.why}", pause)
+        for back_off in (self._back_off, self._full(spec)):
+            if (pause := back_off.left_seconds()) > 0:
+                raise Temporary(f"nothing is submitted for {pause:.0f} s: {back_off.why}", pause)
         script = torque_script.script(spec, self._options)
         script_path = os.path.join(spec.attempt_folder, torque_intent.SCRIPT)
         argv = [
@@ -173,6 +175,7 @@ class TorqueManager:
         job_id = next((word for word in _last_first(ran.out) if JOB_ID.fullmatch(word)), "")
         if job_id and rule.kind == "done":
             self._back_off.success()
+            self._full(spec).success()
             await asyncio.to_thread(torque_intent.accepted, spec.attempt_folder, job_id)
             return self._handed_out(spec, job_id)
         what = f"qsub of {spec.job_name} ({torque_script.resources(spec, self._options)})"
@@ -185,8 +188,13 @@ class TorqueManager:
         if rule.kind == "permanent":
             raise Permanent(sentence)
         if rule.kind == "wait":
-            raise Temporary(sentence, WAIT_SECONDS)
+            raise Temporary(sentence, self._full(spec).trouble(sentence))
         raise Temporary(sentence, self._back_off.trouble(sentence))
+
+    def _full(self, spec: JobSpec) -> BackOff:
+        """A full queue stops what is for that queue, and nothing else."""
+        queue = spec.queue or self._options.queue
+        return self._full_queues.setdefault(queue, BackOff(self._now, FULL_SECONDS, 4 * FULL_SECONDS))
 
     async def _nothing_happened(self, spec: JobSpec) -> None:
         await asyncio.to_thread(torque_intent.withdraw, spec.attempt_folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -46,7 +47,7 @@ def ids(out: bytes) -> list[str]:
     return [found.decode() for found in re.findall(rb"<Job_Id>([^<]*)<", out)]
 
 
-Answer = Ran | Exception | Callable[[Sequence[str]], Ran]
+Answer = Ran | BaseException | Callable[[Sequence[str]], Ran]
 
 
 def ran(code: int = 0, out: bytes | str = b"", err: bytes | str = b"", **more: Any) -> Ran:
@@ -68,6 +69,7 @@ class Told(CommandLine):
         super().__init__()
         self.answers = {name: list(given) for name, given in answers.items()}
         self.calls: list[list[str]] = []
+        self.answer_seconds = 0.0
 
     def called(self, name: str) -> list[list[str]]:
         return [call for call in self.calls if call[0] == name]
@@ -81,9 +83,10 @@ class Told(CommandLine):
         sink: Callable[[bytes], None] | None = None,
     ) -> Ran:
         self.calls.append(list(argv))
+        await asyncio.sleep(self.answer_seconds)
         given = self.answers.get(argv[0]) or [NotStarted(f"cannot start {argv[0]}")]
         answer = given.pop(0) if len(given) > 1 else given[0]
-        if isinstance(answer, Exception):
+        if isinstance(answer, BaseException):
             raise answer
         end = answer if isinstance(answer, Ran) else answer(argv)
         if sink is not None:
