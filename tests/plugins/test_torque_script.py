@@ -184,8 +184,8 @@ def test_marks_of_two_journals_differ() -> None:
 
 ENDINGS = {
     0: "exit 0", 3: "exit 3", 127: "exit 127", 128: "exit 128", 137: "signal 9", 139: "signal 11",
-    255: "exit 255", 265: "signal 9", 266: "signal 10", 271: "deleted", 281: "signal 25", -10: "memory", -11: "walltime",
-    -12: "cpu time", None: "",
+    255: "exit 255", 265: "signal 9", 266: "signal 10", 271: "deleted", 281: "signal 25",
+    -10: "memory", -11: "walltime", -12: "cpu time", None: "",
 }  # fmt: skip
 
 
