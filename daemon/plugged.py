@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tiltd.plugins.api import Context, Detector, Notifier, Pipeline, ResourceManager
+from tiltd.plugins.api import Context, Detector, Explainer, Notifier, Pipeline, PluginError, ResourceManager
 
 from . import registry
 from .config import Settings
+
+SCHEDULER_SECONDS = 15.0
 
 
 @dataclass(frozen=True)
@@ -35,3 +38,16 @@ class Plugged:
             notifiers=made("notifier", {"log"}),
             manager=registry.make("resource_manager", manager, settings.table(manager), context),
         )
+
+    async def scheduler_words(self, job_id: str) -> list[str]:
+        """What the cluster's scheduler itself says of a queued job; empty where it cannot be asked.
+
+        For people only: it may be wrong, and nothing follows from it.  Never raises.
+        """
+        if not isinstance(self.manager, Explainer):
+            return []
+        try:
+            async with asyncio.timeout(SCHEDULER_SECONDS):
+                return list(await self.manager.reasons(job_id))
+        except (PluginError, TimeoutError, OSError) as error:
+            return [f"Its scheduler did not tell why: {error or 'no answer'}."]

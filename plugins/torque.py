@@ -132,7 +132,8 @@ class TorqueManager:
             self._maui(self.settings.checkjob, job_id), self._maui(self.settings.showstart, job_id)
         )
         estimate = maui.showstart_words(start)
-        return (*maui.checkjob_words(checked), *((estimate,) if estimate else ()))
+        said = [f"checkjob: {words}" for words in maui.checkjob_words(checked)]
+        return (*said, *([f"showstart: {estimate}"] if estimate else []))
 
     async def _maui(self, command: str, job_id: str) -> str:
         try:
@@ -164,7 +165,7 @@ class TorqueManager:
                 raise Temporary(f"cannot write {shown(script_path)}: {error.strerror}", 30.0) from error
             self._unclear_at[spec.job_name] = self._now()
             try:
-                ran = await self.commands.run(argv, timeout_seconds=self.settings.timeout_seconds)
+                ran = await self.commands.run(argv, timeout_seconds=self.settings.submit_timeout_seconds)
             except NotStarted:
                 await self._nothing_happened(spec)
                 raise

@@ -24,7 +24,6 @@ def _absolute(path: str) -> str:
 
 
 Folder = Annotated[str, AfterValidator(_absolute)]
-Seconds = Annotated[float, Field(gt=0, le=3600)]
 
 
 class _Table(BaseModel):
@@ -74,7 +73,8 @@ class TorqueSettings(_Table):
     empty_is_no_jobs: bool = False
     submit_at_once: Annotated[int, Field(ge=1, le=64)] = 8
     submits_per_second: Annotated[float, Field(gt=0, le=1000)] = 20.0
-    timeout_seconds: Seconds = 45.0
+    timeout_seconds: Annotated[float, Field(gt=0, le=29)] = 25.0
+    submit_timeout_seconds: Annotated[float, Field(gt=0, le=90)] = 60.0
     settle_seconds: Annotated[float, Field(ge=0, le=600)] = 10.0
 
     def options(self) -> Options:

@@ -119,9 +119,16 @@ class Reading:
                 "dataset_id": dataset.dataset_id,
                 "name": dataset.tilt_series_name,
                 "state": dataset.state.value,
-                "lines": self._why(dataset),
+                "lines": self._why(dataset) + await self._scheduler(dataset),
             }
         )
+
+    async def _scheduler(self, dataset: Dataset) -> list[str]:
+        """The scheduler's own words on a job that waits in its queue: one or two of its commands."""
+        live = self.daemon.core.state.datasets.get(dataset.dataset_id)
+        if live is None or live.state is not State.QUEUED or live.attempt is None or not live.attempt.job_id:
+            return []
+        return list(await self.daemon.plugged.scheduler_words(live.attempt.job_id))
 
     def _why(self, dataset: Dataset) -> list[str]:
         if dataset.dataset_id in self.daemon.core.state.datasets:

@@ -56,6 +56,10 @@ class Clock(Protocol):
     def now(self) -> float: ...
 
 
+class Plugged(Protocol):
+    async def scheduler_words(self, job_id: str) -> Sequence[str]: ...
+
+
 class Daemon(Protocol):
     """The running daemon, as the web room sees it; ``app.py`` is one, the tests have another."""
 
@@ -69,6 +73,8 @@ class Daemon(Protocol):
     def metrics(self) -> Metrics: ...
     @property
     def clock(self) -> Clock: ...
+    @property
+    def plugged(self) -> Plugged: ...
 
     @property
     def policy_refused(self) -> list[str]: ...

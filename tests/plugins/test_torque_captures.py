@@ -239,10 +239,11 @@ async def test_mauis_own_words(name: str, tmp_path: Path) -> None:
     answers = {"checkjob": [ran(one.code, one.out, one.err)], "showstart": [ran(0, start.out)]}
     desk = Desk(tmp_path, answers)
     words = await desk.manager.reasons("79.torque-head")
-    assert words[-1] == "earliest start in 00:09:54, on Sun Nov 22 15:18:51"
+    assert words[-1] == "showstart: earliest start in 00:09:54, on Sun Nov 22 15:18:51"
     assert [call[1] for call in desk.told.calls] == ["79", "79"], "Maui knows jobs by their number"
     assert any(MAUI[name] in word for word in words) if MAUI[name] else len(words) == 1
-    assert all(word.isprintable() and len(word) <= 300 for word in words)
+    assert all(word.startswith("checkjob: ") for word in words[:-1])
+    assert all(word.isprintable() and len(word) <= 320 for word in words)
 
 
 async def test_no_estimate_is_no_word(tmp_path: Path) -> None:
