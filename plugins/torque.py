@@ -16,10 +16,11 @@ from typing import Any
 from tiltd.daemon.clock import Clock
 from tiltd.daemon.core.model import JobSpec, NodeInfo
 from tiltd.daemon.text import shown
-from tiltd.plugins import maui, torque_errors, torque_intent, torque_script
+from tiltd.plugins import maui, torque_errors, torque_intent, torque_script, torque_site
 from tiltd.plugins.api import (
     CommandCount,
     Context,
+    Finding,
     JobsSeen,
     Permanent,
     Temporary,
@@ -120,6 +121,9 @@ class TorqueManager:
 
     def counts(self) -> Sequence[CommandCount]:
         return self.commands.counts()
+
+    async def examine(self) -> Sequence[Finding]:
+        return await torque_site.examine(self.settings, self.commands, self._asking.nodes, self._now)
 
     async def reasons(self, job_id: str) -> Sequence[str]:
         """What Maui says of the job: why it does not run, and when it may.  Never a state.
