@@ -29,6 +29,7 @@ class Control:
             "forget": lambda fields: self.batch.forget(self._job(fields)),
             "rerun": lambda fields: self.batch.rerun(self._job(fields)),
             "hold": lambda fields: self.batch.hold(self._job(fields), "s"),
+            "delete": lambda fields: self.batch.delete(self._job(fields)),
             "release": lambda fields: self.batch.release(self._job(fields)),
             "again": lambda fields: self._again(self._job(fields)),
             "pace": self._pace,
