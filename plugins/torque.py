@@ -35,6 +35,7 @@ from tiltd.plugins.torque_tidying import Tidying, best
 
 MAUI_SECONDS = 10.0
 FULL_SECONDS = 30.0
+SECOND_LOOK_SECONDS = 0.1
 
 
 class TorqueManager:
@@ -63,6 +64,7 @@ class TorqueManager:
         self._bucket = TokenBucket(self.settings.submits_per_second, self.settings.submit_at_once)
         self._names: dict[str, tuple[asyncio.Lock, int]] = {}
         self._unclear_at: dict[str, float] = {}
+        self._missed_at: dict[str, float] = {}
         self._made_at = self._now()
 
     def _now(self) -> float:
@@ -168,6 +170,7 @@ class TorqueManager:
             except OSError as error:
                 raise Temporary(f"cannot write {shown(script_path)}: {error.strerror}", 30.0) from error
             self._unclear_at[spec.job_name] = self._now()
+            self._missed_at.pop(spec.job_name, None)
             try:
                 ran = await self.commands.run(argv, timeout_seconds=self.settings.submit_timeout_seconds)
             except NotStarted:
@@ -203,7 +206,11 @@ class TorqueManager:
 
     async def _nothing_happened(self, spec: JobSpec) -> None:
         await asyncio.to_thread(torque_intent.withdraw, spec.attempt_folder)
-        self._unclear_at.pop(spec.job_name, None)
+        self._forget(spec.job_name)
+
+    def _forget(self, name: str) -> None:
+        self._unclear_at.pop(name, None)
+        self._missed_at.pop(name, None)
 
     async def _look_for(self, spec: JobSpec, why: str) -> str:
         """Adopt the job by its name and owner.  Raises Unsure, ``absent`` once the list has had its time."""
@@ -220,12 +227,14 @@ class TorqueManager:
             return self._handed_out(spec, chosen.job_id)
         if not listing.complete:
             raise Unsure(f"{why}; the list of jobs came cut short, so nothing is known of {spec.job_name}")
-        if listing.asked_at < unclear_at + self.settings.settle_seconds:
+        # Once is a hint: a list may lack a job for a moment, and a submission may be on its way still.
+        missed_at = self._missed_at.setdefault(spec.job_name, listing.asked_at)
+        if listing.asked_at < max(unclear_at + self.settings.settle_seconds, missed_at + SECOND_LOOK_SECONDS):
             raise Unsure(f"{why}; {spec.job_name} is not in the list of jobs, or not yet")
         raise Unsure(f"{why}; {spec.job_name} is not in the list of jobs", absent=True)
 
     def _handed_out(self, spec: JobSpec, job_id: str) -> str:
-        self._unclear_at.pop(spec.job_name, None)
+        self._forget(spec.job_name)
         self._asking.handed_out(job_id)
         return job_id
 

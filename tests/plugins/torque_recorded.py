@@ -122,10 +122,11 @@ class Desk:
         self.manager._made_at = self.now
         return self.manager
 
-    def spec(self, name: str = "TS_01-3fa2c1d0.1.1.a1", **more: Any) -> JobSpec:
+    def spec(self, name: str = "TS_01-3fa2c1d0.1.1.a1", *, fresh: bool = True, **more: Any) -> JobSpec:
         attempt = self.folder / "attempts" / name
-        attempt.mkdir(parents=True, exist_ok=True)
-        (attempt / "job.json").write_text("{}")
+        if fresh:
+            attempt.mkdir(parents=True, exist_ok=True)
+            (attempt / "job.json").write_text("{}")
         fields: dict[str, Any] = {"nodes": ("core-014",), "cores": 4, "threads": 4, "job_name": name} | more
         return JobSpec(
             attempt_id=name,
