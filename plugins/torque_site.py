@@ -54,7 +54,10 @@ async def _attributes(
         said = "no answer in time" if ran.killed else f"code {ran.exit_code}: {shown(ran.said)}"
         found.append(_bad(what, f"{said}; is pbs_server up, and trqauthd on this machine?"))
         return {}
-    return attributes(ran.out.decode("utf-8", "replace"))
+    values = attributes(ran.out.decode("utf-8", "replace"))
+    if not values:
+        found.append(_bad(what, "it answered with nothing that can be read"))
+    return values
 
 
 def attributes(text: str) -> dict[str, str]:

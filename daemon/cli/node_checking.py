@@ -173,7 +173,11 @@ class NodeCheck:
         return good(self._what("start"), f"its first word came {waited:.1f} s after the submission")
 
     def _finding(self, line: dict[str, Any]) -> Check:
-        return Check(self._what(str(line.get("what"))), line.get("ok") is True, str(line.get("detail")))
+        what, ok, detail = str(line.get("what")), line.get("ok") is True, str(line.get("detail"))
+        if not ok and what.startswith("module "):
+            manager = self._settings.resource_manager
+            detail += f"; let python in [{manager}] name an interpreter that can, or install it there"
+        return Check(self._what(what), ok, detail)
 
     async def _end(self, job_id: str) -> Check:
         """Take the job away; a runner that has claimed must leave its scratch clean."""
