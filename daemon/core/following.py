@@ -128,7 +128,7 @@ class Following:
             job = by_id.get(attempt.job_id)
             if job is not None:
                 self._listed(dataset, attempt_id, job, seen.asked_at)
-            elif seen.complete and attempt.accepted_at is not None and seen.asked_at > attempt.accepted_at:
+            elif seen.complete and _known_since_at(attempt) < seen.asked_at:
                 self._unlisted(dataset, attempt_id, seen.asked_at)
 
     def _listed(self, dataset: Dataset, attempt_id: str, job: Job, asked_at: float) -> None:
@@ -363,3 +363,10 @@ def _failed_unclaimed(seen: Followed) -> int:
     # Killed by its limits it was at work, though the spool has not told of it.
     named = job.ending in ("walltime", "memory", "cpu time", "deleted")
     return 0 if named or job.exit_status in DELETED else job.exit_status or 0
+
+
+def _known_since_at(attempt: Attempt) -> float:
+    """When the resource manager had the job for certain: it accepted it, or the job told so by its claim (a
+    death, or a lost reply, may be why nobody heard that it was accepted)."""
+    known = [at for at in (attempt.accepted_at, attempt.started_at) if at is not None]
+    return min(known, default=float("inf"))
