@@ -14,7 +14,7 @@ import os
 import re
 import signal
 import subprocess
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 from tiltd.daemon.core.model import Record
@@ -297,11 +297,3 @@ class _Reader:
         for stream in (self._process.stdout, self._process.stderr):
             if stream is not None:
                 stream.close()
-
-
-def whole_words(lines: str) -> Iterator[str]:
-    """The words of each line that is a single word: an id printed after a banner is one."""
-    for line in lines.splitlines():
-        word = line.strip()
-        if word and not word.split()[1:]:
-            yield word

@@ -27,13 +27,15 @@ from tiltd.plugins.api import (
     Unreachable,
     Unsure,
 )
-from tiltd.plugins.commandline import BackOff, CommandLine, NotStarted, Ran, Rule, TokenBucket, whole_words
+from tiltd.plugins.commandline import BackOff, CommandLine, NotStarted, Ran, Rule, TokenBucket
 from tiltd.plugins.torque_asking import Asking, Ours
 from tiltd.plugins.torque_jobs import JOB_ID, owner_of
 from tiltd.plugins.torque_settings import read
 from tiltd.plugins.torque_tidying import Tidying, best
 
 MAUI_SECONDS = 10.0
+COMMANDS_AT_ONCE = 32
+"""All kinds together: submissions and deletions that hang, eight each, must leave room for questions."""
 FULL_SECONDS = 30.0
 SECOND_LOOK_SECONDS = 0.1
 
@@ -52,7 +54,7 @@ class TorqueManager:
         environment = dict(self.settings.environment)
         if self.settings.server:
             environment["PBS_DEFAULT"] = self.settings.server
-        self.commands = CommandLine(self.settings.path, environment)
+        self.commands = CommandLine(self.settings.path, environment, at_once=COMMANDS_AT_ONCE)
         self._options = self.settings.options()
         self._back_off = BackOff(self._now)
         self._full_queues: dict[str, BackOff] = {}
@@ -180,7 +182,7 @@ class TorqueManager:
 
     async def _judged(self, spec: JobSpec, ran: Ran) -> str:
         rule = self.commands.judge(ran, torque_errors.QSUB, torque_errors.QSUB_OTHERWISE)
-        job_id = next((word for word in _last_first(ran.out) if JOB_ID.fullmatch(word)), "")
+        job_id = printed_id(ran.out)
         if job_id and rule.kind == "done":
             self._back_off.success()
             self._full(spec).success()
@@ -258,9 +260,10 @@ class TorqueManager:
                 self._names[name] = (lock, waiting - 1)
 
 
-def _last_first(out: bytes) -> list[str]:
-    """The words that stand alone on a line, the last one first: a banner may come before the id."""
-    return list(whole_words(out.decode("utf-8", "replace")))[::-1]
+def printed_id(out: bytes) -> str:
+    """The last job id that stands alone on a line of what qsub printed: a banner may come before it."""
+    words = [line.strip() for line in out.decode("utf-8", "replace").splitlines()]
+    return next((word for word in reversed(words) if JOB_ID.fullmatch(word)), "")
 
 
 def _sentence(what: str, rule: Rule, ran: Ran) -> str:

@@ -89,8 +89,7 @@ def qsub_arguments(spec: JobSpec, options: Options, script_path: str, mark: str)
     arguments += ["-m", options.mail]
     if options.mail_users:
         arguments += ["-M", ",".join(options.mail_users)]
-    if options.output:
-        arguments += ["-j", "oe", "-o", f"{spec.attempt_folder}/job.out"]
+    arguments += ["-j", "oe", "-o", f"{spec.attempt_folder}/job.out" if options.output else "/dev/null"]
     if queue := spec.queue or options.queue:
         arguments += ["-q", _word(queue, "the queue")]
     if account := spec.account or options.account:

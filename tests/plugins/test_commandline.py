@@ -16,7 +16,6 @@ from tiltd.plugins.commandline import (
     Ran,
     Rule,
     TokenBucket,
-    whole_words,
 )
 
 TABLE = {
@@ -202,10 +201,6 @@ def test_last_words_are_one_printable_line() -> None:
     ran = Ran(command="q", exit_code=1, out=b"", err=b"first\n\x1b[2J last \xff\n\n", seconds=0.0)
     assert ran.said.isprintable() and "last" in ran.said and "first" not in ran.said
     assert len(Ran(command="q", exit_code=1, out=b"", err=b"x" * 9999, seconds=0.0).said) == 300
-
-
-def test_words_that_stand_alone_on_their_line() -> None:
-    assert list(whole_words("welcome to us\n 12.head \n\nbye\n")) == ["12.head", "bye"]
 
 
 # -- pace ------------------------------------------------------------------------------------------------

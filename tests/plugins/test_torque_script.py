@@ -93,7 +93,7 @@ def test_what_the_policy_says_counts_before_what_the_site_says() -> None:
     )
     assert (given["-q"], given["-A"], given["-p"]) == ("fast", "proj42", "1023")
     assert (given["-W"], given["-m"], given["-M"]) == ("x=NODESET:ONEOF", "ae", "a@b")
-    assert arguments(rerun=True)["-r"] == "y" and "-o" not in arguments(output=False)
+    assert arguments(rerun=True)["-r"] == "y" and arguments(output=False)["-o"] == "/dev/null"
 
 
 def test_the_script_is_fixed_text_around_one_folder(tmp_path: Path) -> None:
@@ -160,7 +160,7 @@ def test_no_value_adds_an_argument_or_a_command(name: str, node: str, folder: st
         text = script(spec, Options())
     except Permanent:
         return
-    assert len(words) == 11 and len(shlex.split(text.splitlines()[3])) == 4 and text.count("\n") == 4
+    assert len(words) == 15 and len(shlex.split(text.splitlines()[3])) == 4 and text.count("\n") == 4
 
 
 @pytest.mark.parametrize("letter", "NVIXtzxCoekhr")

@@ -12,6 +12,7 @@ from plugins.torque_recorded import Answer, Desk, late, listed, ran
 from tiltd.daemon.core.model import JobSpec
 from tiltd.plugins.api import Permanent, Temporary, Unreachable, Unsure
 from tiltd.plugins.commandline import NotStarted
+from tiltd.plugins.torque import printed_id
 
 NAME = "TS_01-3fa2c1d0.1.1.a1"
 ACCEPTED = ran(out="7.head\n")
@@ -27,6 +28,11 @@ async def _unsure(desk: Desk, spec: JobSpec) -> Unsure:
     with pytest.raises(Unsure) as caught:
         await desk.manager.submit(spec)
     return caught.value
+
+
+def test_the_id_is_the_last_one_that_stands_alone() -> None:
+    assert printed_id(b"welcome, 7 jobs run\n1.old\n 12.head \n\nhave a nice day\n") == "12.head"
+    assert printed_id(b"job 12.head accepted\n\xff\n") == ""
 
 
 # -- unclear outcomes ------------------------------------------------------------------------------------
