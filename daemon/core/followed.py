@@ -28,6 +28,18 @@ class Followed(Record):
     suspended_seconds: float = 0.0
 
 
+def last_word_may_come(seen: Followed, stopped: bool) -> bool:
+    """Of a job that is over: none was heard of its runner, or one that may be of an earlier start.
+
+    A requeue ends a runner with TERM and starts it again, which no look need have seen.  ``stopped``: we
+    ended it ourselves.
+    """
+    if seen.end is None:
+        return True
+    again = seen.job is None or seen.job.start_count > 1
+    return again and not stopped and seen.end.outcome == "terminated"
+
+
 def moved(before: Job | None, now: Job) -> bool:
     """Listed running, and before on other nodes: it was started anew between two looks."""
     return (

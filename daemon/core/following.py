@@ -22,7 +22,7 @@ from . import facts as f
 from . import observations as o
 from .desk import Desk
 from .ending import Ending
-from .followed import BACK_IN_QUEUE, Followed, moved, suspended
+from .followed import BACK_IN_QUEUE, Followed, last_word_may_come, moved, suspended
 from .model import (
     Attempt,
     Dataset,
@@ -252,7 +252,10 @@ class Following:
             self._overdue.look(dataset, attempt, seen)
         elif attempt.started_at is None and not seen.claimed_by:
             self._withdraw(dataset, attempt, "its job ended before it claimed the attempt")
-        elif seen.end is None and self._desk.now < seen.ended_at + self._desk.policy.marker_grace_seconds:
+        elif (
+            last_word_may_come(seen, dataset.stop_requested is not None)
+            and self._desk.now < seen.ended_at + self._desk.policy.marker_grace_seconds
+        ):
             self._desk.wake(
                 seen.ended_at + self._desk.policy.marker_grace_seconds, "dataset", dataset.dataset_id
             )

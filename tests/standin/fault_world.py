@@ -179,6 +179,7 @@ def _child(site: Site, names: Sequence[str], pipe: socket.socket, born_at: float
 
 
 def _live(site: Site, names: Sequence[str], pipe: socket.socket, born_at: float, die_at: int) -> None:
+    random.seed(born_at)  # the jitter of the polls
     loop = Unthreaded()
     points = Points(site, die_at)
     points.clock = clock = VirtualClock(loop, born_at)
