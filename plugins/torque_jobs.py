@@ -105,7 +105,7 @@ def node(fields: Fields, settings: TorqueSettings) -> NodeInfo:
     status = dict(part.partition("=")[::2] for part in fields.get("status", "").split(","))
     kind = settings.of_node(name)
     free_bytes, total_bytes = _size(status.get("size", ""), kind.scratch_bytes)
-    cores = whole(fields.get("np", "")) or 1
+    cores = max(1, whole(fields.get("np", "")) or 1)
     letters = node_state(fields.get("state", ""))
     return NodeInfo(
         name=name,
@@ -117,7 +117,7 @@ def node(fields: Fields, settings: TorqueSettings) -> NodeInfo:
         scratch_free_bytes=free_bytes,
         scratch_path=kind.scratch or settings.scratch,
         observed_at=epoch(status.get("rectime", "")) or 0.0,
-        gpus=whole(fields.get("gpus", "")) or 0,
+        gpus=max(0, whole(fields.get("gpus", "")) or 0),
         properties=tuple(part.strip() for part in fields.get("properties", "").split(",") if part.strip()),
         comment=_comment(fields, letters, total_bytes),
         floating=kind.mode == "floating",
@@ -165,7 +165,7 @@ def _size(reported: str, fallback_bytes: int) -> tuple[int, int]:
 
 
 def _kib(value: str) -> int:
-    return (whole(value.removesuffix("kb")) or 0) * 1024
+    return max(0, whole(value.removesuffix("kb")) or 0) * 1024
 
 
 def whole(value: str) -> int | None:

@@ -19,8 +19,19 @@ NAMES_AT_ONCE = 50
 
 def best(jobs: Iterable[Job], claimed_by: str) -> Job:
     """Which of the jobs of one name is the attempt's: the one that claimed it, else one that is not over,
-    else the older.  ``jobs`` must not be empty."""
-    return min(jobs, key=lambda job: (job.job_id != claimed_by, job.state is JobState.COMPLETED, _age(job)))
+    else the older.  ``jobs`` must not be empty.
+
+    The job itself may know its server by another name (PBS_JOBID), so the number alone is compared.
+    """
+    claimant = number(claimed_by)
+    return min(
+        jobs, key=lambda job: (number(job.job_id) != claimant, job.state is JobState.COMPLETED, _age(job))
+    )
+
+
+def number(job_id: str) -> str:
+    """A job's id without its server."""
+    return job_id.partition(".")[0]
 
 
 def _age(job: Job) -> tuple[float, int, str]:
