@@ -16,7 +16,7 @@ from typing import Any
 import structlog
 from msgspec.structs import replace
 
-from tiltd.plugins.api import Context, PluginError
+from tiltd.plugins.api import Context, Counting, PluginError
 
 from . import registry
 from .clock import Clock
@@ -135,7 +135,13 @@ class App:
         for number in (signal.SIGTERM, signal.SIGINT):
             running.add_signal_handler(number, self._stop.set)
         running.add_signal_handler(signal.SIGHUP, self.reload)
-        self.metrics.attach(self.core, lambda: self.ready()[0], self.reader.finished_counts())
+        counting = self.plugged.manager
+        self.metrics.attach(
+            self.core,
+            lambda: self.ready()[0],
+            self.reader.finished_counts(),
+            counting.counts if isinstance(counting, Counting) else tuple,
+        )
         await self.policies.loaded()
         await self._adopt_orphans()
         await self.servers.start()

@@ -117,6 +117,15 @@ class Core:
         return self.desk.refusals
 
     @property
+    def jobs_forgotten(self) -> int:
+        """Jobs that vanished from the list without being shown completed, counted since the start."""
+        return self.following.forgotten
+
+    def listed_states(self) -> Counter[str]:
+        """Jobs of live attempts by the state they are listed in."""
+        return self.following.listed_states()
+
+    @property
     def bugs(self) -> list[str]:
         """Bugs that were met and contained, newest last; who has told of them clears the list."""
         return self.desk.bugs
@@ -133,6 +142,12 @@ class Core:
         from .explain import why  # here, because it explains the core and so imports it
 
         return why(self, dataset_id, now)
+
+    def release_troubles(self, attempt_id: str, node: str) -> list[str]:
+        """Why the scratch of an attempt that is over is still booked on a node."""
+        dataset_id = attempt_id.rpartition(".a")[0]
+        effect = e.ReleaseScratch(attempt_id=attempt_id, dataset_id=dataset_id, node=node)
+        return self.performing.troubles_of(dataset_id, effect)
 
     def objection(self, action: str, dataset: Dataset, options: Options) -> str:
         """Why an operator's action would be refused; empty if it can be tried.  Changes nothing."""

@@ -89,6 +89,11 @@ class Performing:
             if under_way.trouble
         ]
 
+    def troubles_of(self, owner: str, effect: e.Effect) -> list[str]:
+        """What went wrong with this one, the last time."""
+        under_way = self._started.get(owner, {}).get(effect)
+        return [under_way.trouble] if under_way is not None and under_way.trouble else []
+
     @property
     def under_way(self) -> frozenset[e.Effect]:
         """Everything started and still outstanding."""

@@ -99,8 +99,12 @@ class FakeDaemon:
             arrivals={},
             blocked_by=blocked.get,
             refusals={},
+            jobs_forgotten=0,
+            foreign_counts={},
+            listed_states=dict,
             shares=lambda now: [],
             why=lambda dataset_id, now: [f"{dataset_id} waits at {now:g}"],
+            release_troubles=lambda attempt_id, node: [f"{node} is down"],
             objection=lambda action, dataset, options: "",
         )
         self.reader = FakeReader(*finished)

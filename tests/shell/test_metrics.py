@@ -29,6 +29,7 @@ from tiltd.daemon.core.model import (
 )
 from tiltd.daemon.core.model.series import Fingerprint
 from tiltd.daemon.metrics import METRICS, Metrics
+from tiltd.plugins.api import CommandCount
 from tiltd.policy.breaker import Breakers, opened
 
 NOW = 10_000.0
@@ -88,6 +89,7 @@ def core(*datasets: Dataset, **changes: Any) -> Any:
     )
     values = {"state": state, "nodes": {"n1": node}, "arrivals": {("krios1", "x"): 1}, "blocked_by": {}.get}
     values |= {"refusals": {"scratch": 7}, "shares": lambda now: []}
+    values |= {"jobs_forgotten": 2, "foreign_counts": {"running": 9}, "listed_states": lambda: {"held": 1}}
     return SimpleNamespace(**(values | changes))
 
 
@@ -185,6 +187,27 @@ def full(metrics: Metrics) -> Metrics:
     metrics.appended(0.004)
     metrics.measure("tiltd_event_loop_lag_seconds", 0.001)
     return metrics
+
+
+def test_what_the_resource_manager_lists_and_its_commands_are_told() -> None:
+    metrics = Metrics(lambda: NOW)
+    ran = [
+        CommandCount(command="qstat", outcome="ok", count=3, seconds=0.5),
+        CommandCount(command="qstat", outcome="timeout", count=1, seconds=45.0),
+    ]
+    metrics.attach(core(), commands=lambda: ran)
+    seen = samples(metrics)
+    assert seen["tiltd_jobs{state=held}"] == 1.0
+    assert seen["tiltd_foreign_jobs{state=running}"] == 9.0
+    assert seen["tiltd_jobs_forgotten_total{}"] == 2.0
+    assert seen["tiltd_resource_manager_commands_total{command=qstat,outcome=timeout}"] == 1.0
+    assert seen["tiltd_resource_manager_command_seconds_total{command=qstat}"] == 45.5
+
+
+def test_scratch_of_attempts_that_are_over_is_told_as_leaked() -> None:
+    metrics = Metrics(lambda: NOW)
+    metrics.attach(core())
+    assert samples(metrics)["tiltd_node_scratch_leaked_bytes{node=n1}"] == 10.0
 
 
 def test_the_times_of_one_life(metrics: Metrics) -> None:
