@@ -748,14 +748,25 @@ def former_run_is_over(folder: str, job_id: str, target: str) -> bool:
     Not beside a former run that may be alive: its end, or its death on this very node, must be seen.
     """
     nonce = (read_json(os.path.join(folder, target), 1 << 26) or {}).get("nonce")
-    ends = [end for end in lines(os.path.join(folder, "end")) if end.get("nonce") == nonce]
+    claims, ends = claims_and_ends(folder, nonce)
     if any(end.get("outcome") in ("success", "stranded") for end in ends):
         return False
-    claims = [line for line in lines(os.path.join(folder, "progress")) if line.get("phase") == "claimed"]
     if not claims or len(ends) >= len(claims):
         return True
     last = claims[-1]
     return last.get("node") == own_node() and pid_started(int(last["pid"])) != last["pid_started"]
+
+
+def claims_and_ends(folder: str, nonce: Any) -> Tuple[List[Json], List[Json]]:
+    """One of each for every time that the job was started; a start without an end was killed, or lives."""
+    ends = [end for end in lines(os.path.join(folder, "end")) if end.get("nonce") == nonce]
+    told = lines(os.path.join(folder, "progress"))
+    return [line for line in told if line.get("phase") == "claimed"], ends
+
+
+def each_start_has_ended(folder: str, nonce: Any) -> bool:
+    claims, ends = claims_and_ends(folder, nonce)
+    return bool(ends) and len(ends) >= len(claims)
 
 
 # -- the janitor -------------------------------------------------------------------------------------
@@ -810,7 +821,7 @@ def sweep(run: "Run", sessions: Dict[int, int], ended: bool) -> None:
     """After the runner's end or death: its steps' processes, its scratch, its unfinished staging folder."""
     sealed = read_json(os.path.join(run.staging, ".checksums.json"), 1 << 26) or {}
     delivered = sealed.get("nonce") == run.job["nonce"]
-    if not ended and not any(end.get("nonce") == run.job["nonce"] for end in lines(run.end_path)):
+    if not ended and not each_start_has_ended(run.folder, run.job["nonce"]):
         with contextlib.suppress(OSError):
             if delivered:  # the seal is as good as the marker that could not be written any more
                 run.figures = read_figures(os.path.join(run.staging, "figures.json"))
