@@ -74,6 +74,7 @@ class Asking:
         self._under_way: asyncio.Task[Listing] | None = None
         self._told: frozenset[str] = frozenset()
         self._handed_out: set[str] = set()
+        self._over: set[str] = set()
 
     # -- jobs --------------------------------------------------------------------------------------------
 
@@ -85,6 +86,7 @@ class Asking:
     def expect(self, job_ids: Collection[str]) -> None:
         self._told = frozenset(job_id for job_id in job_ids if JOB_ID.fullmatch(job_id))
         self._handed_out -= self._told
+        self._over &= self._told
 
     def handed_out(self, job_id: str) -> None:
         self._handed_out.add(job_id)
@@ -112,9 +114,18 @@ class Asking:
             raise Unreachable(self._trouble("qstat -x", ran))
         listing.complete = self._whole(records, ran) and not listing.damaged
         if listing.complete:
-            await self._confirm(sorted(expected - listing.jobs.keys()), listing)
-        self._handed_out -= {job.job_id for job in listing.jobs.values() if job.state is JobState.COMPLETED}
+            await self._confirm(sorted(expected - listing.jobs.keys() - self._over), listing)
+        for job in listing.jobs.values():
+            if job.state is JobState.COMPLETED:
+                self._is_over(job.job_id)
+            else:
+                self._over.discard(job.job_id)
         return listing
+
+    def _is_over(self, job_id: str) -> None:
+        """It was listed as completed, or is not known to the server: no need to ask for it again."""
+        self._handed_out.discard(job_id)
+        self._over.add(job_id)
 
     def _whole(self, records: Records, ran: Ran) -> bool:
         """Whether the answer is all there is.  Raises Unreachable for one that is no answer."""
@@ -148,7 +159,7 @@ class Asking:
             pass  # nothing is known of them: said below
         for job_id in missing:
             if job_id in unknown and job_id in asked:
-                self._handed_out.discard(job_id)
+                self._is_over(job_id)
             elif job_id not in listing.jobs:
                 listing.jobs[job_id] = Job(
                     job_id=job_id,

@@ -59,7 +59,8 @@ def script(spec: JobSpec, options: Options) -> str:
     """The job: a few fixed lines around the attempt's folder.
 
     ``exec`` makes the runner the job's own process, so that no shell is left to die before it; ``cd /``
-    keeps no home folder busy.  Raises Permanent.
+    keeps no home folder busy; what the runner says goes straight into the spool, because what Torque
+    collects comes after the end, if it can be delivered at all.  Raises Permanent.
     """
     words = (options.python, spec.runner_path, spec.attempt_folder)
     for what, path in zip(("[torque] python", "the runner's path", "spool_dir"), words, strict=True):
@@ -68,7 +69,9 @@ def script(spec: JobSpec, options: Options) -> str:
                 f"{what}, {shown(path)!r}, has characters that Torque's tools do not pass on safely; "
                 "use letters, digits and . _ - + @ % = ~"
             )
-    return f"#!/bin/sh\numask 077\ncd /\nexec {' '.join(shlex.quote(word) for word in words)}\n"
+    command = " ".join(map(shlex.quote, words))
+    log = shlex.quote(f"{spec.attempt_folder}/runner.log")
+    return f"#!/bin/sh\numask 077\ncd /\nexec {command} >> {log} 2>&1\n"
 
 
 def mark(journal_id: str) -> str:

@@ -23,6 +23,7 @@ class World:
         self.desk = Desk(folder, {}, settle_seconds=5)
         self.attempt = dict.fromkeys(range(SERIES), 1)
         self.job_ids: dict[int, str] = {}
+        self.ended: set[str] = set()
         self.restarts = 0
         self.restart()
         # What must not be touched: another account's job, another daemon's, and one made by hand.
@@ -89,8 +90,11 @@ class World:
         listed = {job.job_id: job for job in seen.jobs}
         if seen.complete:
             for job_id, state in there.items():
+                if job_id in self.ended:
+                    continue  # it was told once that it is over
                 assert job_id in listed, "what is there is never left out of a whole answer"
                 assert listed[job_id].state is not JobState.COMPLETED or state == "C"
+        self.ended |= {job.job_id for job in seen.jobs if job.state is JobState.COMPLETED}
         assert not {job.job_id for job in self.others} & listed.keys()
         for series, job_id in list(self.job_ids.items()):
             job = listed.get(job_id)

@@ -100,7 +100,8 @@ def test_the_script_is_fixed_text_around_one_folder(tmp_path: Path) -> None:
     assert script(SPEC, Options(python="/opt/python3.9/bin/python3")) == (
         "#!/bin/sh\numask 077\ncd /\n"
         "exec /opt/python3.9/bin/python3 /spool/runners/runner-0123456789ab.py "
-        "/spool/attempts/TS_01-3fa2c1d0.1.1.a1\n"
+        "/spool/attempts/TS_01-3fa2c1d0.1.1.a1 "
+        ">> /spool/attempts/TS_01-3fa2c1d0.1.1.a1/runner.log 2>&1\n"
     )
     path = tmp_path / "job.sh"
     path.write_text(script(SPEC, Options()))
@@ -160,7 +161,7 @@ def test_no_value_adds_an_argument_or_a_command(name: str, node: str, folder: st
         text = script(spec, Options())
     except Permanent:
         return
-    assert len(words) == 15 and len(shlex.split(text.splitlines()[3])) == 4 and text.count("\n") == 4
+    assert len(words) == 15 and len(shlex.split(text.splitlines()[3])) == 7 and text.count("\n") == 4
 
 
 @pytest.mark.parametrize("letter", "NVIXtzxCoekhr")

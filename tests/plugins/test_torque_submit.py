@@ -306,6 +306,20 @@ async def test_missing_from_the_list_alone_is_unknown(second: Answer, tmp_path: 
     assert (job.job_id, job.state) == ("7.head", "unknown")
 
 
+async def test_what_was_listed_as_completed_may_be_forgotten(tmp_path: Path) -> None:
+    """The earlier C is the second witness, and what is proved once is not asked for at every look."""
+    ended = listed(("7.head", NAME, "C"), ("8.head", NAME, "R"))
+    unknown = ran(153, err="qstat: Unknown Job Id Error 8.head\n")
+    desk = Desk(tmp_path, {"qstat": [ended, NOTHING, unknown, NOTHING, listed(("8.head", NAME, "R")), DOWN]})
+    desk.manager.expect(["7.head", "8.head"])
+    assert len((await desk.manager.jobs()).jobs) == 2
+    for _ in range(2):
+        desk.manager.expect(["7.head", "8.head"])
+        assert (await desk.manager.jobs()).jobs == ()
+    assert [call[2:] for call in desk.told.called("qstat")] == [[], [], ["8.head"], []]
+    assert [job.job_id for job in (await desk.manager.jobs()).jobs] == ["8.head"], "it came back"
+
+
 async def test_a_list_that_forgot_a_job_is_mended_by_asking_for_it(tmp_path: Path) -> None:
     desk = Desk(tmp_path, {"qstat": [NOTHING, listed(("7.head", NAME, "R"))]})
     desk.manager.expect(["7.head"])
