@@ -49,15 +49,20 @@ class Listing:
 
     def take(self, fields: Fields) -> None:
         job_id, name, mark = fields.get("Job_Id", ""), fields.get("Job_Name", ""), self._ours.mark
-        if not JOB_ID.fullmatch(job_id) or "job_state" not in fields:
-            self.damaged += 1
-        elif torque_jobs.owner(fields) == self._ours.owner and (
-            name.endswith(mark) or job_id in self._expected
-        ):
+        owner = torque_jobs.owner(fields)
+        whole = bool(JOB_ID.fullmatch(job_id)) and "job_state" in fields and "Job_Name" in fields
+        if owner and owner != self._ours.owner:
+            self._foreign(fields)
+        elif not owner or not whole:
+            self.damaged += 1  # it may be one of ours
+        elif name.endswith(mark) or job_id in self._expected:
             self.jobs[job_id] = torque_jobs.job(fields, name.removesuffix(mark))
         else:
-            state = torque_jobs.state(fields).value
-            self.foreign_counts[state] = self.foreign_counts.get(state, 0) + 1
+            self._foreign(fields)
+
+    def _foreign(self, fields: Fields) -> None:
+        state = torque_jobs.state(fields).value
+        self.foreign_counts[state] = self.foreign_counts.get(state, 0) + 1
 
     def named(self, name: str) -> list[Job]:
         return [job for job in self.jobs.values() if job.job_name == name]

@@ -344,6 +344,35 @@ async def test_a_list_that_was_cut_short_is_not_complete(tmp_path: Path) -> None
     assert len(desk.told.calls) == 1, "a server in trouble is not asked more"
 
 
+BARE = "<Job_Owner>%s@head</Job_Owner><ctime>5</ctime>"
+
+
+@pytest.mark.parametrize(
+    ("row", "complete"),
+    [
+        (BARE % "someone", True),
+        (BARE % "tomography", False),
+        ("<Job_Id>9.head</Job_Id><Job_Name>n</Job_Name><job_state>R</job_state>", False),
+        ("<Job_Id>nine</Job_Id><Job_Name>n</Job_Name><job_state>R</job_state>" + BARE % "tomography", False),
+        ("<Job_Id>nine</Job_Id><Job_Name>n</Job_Name><job_state>R</job_state>" + BARE % "someone", True),
+    ],
+)
+async def test_a_record_that_lacks_what_matters_may_be_ours(row: str, complete: bool, tmp_path: Path) -> None:
+    desk = Desk(tmp_path, {"qstat": [ran(out=f"<Data><Job>{row}</Job></Data>")]})
+    seen = await desk.manager.jobs()
+    assert seen.complete is complete and seen.jobs == ()
+
+
+async def test_commands_that_are_not_there_are_no_answer(tmp_path: Path) -> None:
+    manager = Desk(tmp_path, {}).manager
+    for question in (manager.jobs, manager.nodes):
+        with pytest.raises(Unreachable, match=r"cannot start (qstat|pbsnodes).*\[torque\] path"):
+            await question()
+    with pytest.raises(Unreachable, match="maui = false"):
+        await manager.reasons("7.head")
+    assert await Desk(tmp_path, {}, maui=False).manager.reasons("7.head") == ()
+
+
 async def test_an_old_torque_prints_nothing_where_there_is_nothing(tmp_path: Path) -> None:
     with pytest.raises(Unreachable, match="empty_is_no_jobs"):
         await Desk(tmp_path, {"qstat": [ran(0)]}).manager.jobs()
