@@ -29,6 +29,7 @@ from tiltd.plugins.api import (
 )
 from tiltd.plugins.commandline import BackOff, CommandLine, NotStarted, Ran, Rule, TokenBucket
 from tiltd.plugins.torque_asking import Asking, Ours
+from tiltd.plugins.torque_intent import Trace
 from tiltd.plugins.torque_jobs import JOB_ID, owner_of
 from tiltd.plugins.torque_settings import read
 from tiltd.plugins.torque_tidying import Tidying, best
@@ -37,6 +38,8 @@ MAUI_SECONDS = 10.0
 COMMANDS_AT_ONCE = 32
 """All kinds together: submissions and deletions that hang, eight each, must leave room for questions."""
 FULL_SECONDS = 30.0
+ACCEPTED_MAX = 10_000
+"""Ids by name are remembered for so many submissions; any other is found in the list of jobs."""
 SECOND_LOOK_SECONDS = 0.1
 
 
@@ -67,6 +70,7 @@ class TorqueManager:
         self._names: dict[str, tuple[asyncio.Lock, int]] = {}
         self._unclear_at: dict[str, float] = {}
         self._missed_at: dict[str, float] = {}
+        self._accepted: dict[str, str] = {}
         self._made_at = self._now()
 
     def _now(self) -> float:
@@ -78,19 +82,22 @@ class TorqueManager:
         """See the protocol.  Raises Permanent for what Torque will never take, Temporary when it certainly
         has not taken it now, and Unsure when nobody knows: then the next call looks before it acts."""
         async with self._alone(spec.job_name):
-            try:
-                trace = await asyncio.to_thread(torque_intent.read, spec.attempt_folder)
-            except OSError as error:
-                raise Temporary(
-                    f"cannot read {shown(spec.attempt_folder)}: {error.strerror}", 30.0
-                ) from error
-            if trace.job_id:
-                return self._handed_out(spec, trace.job_id)
+            obstacle = self._obstacle(spec)
+            if obstacle or spec.job_name in self._unclear_at or spec.job_name in self._accepted:
+                trace = await self._begin(spec, "")
+            else:
+                async with self._gate:
+                    trace = await self._begin(spec, torque_script.script(spec, self._options))
+                    ran = await self._run(spec) if trace.untouched else None
+                if ran is not None:
+                    return await self._judged(spec, ran)
+            if job_id := trace.claimed_by or self._accepted.get(spec.job_name, ""):
+                return self._handed_out(spec, job_id)
             if not trace.prepared:
                 raise Permanent(f"{shown(spec.attempt_folder)} has no job.json: the attempt was revoked")
-            if trace.intended:
+            if trace.intended or obstacle is None:
                 return await self._look_for(spec, "an earlier submission may have happened")
-            return await self._submit(spec)
+            raise obstacle
 
     async def jobs(self) -> JobsSeen:
         listing = await self._asking.jobs_since(self._now())
@@ -155,30 +162,41 @@ class TorqueManager:
 
     # -- submitting ------------------------------------------------------------------------------------
 
-    async def _submit(self, spec: JobSpec) -> str:
-        for back_off in (self._back_off, self._full(spec)):
-            if (pause := back_off.left_seconds()) > 0:
-                raise Temporary(f"nothing is submitted for {pause:.0f} s: {back_off.why}", pause)
-        script = torque_script.script(spec, self._options)
-        script_path = os.path.join(spec.attempt_folder, torque_intent.SCRIPT)
-        argv = [
-            self.settings.qsub,
-            *torque_script.qsub_arguments(spec, self._options, script_path, self._mark),
-        ]
-        async with self._gate:
-            await self._bucket.take()
-            try:
-                await asyncio.to_thread(torque_intent.intend, spec.attempt_folder, script)
-            except OSError as error:
-                raise Temporary(f"cannot write {shown(script_path)}: {error.strerror}", 30.0) from error
-            self._unclear_at[spec.job_name] = self._now()
-            self._missed_at.pop(spec.job_name, None)
-            try:
-                ran = await self.commands.run(argv, timeout_seconds=self.settings.submit_timeout_seconds)
-            except NotStarted:
-                await self._nothing_happened(spec)
-                raise
-        return await self._judged(spec, ran)
+    def _obstacle(self, spec: JobSpec) -> Permanent | Temporary | None:
+        """What keeps it from being submitted now, unless it was submitted before."""
+        try:
+            torque_script.script(spec, self._options)
+            self._qsub(spec)
+        except Permanent as error:
+            return error
+        longest = max(self._back_off, self._full(spec), key=BackOff.left_seconds)
+        if (pause := longest.left_seconds()) > 0:
+            return Temporary(f"nothing is submitted for {pause:.0f} s: {longest.why}", pause)
+        return None
+
+    def _qsub(self, spec: JobSpec) -> list[str]:
+        path = os.path.join(spec.attempt_folder, torque_intent.SCRIPT)
+        return [self.settings.qsub, *torque_script.qsub_arguments(spec, self._options, path, self._mark)]
+
+    async def _begin(self, spec: JobSpec, script: str) -> Trace:
+        try:
+            return await asyncio.to_thread(torque_intent.begin, spec.attempt_folder, script)
+        except OSError as error:
+            raise Temporary(
+                f"cannot prepare a submission in {shown(spec.attempt_folder)}: {error.strerror}", 30.0
+            ) from error
+
+    async def _run(self, spec: JobSpec) -> Ran:
+        """The intent is written.  From here on a submission may have happened."""
+        self._unclear_at[spec.job_name] = self._now()
+        await self._bucket.take()
+        try:
+            return await self.commands.run(
+                self._qsub(spec), timeout_seconds=self.settings.submit_timeout_seconds
+            )
+        except NotStarted:
+            await self._nothing_happened(spec)
+            raise
 
     async def _judged(self, spec: JobSpec, ran: Ran) -> str:
         rule = self.commands.judge(ran, torque_errors.QSUB, torque_errors.QSUB_OTHERWISE)
@@ -186,7 +204,6 @@ class TorqueManager:
         if job_id and rule.kind == "done":
             self._back_off.success()
             self._full(spec).success()
-            await asyncio.to_thread(torque_intent.accepted, spec.attempt_folder, job_id)
             return self._handed_out(spec, job_id)
         what = f"qsub of {spec.job_name} ({torque_script.resources(spec, self._options)})"
         sentence = _sentence(what, rule, ran)
@@ -222,9 +239,8 @@ class TorqueManager:
         except Temporary as error:
             raise Unsure(f"{why}; whether {spec.job_name} is there cannot be told: {error}") from error
         if jobs := listing.named(spec.job_name):
-            trace = await asyncio.to_thread(self._tidying.trace, spec.job_name)
+            trace = await self._begin(spec, "")
             chosen = best(jobs, trace.claimed_by)
-            await asyncio.to_thread(torque_intent.accepted, spec.attempt_folder, chosen.job_id)
             self._tidying.look(listing, self._asking.expected)
             return self._handed_out(spec, chosen.job_id)
         if not listing.complete:
@@ -238,6 +254,9 @@ class TorqueManager:
     def _handed_out(self, spec: JobSpec, job_id: str) -> str:
         self._forget(spec.job_name)
         self._asking.handed_out(job_id)
+        self._accepted[spec.job_name] = job_id
+        if len(self._accepted) > ACCEPTED_MAX:
+            del self._accepted[next(iter(self._accepted))]
         return job_id
 
     async def _delete(self, job_id: str) -> None:

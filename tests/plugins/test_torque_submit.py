@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from plugins.pretend_server import Killed
 from plugins.torque_recorded import Answer, Desk, late, listed, ran
 from tiltd.daemon.core.model import JobSpec
 from tiltd.plugins.api import Permanent, Temporary, Unsure
@@ -134,12 +135,37 @@ async def test_a_daemon_that_died_before_qsub_gives_the_attempt_up(tmp_path: Pat
 async def test_what_was_accepted_or_claimed_needs_no_command(tmp_path: Path) -> None:
     desk = Desk(tmp_path, {"qsub": [ACCEPTED]})
     spec = desk.spec(NAME)
-    await desk.manager.submit(spec)
-    desk.restart({})
-    assert await desk.manager.submit(spec) == "7.head"
+    for _ in range(2):
+        assert await desk.manager.submit(spec) == "7.head"
+    assert len(desk.told.calls) == 1
     Path(spec.attempt_folder, "job.json").rename(Path(spec.attempt_folder, "claimed.8.head"))
     assert await desk.manager.submit(spec) == "8.head", "who claimed it counts"
+    desk.restart({})
+    assert await desk.manager.submit(spec) == "8.head"
     assert not desk.told.calls
+
+
+async def test_settings_that_refuse_a_job_do_not_disown_one_that_was_submitted(tmp_path: Path) -> None:
+    """The settings were changed between the submission and the daemon's next start."""
+    desk = Desk(tmp_path, {"qsub": [Killed()]})
+    spec = desk.spec(NAME)
+    with pytest.raises(Killed):
+        await desk.manager.submit(spec)
+    desk.settings = {"queue": "no queue"}
+    desk.restart({"qstat": [listed(("7.head", NAME, "R"))]})
+    assert await desk.manager.submit(spec) == "7.head"
+    with pytest.raises(Permanent, match="the queue"):
+        await desk.manager.submit(desk.spec("other-1.1.1.a1"))
+
+
+async def test_a_pause_does_not_keep_what_was_submitted_from_being_found(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, {"qsub": [late(), DOWN], "qstat": [NOTHING, listed(("7.head", NAME, "R"))]})
+    spec = desk.spec(NAME)
+    await _unsure(desk, spec)
+    desk.now += 6
+    with pytest.raises(Temporary):
+        await desk.manager.submit(desk.spec("other-1.1.1.a1"))
+    assert await desk.manager.submit(spec) == "7.head"
 
 
 async def test_a_submission_that_is_given_up_leaves_its_intent(tmp_path: Path) -> None:
@@ -165,7 +191,7 @@ async def test_a_spool_that_cannot_be_read_or_written_submits_nothing(tmp_path: 
     spec = desk.spec(NAME)
     Path(spec.attempt_folder, "job.json").unlink()
     Path(spec.attempt_folder).rmdir()
-    with pytest.raises(Temporary, match="cannot read"):
+    with pytest.raises(Temporary, match="cannot prepare a submission"):
         await desk.manager.submit(spec)
     assert not desk.told.calls
 
