@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from typing import Any
@@ -34,6 +35,7 @@ from tiltd.plugins.torque_jobs import JOB_ID, owner_of
 from tiltd.plugins.torque_settings import read
 from tiltd.plugins.torque_tidying import Tidying, best
 
+_log = logging.getLogger(__name__)
 MAUI_SECONDS = 10.0
 COMMANDS_AT_ONCE = 32
 """All kinds together: submissions and deletions that hang, eight each, must leave room for questions."""
@@ -87,6 +89,8 @@ class TorqueManager:
                 trace = await self._begin(spec, "")
             else:
                 async with self._gate:
+                    if (pausing := self._pausing(spec)) is not None:
+                        raise pausing  # trouble came while it waited for its turn
                     trace = await self._begin(spec, torque_script.script(spec, self._options))
                     ran = await self._run(spec) if trace.untouched else None
                 if ran is not None:
@@ -169,6 +173,9 @@ class TorqueManager:
             self._qsub(spec)
         except Permanent as error:
             return error
+        return self._pausing(spec)
+
+    def _pausing(self, spec: JobSpec) -> Temporary | None:
         longest = max(self._back_off, self._full(spec), key=BackOff.left_seconds)
         if (pause := longest.left_seconds()) > 0:
             return Temporary(f"nothing is submitted for {pause:.0f} s: {longest.why}", pause)
@@ -242,6 +249,7 @@ class TorqueManager:
             trace = await self._begin(spec, "")
             chosen = best(jobs, trace.claimed_by)
             self._tidying.look(listing, self._asking.expected)
+            _log.info("the job %s is found by its name, %s: %s", chosen.job_id, spec.job_name, why)
             return self._handed_out(spec, chosen.job_id)
         if not listing.complete:
             raise Unsure(f"{why}; the list of jobs came cut short, so nothing is known of {spec.job_name}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import re
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
@@ -12,6 +13,7 @@ from tiltd.plugins import torque_intent
 from tiltd.plugins.torque_asking import Listing
 from tiltd.plugins.torque_intent import Trace
 
+_log = logging.getLogger(__name__)
 _ATTEMPT_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,200}\.a[0-9]{1,6}", re.ASCII)
 _WAITING = (JobState.QUEUED, JobState.HELD)
 NAMES_AT_ONCE = 50
@@ -89,6 +91,7 @@ class Tidying:
         for jobs in groups:
             trace = await asyncio.to_thread(self.trace, jobs[0].job_name)
             for job_id in superfluous(jobs, trace):
+                _log.warning("the job %s of %s is one too many, and deleted", job_id, jobs[0].job_name)
                 await self._delete(job_id)
 
 

@@ -285,6 +285,14 @@ async def test_trouble_pauses_all_submissions_longer_each_time(tmp_path: Path) -
     assert len(desk.told.called("qsub")) == 4
 
 
+async def test_who_waits_for_its_turn_hears_of_the_trouble(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, {"qsub": [_refused(111)]}, submit_at_once=2)
+    desk.told.answer_seconds = 0.05
+    specs = [desk.spec(f"s{number}-1.1.1.a1") for number in range(10)]
+    ends = await asyncio.gather(*map(desk.manager.submit, specs), return_exceptions=True)
+    assert all(isinstance(end, Temporary) for end in ends) and len(desk.told.called("qsub")) == 2
+
+
 async def test_a_full_queue_stops_what_is_for_that_queue_only(tmp_path: Path) -> None:
     desk = Desk(tmp_path, {"qsub": [_refused(228), ACCEPTED]})
     with pytest.raises(Temporary) as caught:
