@@ -218,12 +218,12 @@ class TorqueManager:
             self._unclear_at[spec.job_name] = self._now()
             self._back_off.trouble(sentence)
             return await self._look_for(spec, sentence)
+        error: Permanent | Temporary = Permanent(sentence)
+        if rule.kind != "permanent":
+            paused = self._full(spec) if rule.kind == "wait" else self._back_off
+            error = Temporary(sentence, paused.trouble(sentence))
         await self._nothing_happened(spec)
-        if rule.kind == "permanent":
-            raise Permanent(sentence)
-        if rule.kind == "wait":
-            raise Temporary(sentence, self._full(spec).trouble(sentence))
-        raise Temporary(sentence, self._back_off.trouble(sentence))
+        raise error
 
     def _full(self, spec: JobSpec) -> BackOff:
         """A full queue stops what is for that queue, and nothing else."""
