@@ -16,7 +16,7 @@ from .clock import Clock
 from .config import Settings
 from .core import effects as e
 from .core.core import Core
-from .core.model import TERMINAL, Attempt, Dataset, JobSpec, NodeInfo, State
+from .core.model import TERMINAL, Attempt, Dataset, JobSpec, NodeInfo, RunEnd, State
 from .core.pinning import known_as
 from .spool import AttemptSeen, Spool
 
@@ -25,6 +25,7 @@ CLEANING_SECONDS = 60.0
 """After a job's end its runner, and its janitor, have so long to say that they are done."""
 SWEEP_LOST_SECONDS = 3600.0
 """A sweep job of which nothing is heard for so long is given up, and another one sent."""
+LOOK_SECONDS, LOOKS = 1.0, 20
 UP = ("free", "busy")
 
 
@@ -32,8 +33,15 @@ class Releasing:
     """Each call costs one attempt's folders; what blocks runs in a worker thread."""
 
     def __init__(
-        self, core: Core, settings: Settings, manager: ResourceManager, spool: Spool, clock: Clock
+        self,
+        core: Core,
+        settings: Settings,
+        manager: ResourceManager,
+        spool: Spool,
+        clock: Clock,
+        looks: int = LOOKS,
     ) -> None:
+        self._looks = looks
         self._core = core
         self._settings = settings
         self._manager = manager
@@ -101,8 +109,7 @@ class Releasing:
         errand_id = errands.sweep_id(effect.attempt_id)
         seen = await asyncio.to_thread(self._spool.read, errand_id)
         if seen.end is not None:
-            await asyncio.to_thread(self._spool.remove, errand_id)
-            return "" if seen.end.outcome == "success" else f"the sweep of {node.name}: {seen.end.detail}"
+            return await self._swept(node, errand_id, seen.end)
         if seen.prepared and await asyncio.to_thread(self._age_seconds, errand_id) > SWEEP_LOST_SECONDS:
             await asyncio.to_thread(self._spool.remove, errand_id)
             return f"nothing was heard of the sweep of {node.name}; another one is sent"
@@ -110,7 +117,16 @@ class Releasing:
             return f"{node.name} is being swept by job {seen.claimed_by}"
         spec = await asyncio.to_thread(self._prepare, effect.attempt_id, node, given_up)
         job_id = await self._manager.submit(spec)
+        for _ in range(self._looks):  # most often it is done in seconds
+            await asyncio.sleep(LOOK_SECONDS)
+            end = (await asyncio.to_thread(self._spool.read, errand_id)).end
+            if end is not None:
+                return await self._swept(node, errand_id, end)
         return f"job {job_id} is to see that nothing of {effect.attempt_id} is left on {node.name}"
+
+    async def _swept(self, node: NodeInfo, errand_id: str, end: RunEnd) -> str:
+        await asyncio.to_thread(self._spool.remove, errand_id)
+        return "" if end.outcome == "success" else f"the sweep of {node.name}: {end.detail}"
 
     def _prepare(self, attempt_id: str, node: NodeInfo, given_up: bool) -> JobSpec:
         document = errands.sweep_document(attempt_id, node.scratch_path, given_up, self._clock.now())

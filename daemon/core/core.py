@@ -15,6 +15,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from tiltd.plugins.api import Pipeline
+from tiltd.policy.filters import UP
 
 from . import effects as e
 from . import facts as f
@@ -220,8 +221,16 @@ class Core:
 
     def _nodes(self, seen: o.NodesObserved) -> None:
         self._answered()
+        away = {name for name, node in self.nodes.items() if node.state not in UP}
+        back = [node.name for node in seen.nodes if node.state in UP and node.name in away]
         self.placing.observe(seen.nodes)
         self.following.nodes()
+        for name in back:
+            for attempt_id in self.state.ledger.of(name):
+                dataset_id = attempt_id.rpartition(".a")[0]
+                self.performing.hurry(
+                    e.ReleaseScratch(attempt_id=attempt_id, dataset_id=dataset_id, node=name)
+                )
 
     def _answered(self) -> None:
         self.server_up, self.server_trouble = True, ""

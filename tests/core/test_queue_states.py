@@ -6,6 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from core.scene import Bench, node
+from tiltd.daemon.core import effects as e
 from tiltd.daemon.core import facts as f
 from tiltd.daemon.core import observations as o
 from tiltd.daemon.core.model import JobState, LimitPolicy, Policy
@@ -223,6 +224,20 @@ def test_what_a_fenced_attempt_booked_stays_until_its_node_is_seen_again() -> No
     bench.wait(1.0)
     bench.release(attempt)
     assert bench.core.state.ledger.booked.get(attempt) is None
+
+
+def test_scratch_is_asked_for_again_as_soon_as_its_node_is_back() -> None:
+    bench = Bench(node("n1"), node("n2", cores=1))
+    attempt = fenced(bench)
+    for _ in range(8):
+        bench.tell(o.ReleaseAnswered, attempt_id=attempt, node="n1", trouble="n1 is down")
+        bench.wait(299.0)
+    bench.tell(o.ReleaseAnswered, attempt_id=attempt, node="n1", trouble="n1 is down")
+    bench.effects.clear()
+    bench.wait(10.0)
+    assert not any(isinstance(effect, e.ReleaseScratch) for effect in bench.effects)
+    bench.see_nodes(node("n1", at=bench.now), node("n2", cores=1))
+    assert [x.node for x in bench.effects if isinstance(x, e.ReleaseScratch)] == ["n1"]
 
 
 def test_a_series_on_a_node_that_died_runs_elsewhere_half_an_hour_later() -> None:

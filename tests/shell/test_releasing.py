@@ -37,7 +37,14 @@ class Place:
         self.attempt = self.bench.running()
         staging = {"staging": str(root / "results" / f".tiltd-{self.attempt}")}
         self.folder = Path(self.spool.prepare(self.attempt, {"format": 1, "nonce": "x", "output": staging}))
-        self.releasing = Releasing(self.bench.core, settings, self.manager, self.spool, self)  # type: ignore[arg-type]
+        self.releasing = Releasing(
+            self.bench.core,
+            settings,
+            self.manager,  # type: ignore[arg-type]
+            self.spool,
+            self,  # type: ignore[arg-type]
+            looks=0,
+        )
 
     def now(self) -> float:
         return self.bench.now
