@@ -75,7 +75,8 @@ class World:
     # -- what the server asks --------------------------------------------------------------------------------
 
     def start(self, job: BatchJob, nodes: Sequence[Node]) -> int:
-        run = Run(job, nodes[0], Path(shlex.split(job.script.strip().splitlines()[-1])[-1]))
+        words = shlex.split(job.script.strip().splitlines()[-1])  # exec PYTHON RUNNER FOLDER ...
+        run = Run(job, nodes[0], Path(words[3]))
         self.runs.append(run)
         self.time.later(self.chance.uniform(0.05, 0.5), lambda: self._begin(run))
         return run.pid

@@ -35,8 +35,8 @@ from tiltd.plugins import commandline, torque
 
 STORY_SECONDS_MAX = 1800.0
 TICK_SECONDS = 2.0
-SCRATCH_BYTES = 120_000_000
-"""Two jobs of 50 MB fit on a node, three do not."""
+SCRATCH_BYTES = 70_000_000
+"""One job of 50 MB fits on a node, two do not."""
 NODES = tuple(Pretend(name, cores=4, scratch_bytes=SCRATCH_BYTES) for name in ("core-012", "core-014"))
 PACE = Pace(
     cycle_seconds=0.8, status_seconds=15.0, down_after_seconds=60.0, keep_completed_seconds=300.0,
