@@ -90,10 +90,10 @@ class Performing:
         ]
 
     def hurry(self, effect: e.ReleaseScratch) -> None:
-        """What stood in its way is over: if it had trouble, it is tried again now."""
+        """What stood in its way is over: if it had trouble, it is tried now, and its pauses begin anew."""
         under_way = self._started.get(effect.dataset_id, {}).get(effect)
         if under_way is not None and under_way.again_at is not None and under_way.trouble:
-            again = replace(under_way, again_at=self._desk.now)
+            again = replace(under_way, failures=0, again_at=self._desk.now)
             self._started[effect.dataset_id][effect] = again
             self._desk.touched[effect.dataset_id] = None
 

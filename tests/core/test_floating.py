@@ -6,7 +6,7 @@ from core.scene import Bench, node
 from tiltd.daemon.core import facts as f
 from tiltd.daemon.core import observations as o
 from tiltd.daemon.core.model import JobState, Policy, RunEnd
-from tiltd.daemon.core.model.policy import PlacementPolicy
+from tiltd.daemon.core.model.policy import PlacementPolicy, RetryPolicy
 from tiltd.daemon.core.state import CoreState
 from tiltd.daemon.simulate.check import check
 
@@ -92,6 +92,18 @@ def test_too_little_scratch_where_it_was_sent_spends_no_attempt_and_pins_it_else
     assert dataset.attempts[-1].placement.nodes == ("n1",), "n2 had too little"
 
 
+def test_it_is_pinned_after_that_though_no_node_is_left_out() -> None:
+    policy = Policy(version="test", retry=RetryPolicy(other_node=()))
+    bench = Bench(node("n1", floating=True), node("n2", floating=True), policy=policy)
+    attempt = bench.submitted()
+    claim(bench, attempt, "n2")
+    bench.end(attempt, "scratch_short", "scratch")
+    bench.jobs(JobState.COMPLETED, exit_status=75)
+    bench.wait(300.0)
+    assert bench.of(attempt).excluded_nodes == ()
+    assert bench.of(attempt).attempts[-1].placement.mode == "pinned"
+
+
 def test_what_a_requeued_job_left_stays_booked_until_it_is_over() -> None:
     bench = shared()
     attempt = bench.submitted()
@@ -128,7 +140,7 @@ def test_a_job_that_is_listed_on_another_node_was_started_anew() -> None:
 
 
 def test_a_job_that_waits_for_its_node_goes_to_another_that_could_run_it_now() -> None:
-    bench = Bench(node("n1"), node("n2"))
+    bench = Bench(node("n1", cores=8), node("n2", cores=16))  # n1 is better, and has room for another
     attempt = bench.submitted()
     bench.jobs(JobState.QUEUED)
     bench.wait(598.0)

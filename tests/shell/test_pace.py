@@ -94,8 +94,10 @@ async def until(true: Any) -> None:
 
 
 async def test_a_look_can_be_asked_for_and_no_two_questions_are_open_at_once() -> None:
-    manager = Manager()
-    async with polling(manager, pace=Pace(0.01, 600.0), close=lambda: False) as (poll, seen):
+    manager, slow = Manager(), Pace(0.01, 600.0)
+    for _ in range(40):
+        slow.after(close=False, failures=0)
+    async with polling(manager, pace=slow, close=lambda: False) as (poll, seen):
         for number in range(1, 6):
             await until(lambda number=number: manager.asked >= number)
             poll.look_at_jobs()
