@@ -27,6 +27,8 @@ from .probing import SAMPLE, Check, bad, good
 LOOK_SECONDS = 0.2
 CLEANED_SECONDS = 60.0
 SCRATCH_BYTES = 64_000_000
+OLD_SECONDS = 86400.0
+_ERRAND = re.compile(r"check-[A-Za-z0-9_-]+-([0-9]{9,11})-[0-9]+")
 UP = ("free", "busy")
 _PLACEMENT = Placement(
     nodes=("n",),
@@ -71,6 +73,7 @@ async def examine_nodes(
     except PluginError as error:
         yield bad("nodes", str(error))
         return
+    await asyncio.to_thread(_forget_old, Spool(settings.spool_dir))
     for name in sorted(set(names) - set(nodes)):
         yield bad(f"node {name}", f"there is no such node; known are {', '.join(sorted(nodes)) or 'none'}")
     chosen = [node for name, node in sorted(nodes.items()) if name in names or not names]
@@ -85,6 +88,14 @@ async def examine_nodes(
     for told in asyncio.as_completed(asking):
         for check in await told:
             yield check
+
+
+def _forget_old(spool: Spool) -> None:
+    """Folders of examinations that were broken off, a day later."""
+    for errand_id in spool.attempts():
+        found = _ERRAND.fullmatch(errand_id)
+        if found is not None and time.time() - int(found[1]) > OLD_SECONDS:
+            spool.remove(errand_id)
 
 
 class NodeCheck:

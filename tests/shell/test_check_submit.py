@@ -65,7 +65,11 @@ def nothing_is_left(site: Path, scratch: Path) -> bool:
 
 
 def test_this_machine_as_a_node(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    spool = site / "state" / "spool" / "attempts"
+    for name in ("check-here-1600000000-7", "TS_01-3fa2c1d0.1.1.a1"):
+        (spool / name).mkdir(parents=True)
     assert check(site, "local", LOCAL, options="") == 0
+    (spool / "TS_01-3fa2c1d0.1.1.a1").rmdir()
     found = told(capsys.readouterr().out)
     assert all(ok for ok, _ in found.values())
     assert "here: module tiltd.plugins.reconstruct.__main__" in found
