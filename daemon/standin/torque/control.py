@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from . import asking
@@ -20,6 +21,8 @@ class Control:
     def __init__(self, commands: Commands) -> None:
         self.commands = commands
         self.batch = commands.batch
+        self._under_way: dict[str, int] = {}
+        self._most_at_once: dict[str, int] = {}
         self._operations: dict[str, Callable[[Fields], Any]] = {
             "fault": lambda fields: commands.faults.add(Fault(**fields)),
             "clear": lambda fields: commands.faults.clear(),
@@ -40,6 +43,16 @@ class Control:
     def do(self, operation: str, fields: Fields) -> Any:
         """Carry it out; the answer is JSON."""
         return self._operations[operation](fields)
+
+    @contextlib.contextmanager
+    def under_way(self, name: str) -> Iterator[None]:
+        """Around every command that came through the socket."""
+        now = self._under_way[name] = self._under_way.get(name, 0) + 1
+        self._most_at_once[name] = max(self._most_at_once.get(name, 0), now)
+        try:
+            yield
+        finally:
+            self._under_way[name] -= 1
 
     def _node(self, fields: Fields) -> Node:
         return self.batch.nodes[fields["node"]]
@@ -99,6 +112,7 @@ class Control:
                 for node in self.batch.nodes.values()
             },
             "connections": self.commands.connections,
+            "most_at_once": self._most_at_once,
             "faults": self.commands.faults.met,
             "submitted": self.batch.next_number,
             "started": self.batch.started_total,

@@ -73,13 +73,15 @@ class Server:
         return json.dumps(answer).encode() + b"\n"
 
     async def _command(self, line: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        answer = self.commands.run(await read_call(line, reader))
-        if answer.hang:
-            await reader.read()  # until the other end is killed
-            return
-        if answer.delay_seconds:
-            await asyncio.sleep(answer.delay_seconds)
-        writer.write(framed(answer))
+        call = await read_call(line, reader)
+        with self.control.under_way(call.name):
+            answer = self.commands.run(call)
+            if answer.hang:
+                await reader.read()  # until the other end is killed
+                return
+            if answer.delay_seconds:
+                await asyncio.sleep(answer.delay_seconds)
+            writer.write(framed(answer))
 
 
 async def read_call(line: bytes, reader: asyncio.StreamReader) -> Call:
