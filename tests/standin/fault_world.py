@@ -35,8 +35,8 @@ from tiltd.plugins import commandline, torque
 
 STORY_SECONDS_MAX = 1800.0
 TICK_SECONDS = 2.0
-SCRATCH_BYTES = 70_000_000
-"""One job of 50 MB fits on a node, two do not."""
+SCRATCH_BYTES = 1_500_000
+"""One job of 1 MB fits on a node, two do not."""
 NODES = tuple(Pretend(name, cores=4, scratch_bytes=SCRATCH_BYTES) for name in ("core-012", "core-014"))
 PACE = Pace(
     cycle_seconds=0.8, status_seconds=15.0, down_after_seconds=60.0, keep_completed_seconds=300.0,
@@ -50,7 +50,7 @@ gap_max = "1s"
 short_series_wait = "1s"
 stale = "10s"
 [placement]
-scratch_margin = "1MB"
+scratch_margin = "1kB"
 [retry]
 delay = "5s"
 delay_factor = 1.0

@@ -45,7 +45,7 @@ def test_no_fault_breaks_a_promise(part: int) -> None:
     stories = play(str(part * count), str(count))
     assert len(stories) == count
     assert broken(stories) == []
-    assert sum(story["deaths"] for story in stories) >= count // 3
+    assert sum(story["deaths"] for story in stories) >= count // 4
     played = Counter(fault for story in stories for fault in story["faults"])
     assert set(played) == set(FAULTS)
     met = Counter[str]()
@@ -56,8 +56,8 @@ def test_no_fault_breaks_a_promise(part: int) -> None:
 
 @pytest.mark.slow
 def test_a_kill_at_any_point_of_a_submission_breaks_no_promise() -> None:
-    stories = play("submission", "2")
+    stories = play("submission", "2")  # the odd ones of one mode, the even ones of the other
     assert broken(stories) == []
     assert {story["deaths"] for story in stories} == {1} and len(stories) >= 30
     points = {story["point"].partition(" ")[0] for story in stories}
-    assert {"effect", "asks", "asked", "answer"} <= points
+    assert {"effect", "open", "os.rename", "asks", "asked", "answer"} <= points
