@@ -1,4 +1,4 @@
-"""Seeded stories of faults, told one JSON line each; a program, run by ``test_torque_faults``.
+"""Seeded stories of faults, told one JSON line each; a program, run by ``test_torque_stories``.
 
     python fault_scene.py FIRST_SEED COUNT          {seed, faults, deaths, ended, wrong}
     python fault_scene.py submission EVERY          a death at every EVERYth point of a submission
