@@ -36,6 +36,9 @@ from .pinning import known_as
 from .placing import Placing
 
 UNSEEN = Followed()
+NOT_YET = Progress(phase="", at=0.0)
+NO_BALLAST = frozenset({"", "claimed", "cleaned"})
+"""Phases in which a runner has taken no scratch yet, or has given it back."""
 LIVE = frozenset({State.RESERVED, State.QUEUED, State.RUNNING})
 DELETED = frozenset({271, 265})
 """Exit statuses of a job that was ended from outside, by qdel or a kill (the torque notes)."""
@@ -109,14 +112,20 @@ class Following:
         return self._desk.dataset(attempt_id.rpartition(".a")[0])
 
     def _materialise(self, dataset: Dataset, attempt_id: str, seen: Followed) -> None:
-        """Tell the ledger since when the attempt's ballast is in the node's own figures."""
+        """Tell the ledger since when the attempt's ballast is in the figures of the node it stands on."""
         ledger = self._desk.state.ledger
-        for node in ledger.booked.get(attempt_id, ()):
-            if seen.progress is not None and seen.progress.phase not in ("claimed", "cleaned"):
-                ledger.materialised(attempt_id, node, seen.progress.at)
+        booked = ledger.booked.get(attempt_id, ())
+        for node in booked:
+            told = seen.progress if seen.progress is not None else NOT_YET
+            if told.phase not in NO_BALLAST and self._stands_on(node, booked, told.node):
+                ledger.materialised(attempt_id, node, told.at)
             if seen.end is not None and seen.end.outcome != "stranded":
                 ledger.vanished(attempt_id, node, seen.end.ended_at)
                 self._placing.roomier(node)
+
+    def _stands_on(self, node: str, booked: tuple[str, ...], host: str) -> bool:
+        """Of several nodes the first has the ballast; of a job that was queued again, the new one."""
+        return len(booked) == 1 or known_as(host, self._placing.nodes) in (node, "")
 
     def jobs(self, seen: o.JobsObserved) -> None:
         by_id = {job.job_id: job for job in seen.jobs}

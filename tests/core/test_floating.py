@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from core.scene import Bench, node
+from core.scene import GB, Bench, node
 from tiltd.daemon.core import facts as f
 from tiltd.daemon.core import observations as o
-from tiltd.daemon.core.model import JobState, Policy, RunEnd
-from tiltd.daemon.core.model.policy import PlacementPolicy, RetryPolicy
+from tiltd.daemon.core.model import JobState, Policy, Progress, RunEnd
+from tiltd.daemon.core.model.policy import PlacementPolicy, ResourcePolicy, RetryPolicy
 from tiltd.daemon.core.state import CoreState
 from tiltd.daemon.simulate.check import check
 
@@ -179,3 +179,21 @@ def test_moving_can_be_switched_off() -> None:
     bench.jobs(JobState.QUEUED)
     bench.wait(7200.0)
     assert bench.of(attempt).stop_requested is None
+
+
+def test_the_ballast_of_a_job_over_two_nodes_stands_on_the_one_that_its_runner_names() -> None:
+    policy = Policy(version="test", resources=ResourcePolicy(nodes=2))
+    bench = Bench(node("n1"), node("n2"), policy=policy)
+    attempt = bench.submitted()
+    assert booked(bench, attempt) == ("n1", "n2")
+    claim(bench, attempt, "n1")
+    bench.jobs(JobState.RUNNING, exec_host=("n1", "n2"))
+    progress = Progress(phase="scratch", at=bench.now, node="n1.cluster.example")
+    bench.tell(o.SpoolObserved, attempt_id=attempt, claimed_by="job", progress=progress)
+    bench.now += 10.0
+    taken = bench.core.state.ledger.reserved_bytes("n1")
+    left = 200 * GB - taken
+    bench.see_nodes(*(node(name, scratch_free_bytes=left) for name in ("n1", "n2")))
+    ledger, nodes = bench.core.state.ledger, bench.core.nodes
+    assert ledger.free(nodes["n1"]).scratch_bytes == left, "what is missing there is its ballast"
+    assert ledger.free(nodes["n2"]).scratch_bytes == left - taken, "here others have taken it"
