@@ -28,6 +28,7 @@ from .model import (
     Dataset,
     Job,
     JobState,
+    Progress,
     RunEnd,
     State,
 )
