@@ -87,6 +87,7 @@ class Spool:
     def __init__(self, folder: str | Path) -> None:
         self.root = Path(folder)
         self._nonces: dict[str, str] = {}
+        self._installed: tuple[str, tuple[int, int]] | None = None
 
     def folder(self, attempt_id: str) -> Path:
         if not ATTEMPT_ID.fullmatch(attempt_id):
@@ -94,13 +95,20 @@ class Spool:
         return self.root / "attempts" / attempt_id
 
     def install_runner(self) -> str:
-        """Copy this version's runner into the spool, by content; returns its path."""
+        """Copy this version's runner into the spool, by content; returns its path.
+
+        A copy that has not changed since it was compared is not read again.
+        """
+        if self._installed and stat_of(self._installed[0]) == self._installed[1]:
+            return self._installed[0]
         content = Path(__file__).with_name("runner.py").read_bytes()
         path = self.root / "runners" / f"runner-{hashlib.sha256(content).hexdigest()[:12]}.py"
         with trouble("install the runner", path):
             if not path.exists() or path.read_bytes() != content:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 write_durably(path, content, 0o755)
+        seen = stat_of(str(path))
+        self._installed = (str(path), seen) if seen is not None else None
         return str(path)
 
     def install_tickets(self) -> str:
@@ -234,6 +242,7 @@ class SpoolWatch:
     def __init__(self, spool: Spool) -> None:
         self.spool = spool
         self._signatures: dict[str, tuple[object, ...]] = {}
+        self._folders: dict[str, str] = {}
         self._looks = 0
 
     def look(self, attempt_ids: Iterable[str]) -> list[AttemptSeen]:
@@ -241,28 +250,31 @@ class SpoolWatch:
         changed = []
         self._looks += 1
         signatures: dict[str, tuple[object, ...]] = {}
+        folders: dict[str, str] = {}
         for number, attempt_id in enumerate(attempt_ids):
-            folder = self.spool.folder(attempt_id)
+            folder = self._folders.get(attempt_id) or str(self.spool.folder(attempt_id))
+            folders[attempt_id] = folder
+            paths = (folder, f"{folder}/progress", f"{folder}/end")  # strings: this is done all the time
             if (self._looks + number) % LOOKS_PER_OPEN == 0:
-                reopen(folder)
-            signature = tuple(stat_of(path) for path in (folder, folder / "progress", folder / "end"))
+                reopen(paths)
+            signature = tuple([stat_of(path) for path in paths])
             if self._signatures.get(attempt_id) != signature:
                 changed.append(self.spool.read(attempt_id))
             signatures[attempt_id] = signature
-        self._signatures = signatures
+        self._signatures, self._folders = signatures, folders
         return changed
 
 
-def stat_of(path: Path) -> tuple[int, int] | None:
+def stat_of(path: str) -> tuple[int, int] | None:
     try:
-        found = path.stat()
+        found = os.stat(path)  # noqa: PTH116
     except OSError:
         return None
     return found.st_size, found.st_mtime_ns
 
 
-def reopen(folder: Path) -> None:
-    for path in (folder, folder / "progress", folder / "end"):
+def reopen(paths: Iterable[str]) -> None:
+    for path in paths:
         with contextlib.suppress(OSError):
             os.close(os.open(path, os.O_RDONLY))
 
