@@ -79,7 +79,7 @@ def site_on(folder: Path, torque: StandIn, seconds: float) -> Site:
     python = folder / "python"
     python.write_text(f'#!/bin/sh\nexec "{sys.executable}" -I -S "{RUNNER}" {seconds} "$@"\n')
     python.chmod(0o755)
-    site = Site(folder, scan_seconds=2.0, policy=POLICY)
+    site = Site(folder, scan_seconds=15.0, policy=POLICY)
     text = site.config.read_text()
     before = text[: text.index("[[local.node]]")]
     site.config.write_text(
