@@ -16,7 +16,7 @@ from typing import Any
 import structlog
 from msgspec.structs import replace
 
-from tiltd.plugins.api import Context, PluginError
+from tiltd.plugins.api import Context, Counting, PluginError
 
 from . import registry
 from .clock import Clock
@@ -35,7 +35,7 @@ from .owning import StartError, journal_is_behind, own, write_mark
 from .perform import Perform
 from .plugged import Plugged
 from .policies import Policies, Refused
-from .poll import Poll, watch_destinations, watch_spool
+from .poll import Pace, Poll, watch_destinations, watch_spool
 from .reader import JournalReader
 from .spool import Spool
 from .telling import tell
@@ -44,6 +44,7 @@ from .watcher import Watcher
 from .web import Servers
 
 DRAIN_SECONDS = 10.0
+IDLE_SECONDS = 60.0
 MARK_SECONDS = 60.0
 LAG_SECONDS = 1.0
 THREADS = 24
@@ -68,6 +69,7 @@ class App:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.log = structlog.get_logger("tiltd")
+        self.queues = settings.resource_manager != "local"
         self.clock = Clock()
         self._lock = own(settings.state_dir)
         self.journal = Journal.open(settings.journal)
@@ -133,7 +135,13 @@ class App:
         for number in (signal.SIGTERM, signal.SIGINT):
             running.add_signal_handler(number, self._stop.set)
         running.add_signal_handler(signal.SIGHUP, self.reload)
-        self.metrics.attach(self.core, lambda: self.ready()[0], self.reader.finished_counts())
+        counting = self.plugged.manager
+        self.metrics.attach(
+            self.core,
+            lambda: self.ready()[0],
+            self.reader.finished_counts(),
+            counting.counts if isinstance(counting, Counting) else tuple,
+        )
         await self.policies.loaded()
         await self._adopt_orphans()
         await self.servers.start()
@@ -153,9 +161,12 @@ class App:
         tasks: dict[str, Coroutine[Any, Any, None]] = {
             "loop": self.loop.run(),
             "jobs": self.poll.jobs(
+                self._pace(),
                 # While the journal cannot be written nothing is taken in: the inbox must not grow.
-                settings.poll.jobs_seconds,
                 lambda: bool(self.core.following.live()) and not self.loop.stuck,
+                self.core.following.is_close,
+                self.core.following.job_ids,
+                lambda: IDLE_SECONDS if self.queues and not self.loop.stuck else 0.0,
             ),
             "nodes": self.poll.nodes(settings.poll.nodes_seconds),
             "spool": watch_spool(
@@ -175,6 +186,13 @@ class App:
         for feed in settings.feeds:
             tasks[f"feed {feed.name}"] = self._watch(feed)
         return tasks
+
+    def _pace(self) -> Pace:
+        """This machine's own jobs cost nothing to look at; a batch server that serves many is asked less."""
+        poll = self.settings.poll
+        if not self.queues:
+            return Pace(poll.jobs_seconds, poll.jobs_seconds)
+        return Pace(poll.queue_seconds, poll.queue_seconds_max)
 
     async def _watch(self, feed: FeedSettings) -> None:
         first = feed.name in self._without_baseline
@@ -236,6 +254,8 @@ class App:
             if isinstance(fact, f.FeedMet):
                 self._without_baseline.discard(fact.feed)
                 self._mark_now.set()
+        if self._hints(observation, step):
+            self.poll.look_at_jobs()
         if isinstance(observation, o.ReleaseAnswered) and not observation.trouble:
             self.poll.look_at_nodes()
         if isinstance(observation, o.OperatorAsked):
@@ -244,6 +264,12 @@ class App:
         for bug in self.core.bugs:
             self.log.error("a bug of tiltd: please report it", detail=bug)
         self.core.bugs.clear()
+
+    @staticmethod
+    def _hints(observation: o.Observation | None, step: Step) -> bool:
+        """Does it make a look at the jobs worth while: an end that is to be proved, or a job to be gone?"""
+        ended = isinstance(observation, o.SpoolObserved) and observation.end is not None
+        return ended or any(isinstance(fact, f.StopRequested | f.AttemptRevoked) for fact in step.facts)
 
     def _replied(self, reply: e.Reply) -> None:
         waiting = self._asked.pop(reply.request_id, None)
@@ -368,7 +394,7 @@ def site_of(settings: Settings) -> Site:
         )
         for feed in settings.feeds
     }
-    return Site(feeds=feeds)
+    return Site(feeds=feeds, queues=settings.resource_manager != "local")
 
 
 def fixed_part(destination: str) -> str:

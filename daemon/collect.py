@@ -295,14 +295,16 @@ def _write(path: str, text: str, publish: Publishing) -> None:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
-    _open_to_readers(path + ".new", publish, is_folder=False)
+    _open_to_readers(path + ".new", publish, is_folder=False, written=True)
     Path(path + ".new").rename(path)
 
 
-def _open_to_readers(path: str, publish: Publishing, is_folder: bool) -> None:
-    """Set group and mode.  Raises Refused where the group cannot be given."""
+def _open_to_readers(path: str, publish: Publishing, is_folder: bool, written: bool = False) -> None:
+    """Set group and mode, on disk where that changed anything, or where the file was ``written`` here: the
+    runner has seen to the results themselves.  Raises Refused where the group cannot be given."""
     group = _group_number(publish.group)
     status = os.lstat(path)
+    changed = written or group not in (-1, status.st_gid)
     if group not in (-1, status.st_gid):
         try:
             os.chown(path, -1, group)  # before the mode: it clears set-group-id
@@ -315,7 +317,8 @@ def _open_to_readers(path: str, publish: Publishing, is_folder: bool) -> None:
     mode = (publish.dir_mode if is_folder else publish.file_mode) | inherited
     if stat.S_IMODE(os.lstat(path).st_mode) != mode:
         Path(path).chmod(mode)
-    if not is_folder:
+        changed = True
+    if changed and not is_folder:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             os.fsync(fd)

@@ -130,9 +130,13 @@ class PublishSettings(_Section):
 
 
 class PollSettings(_Section):
-    """How often the world is looked at, in seconds."""
+    """How often the world is looked at, in seconds.  ``jobs_seconds`` is for this machine's own jobs; a
+    resource manager with a queue is asked every ``queue_seconds`` while something is close or moves, and at
+    most so seldom as ``queue_seconds_max``."""
 
     jobs_seconds: Seconds = 2.0
+    queue_seconds: Seconds = 5.0
+    queue_seconds_max: Seconds = 60.0
     nodes_seconds: Seconds = 15.0
     spool_seconds: Seconds = 0.5
 

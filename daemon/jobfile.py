@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -33,10 +33,14 @@ def job_document(
     group: str,
     nonce: str,
     job_name: str = "",
+    scratch_paths: Mapping[str, str] | None = None,
+    tickets: tuple[int, str] = (0, ""),
 ) -> dict[str, Any]:
     """The content of ``job.json``; the modes are octal text as in ``"0755"``.  ``feed_root`` is the folder,
     as the node sees it, below which the input's relative paths lie (the import folder, for an imported
-    series), ``staging`` the hidden folder beside the destination, ``scratch_path`` the node's scratch folder.
+    series), ``staging`` the hidden folder beside the destination, ``scratch_path`` the node's scratch folder;
+    ``scratch_paths`` names those of nodes that have another, for a job that floats.  ``tickets`` is how many
+    jobs may stage in at once, and the folder in which they take turns (0: any number).
     Raises :class:`Permanent` with one sentence when something in it could not be run as it stands.
     """
     check_steps(steps)
@@ -55,20 +59,26 @@ def job_document(
         "threads": placement.threads,
         "memory_bytes": placement.memory_bytes,
         "walltime_seconds": placement.walltime_seconds,
-        "scratch": {"path": scratch_path, "bytes": placement.scratch_bytes, "ballast": True},
+        "scratch": _scratch(scratch_path, scratch_paths or {}, placement.scratch_bytes),
+        **({"stage_in": {"tickets": tickets[0], "folder": tickets[1]}} if tickets[0] else {}),
         "input": {"root": feed_root, "files": input_files(dataset.series)},
         "texts": [{"name": file.name, "text": file.text, "kept": file.kept} for file in steps.files],
         "steps": [msgspec.to_builtins(step) for step in steps.steps],
-        "output": {
-            "staging": staging,
-            "dir_mode": octal(dir_mode),
-            "file_mode": octal(file_mode),
-            "group": group,
-            "results": [msgspec.to_builtins(result) for result in steps.results],
-        },
+        "output": _output(steps, staging, octal(dir_mode), octal(file_mode), group),
         "rescue": {"path": attempt.rescue_path},
         "story": msgspec.to_builtins(with_attempt(dataset, attempt)),
     }
+
+
+def _scratch(path: str, paths: Mapping[str, str], size_bytes: int) -> dict[str, Any]:
+    elsewhere = {"paths": dict(paths)} if paths else {}
+    return {"path": path, **elsewhere, "bytes": size_bytes, "ballast": True}
+
+
+def _output(steps: JobSteps, staging: str, dir_mode: str, file_mode: str, group: str) -> dict[str, Any]:
+    results = [msgspec.to_builtins(result) for result in steps.results]
+    modes = {"dir_mode": dir_mode, "file_mode": file_mode}
+    return {"staging": staging, **modes, "group": group, "results": results}
 
 
 def input_files(series: TiltSeries | None) -> list[dict[str, Any]]:

@@ -16,28 +16,24 @@ from msgspec.structs import replace
 
 from tiltd.plugins.api import Permanent, PluginError, Temporary, Unsure
 
-from . import collect, importing, jobfile, manifest, sweep
-from .alive import is_running
+from . import collect, importing, jobfile, manifest
 from .clock import Clock
 from .config import FeedSettings, Settings
 from .core import effects as e
 from .core import observations as o
 from .core.core import Core
-from .core.destination import result_folder, staging_folder
+from .core.destination import result_folder
 from .core.model import (
-    TERMINAL,
     Attempt,
     Dataset,
-    ExpectedResult,
     Failure,
-    JobSpec,
-    JobSteps,
     Outcome,
     RunEnd,
-    State,
     Verdict,
 )
 from .plugged import Plugged
+from .preparing import Preparing
+from .releasing import STILL_CLEANING, Releasing
 from .spool import Spool
 
 T = TypeVar("T")
@@ -62,7 +58,6 @@ TIMEOUT_SECONDS = {
     e.ReleaseScratch: 600.0,
     e.SendNotice: 120.0,
 }
-STILL_CLEANING = "its runner is still cleaning up"
 
 
 class Perform:
@@ -90,6 +85,8 @@ class Perform:
         self._gates = {kind: asyncio.Semaphore(limit) for kind, limit in GATES.items()}
         self._tasks: set[asyncio.Task[None]] = set()
         self._buckets: dict[str, importing.TokenBucket] = {}
+        self._preparing = Preparing(core, settings, plugged.pipelines, spool)
+        self._releasing = Releasing(core, settings, plugged.manager, spool, clock)
         self._stopping = False
         self._log = structlog.get_logger("tiltd.perform")
         self._handlers: dict[type[e.Effect], Callable[[Any], Awaitable[o.Answer]]] = {
@@ -150,7 +147,10 @@ class Perform:
         match effect:
             case e.SubmitJob():
                 unknown = isinstance(error, Unsure | TimeoutError)
-                return o.SubmitAnswered(attempt_id=effect.attempt_id, unknown=unknown, **common)
+                absent = isinstance(error, Unsure) and error.absent
+                return o.SubmitAnswered(
+                    attempt_id=effect.attempt_id, unknown=unknown, absent=absent, **common
+                )
             case e.RevokeAttempt():
                 return o.RevokeAnswered(attempt_id=effect.attempt_id, **common)
             case e.FenceAttempt():
@@ -201,60 +201,9 @@ class Perform:
                 result_path=found.path,
                 result_bytes=found.result_bytes,
             )
-        spec = await self._threaded(self._prepare, dataset, attempt, final)
+        spec = await self._threaded(self._preparing.spec, dataset, attempt, final)
         job_id = await self._manager.submit(spec)
         return o.SubmitAnswered(at=self._clock.now(), attempt_id=attempt.attempt_id, job_id=job_id)
-
-    def _prepare(self, dataset: Dataset, attempt: Attempt, final: str) -> JobSpec:
-        """Make the intent durable: the runner and the job file in the spool, before anything is asked."""
-        feed, placement = self._settings.feed(dataset.feed), attempt.placement
-        node = self._core.nodes.get(placement.nodes[0])
-        if node is None:
-            raise Temporary(f"the node {placement.nodes[0]} is not known at the moment")
-        document = jobfile.job_document(
-            dataset,
-            attempt,
-            self._steps(dataset, attempt),
-            feed_root=dataset.imported_path or str(feed.path_on_nodes),
-            scratch_path=node.scratch_path,
-            staging=staging_folder(final, attempt.attempt_id),
-            dir_mode=f"{self._settings.publish.dir_mode:04o}",
-            file_mode=f"{self._settings.publish.file_mode:04o}",
-            group=self._settings.publish.group,
-            nonce=f"{attempt.attempt_id}@{attempt.placed_at:.6f}",
-        )
-        if dataset.imported_path:
-            for file in document["input"]["files"]:
-                file["source"] = file["name"]
-        runner_path = self._spool.install_runner()
-        folder = self._spool.prepare(attempt.attempt_id, document)
-        return JobSpec(
-            attempt_id=attempt.attempt_id,
-            job_name=attempt.attempt_id,
-            runner_path=runner_path,
-            attempt_folder=folder,
-            nodes=placement.nodes,
-            cores=placement.cores,
-            threads=placement.threads,
-            memory_bytes=placement.memory_bytes,
-            scratch_bytes=placement.scratch_bytes,
-            walltime_seconds=placement.walltime_seconds,
-            queue=placement.queue,
-            account=placement.account,
-            priority=placement.priority,
-            directives=placement.directives,
-        )
-
-    def _steps(self, dataset: Dataset, attempt: Attempt) -> JobSteps:
-        """What is to be run; a rescue runs nothing, and is held to what the rescued run promised."""
-        assert dataset.series is not None
-        if attempt.kind == "rescue":
-            return JobSteps(steps=(), results=self._expected(attempt.rescues_attempt_id))
-        return self._pipelines[dataset.pipeline].steps(dataset.series, dataset.options, attempt.placement)
-
-    def _expected(self, attempt_id: str) -> tuple[ExpectedResult, ...]:
-        document = self._spool.document(attempt_id) or {}
-        return jobfile.expected_results(document)
 
     async def _revoke(self, effect: e.RevokeAttempt) -> o.Answer:
         revoked, claimed_by = await self._threaded(self._spool.revoke, effect.attempt_id)
@@ -346,42 +295,12 @@ class Perform:
             self._buckets[feed.name] = importing.TokenBucket(feed.import_bytes_per_second)
         return self._buckets[feed.name]
 
-    # -- scratch --------------------------------------------------------------------------------------------
-
     async def _release(self, effect: e.ReleaseScratch) -> o.Answer:
         """The runner and its janitor clean; this makes sure, and removes what a failed attempt staged."""
-        trouble = await self._threaded(self._clean, effect)
+        trouble = await self._releasing.release(effect)
         return o.ReleaseAnswered(
             at=self._clock.now(), attempt_id=effect.attempt_id, node=effect.node, trouble=trouble
         )
-
-    def _clean(self, effect: e.ReleaseScratch) -> str:
-        dataset = self._core.state.datasets.get(effect.dataset_id)
-        seen = self._spool.read(effect.attempt_id)
-        alive = bool(seen.pid) and is_running(seen.pid, seen.pid_started)
-        if alive:
-            return STILL_CLEANING
-        if not self._is_collected(dataset, effect.attempt_id):
-            document = self._spool.document(effect.attempt_id) or {}
-            staging = str(document.get("output", {}).get("staging", ""))
-            if staging:
-                collect.discard(staging, effect.attempt_id)
-        node = self._core.nodes.get(effect.node)
-        if self._settings.resource_manager != "local" or node is None:
-            return ""
-        given_up = not self._is_to_be_rescued(dataset, effect.attempt_id)
-        return sweep.release(node.scratch_path, effect.attempt_id, alive, given_up)
-
-    @staticmethod
-    def _is_to_be_rescued(dataset: Dataset | None, attempt_id: str) -> bool:
-        """Is the result that this attempt left on scratch still wanted?"""
-        return dataset is None or (dataset.rescue == attempt_id and dataset.state not in TERMINAL)
-
-    @staticmethod
-    def _is_collected(dataset: Dataset | None, attempt_id: str) -> bool:
-        """Is this the attempt whose staged result is being verified, or waits for a person?"""
-        attempt = dataset.attempt if dataset is not None and dataset.state is State.COLLECTING else None
-        return attempt is not None and attempt.attempt_id == attempt_id
 
     async def _notify(self, effect: e.SendNotice) -> o.Answer:
         notice = self._core.state.notices.get(effect.notice_id)

@@ -8,10 +8,21 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from tiltd.plugins.api import Context, Detector, DirectiveBook, Notifier, Pipeline, ResourceManager
+from tiltd.plugins.api import (
+    Context,
+    Detector,
+    DirectiveBook,
+    Explainer,
+    Notifier,
+    Pipeline,
+    PluginError,
+    ResourceManager,
+)
 
 from . import registry
 from .config import Settings
+
+SCHEDULER_SECONDS = 15.0
 
 
 @dataclass(frozen=True)
@@ -58,3 +69,16 @@ class Plugged:
                 else:
                     found()
         return faults
+
+    async def scheduler_words(self, job_id: str) -> list[str]:
+        """What the cluster's scheduler itself says of a queued job; empty where it cannot be asked.
+
+        For people only: it may be wrong, and nothing follows from it.  Never raises.
+        """
+        if not isinstance(self.manager, Explainer):
+            return []
+        try:
+            async with asyncio.timeout(SCHEDULER_SECONDS):
+                return list(await self.manager.reasons(job_id))
+        except (PluginError, TimeoutError, OSError) as error:
+            return [f"Its scheduler did not tell why: {error or 'no answer'}."]

@@ -6,15 +6,18 @@ Each is a task that never ends and never has two questions open; what it cannot 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+import contextlib
+import random
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 
 import structlog
 
-from tiltd.plugins.api import PluginError, ResourceManager, Temporary
+from tiltd.plugins.api import Expecting, PluginError, ResourceManager, Temporary
 
 from .clock import Clock
 from .collect import free_bytes
 from .core import observations as o
+from .core.model import Job
 from .spool import Spool, SpoolWatch
 
 Put = Callable[[o.Observation], Awaitable[None]]
@@ -22,28 +25,86 @@ QUESTION_TIMEOUT_SECONDS = 60.0
 DESTINATION_SECONDS = 30.0
 NEW_DESTINATIONS_SECONDS = 2.0
 BACKOFF_MAX_SECONDS = 60.0
+SLOWER, JITTER = 1.5, 0.1
+
+
+class Pace:
+    """How long to wait between two questions, in seconds: ``least`` while something is close or moves, then
+    longer and longer, up to ``most``.  A little of chance keeps two daemons from asking in step."""
+
+    def __init__(self, least: float, most: float, chance: Callable[[], float] = random.random) -> None:
+        self.least = least
+        self.most = max(least, most)
+        self._chance = chance
+        self._seconds = least
+
+    def after(self, close: bool, failures: int) -> float:
+        if failures:
+            self._seconds = self.least
+            pause = min(max(self.most, BACKOFF_MAX_SECONDS), self.least * 2.0 ** min(failures, 8))
+        else:
+            self._seconds = self.least if close else min(self.most, self._seconds * SLOWER)
+            pause = self._seconds
+        if self.most == self.least and not failures:
+            return pause
+        return pause * (1.0 + JITTER * self._chance())
 
 
 class Poll:
-    """``jobs`` asks only while an attempt is live; ``look_at_nodes`` makes the next node query come now."""
+    """``look_at_jobs`` and ``look_at_nodes`` make the next question come now, or as soon as the least pause
+    allows."""
 
     def __init__(self, manager: ResourceManager, put: Put, clock: Clock) -> None:
         self._manager = manager
         self._put = put
         self._clock = clock
         self._nodes_now = asyncio.Event()
+        self._jobs_now = asyncio.Event()
+        self._known: tuple[Job, ...] = ()
         self._log = structlog.get_logger("tiltd.poll")
+
+    def look_at_jobs(self) -> None:
+        self._jobs_now.set()
 
     def look_at_nodes(self) -> None:
         self._nodes_now.set()
 
-    async def jobs(self, seconds: float, wanted: Callable[[], bool]) -> None:
-        """One question for all jobs, every ``seconds``; less often while nobody answers."""
-        failures = 0
+    async def jobs(
+        self,
+        pace: Pace,
+        wanted: Callable[[], bool],
+        close: Callable[[], bool] = lambda: True,
+        expected: Callable[[], Collection[str]] = tuple,
+        idle: Callable[[], float] = float,
+    ) -> None:
+        """One question for all jobs, again and again, never two at once.
+
+        Asked while ``wanted``, and else every ``idle`` seconds (0: not at all), since what was withdrawn may
+        still lie in the queue.  ``close``: the answer is waited for.  ``expected`` are the ids of live jobs.
+        """
+        failures, rested = 0, 0.0
         while True:
-            if wanted():
+            pause = pace.least
+            if wanted() or 0.0 < idle() <= rested:
+                rested = 0.0
+                if isinstance(self._manager, Expecting):
+                    self._manager.expect(expected())
+                known = self._known
                 failures = 0 if await self._ask(self._jobs) else failures + 1
-            await asyncio.sleep(min(BACKOFF_MAX_SECONDS, seconds * 2 ** min(failures, 8)))
+                pause = pace.after(close() or known != self._known, failures)
+            rested += pause
+            await self._rest(pause, pace.least if not failures else pause)
+
+    async def _rest(self, seconds: float, least: float) -> None:
+        """Sleep, at least so long; beyond that until someone wants a look."""
+        await asyncio.sleep(min(least, seconds))
+        if seconds <= least:
+            self._jobs_now.clear()
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds - least):
+                await self._jobs_now.wait()
+        self._jobs_now.clear()
 
     async def nodes(self, seconds: float) -> None:
         failures = 0
@@ -77,6 +138,7 @@ class Poll:
     async def _jobs(self) -> o.Observation:
         asked_at = self._clock.now()
         seen = await self._manager.jobs()
+        self._known = seen.jobs
         return o.JobsObserved(
             at=self._clock.now(),
             jobs=seen.jobs,

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-# ruff: noqa: UP006, UP031, UP035, UP045, PTH100, PTH101, PTH102, PTH103, PTH104, PTH108, PTH112, PTH114, SIM108, SIM117, SIM115
+# ruff: noqa: UP006, UP031, UP035, UP045, PTH100, PTH101, PTH102, PTH103, PTH104, PTH106, PTH108, PTH112, PTH114, PTH116, PTH121, SIM108, SIM117, SIM115
 """What runs on the compute node: ``python3 runner.py ATTEMPT_FOLDER``.  Standard library, Python 3.6+.
 
 It claims the attempt, reserves scratch, stages in, runs the steps, stages out, and leaves the node as it was:
@@ -41,6 +41,8 @@ PROGRESS_SECONDS = 2.0
 FENCE_SECONDS = 30.0
 GRACE_SECONDS = 5.0  # from TERM to KILL for the processes of a step
 STRANDED_LEASE_SECONDS = 30 * 86400.0
+TICKET_LEASE_SECONDS = 120.0  # a ticket not renewed for so long is anybody's
+TICKET_PAUSE_SECONDS = 2.0
 COPY_BYTES = 16 << 20
 HASH_BYTES = 1 << 20
 LINE_BYTES = 4096
@@ -49,7 +51,7 @@ NOTES_BYTES = 100000  # of the JSON
 MODE_BYTES = {0: 1, 1: 2, 2: 4, 3: 4, 4: 8, 6: 2, 12: 2}  # MRC2014, bytes a pixel; 101 is 4 bits
 RESERVED_NAMES = {".checksums.json", "manifest.json"}
 ENDING_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-PLACEHOLDER = re.compile(r"\{(input|output|scratch|cores|threads|python)\}")
+PLACEHOLDER = re.compile(r"\{(input|output|scratch|cores|threads|python|hosts)\}")
 Json = Dict[str, Any]
 
 
@@ -489,6 +491,81 @@ class Ballast:
         remove_tree(self.folder)
 
 
+def read_lease(folder: str) -> Json:
+    lease = read_json(os.path.join(folder, "lease.json"), 65536)
+    return lease if isinstance(lease, dict) else {}
+
+
+def lease_is_alive(lease: Json) -> bool:
+    """Does the run that holds this lease, of this very node, still exist?"""
+    pid, _, started = str(lease.get("run", "")).partition(".")
+    return pid.isdigit() and started.isdigit() and pid_started(int(pid)) == int(started) != 0
+
+
+class Ticket:
+    """One of a few that allow to copy from the file server: a hard link to a file of our own, in a folder of
+    the spool.  Its lease is the file's time, renewed while copying; ages are told by the server's clock."""
+
+    def __init__(self, folder: str, count: int, name: str) -> None:
+        self.folder, self.count = folder, count
+        self.own = os.path.join(folder, "." + name)
+        self.slot = ""
+        self.renewed_at = 0.0
+
+    def take(self) -> bool:
+        """True once it may copy; without a folder, or where links cannot be made, always."""
+        if not self.count:
+            return True
+        try:
+            append(self.own, {"at": time.time()})
+            os.utime(self.own)
+            now = os.stat(self.own).st_mtime
+            for number in range(self.count):
+                slot = os.path.join(self.folder, "%d" % number)
+                if self.is_stale(slot, now):
+                    self.clear(slot, now)
+                with contextlib.suppress(FileExistsError):
+                    os.link(self.own, slot)
+                    self.slot, self.renewed_at = slot, time.monotonic()
+                    return True
+        except OSError:  # better without a ticket than not at all
+            self.give_back()
+            return True
+        return False
+
+    @staticmethod
+    def is_stale(path: str, now: float) -> bool:
+        try:
+            return now - os.stat(path).st_mtime > TICKET_LEASE_SECONDS
+        except FileNotFoundError:
+            return False
+
+    def clear(self, slot: str, now: float) -> None:
+        """Take a dead run's ticket away; if another was quicker, what was taken is put back."""
+        aside = self.own + ".stale"
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(slot, aside)
+            if not self.is_stale(aside, now):
+                with contextlib.suppress(FileExistsError):
+                    os.link(aside, slot)
+            os.unlink(aside)
+
+    def renew(self) -> None:
+        if self.slot and time.monotonic() - self.renewed_at > TICKET_LEASE_SECONDS / 4:
+            self.renewed_at = time.monotonic()
+            with contextlib.suppress(OSError):
+                os.utime(self.own)
+
+    def give_back(self) -> None:
+        with contextlib.suppress(OSError):
+            if self.slot and os.path.samefile(self.slot, self.own):
+                os.unlink(self.slot)
+        if self.count:
+            with contextlib.suppress(OSError):
+                os.unlink(self.own)
+        self.slot = ""
+
+
 # -- following a step's output -----------------------------------------------------------------------
 
 
@@ -720,6 +797,28 @@ def own_job_id() -> str:
     return "%s-%d" % (re.sub(r"[^A-Za-z0-9._-]", "_", socket.gethostname())[:64], os.getpid())
 
 
+def own_node() -> str:
+    """This node as the resource manager calls it, else as it calls itself."""
+    return os.environ.get("TILTD_NODE") or next(iter(node_lines()), "") or socket.gethostname()
+
+
+def node_lines() -> List[str]:
+    """One line for each core of the job, as Torque writes them; empty without a batch system."""
+    try:
+        with open(os.environ["PBS_NODEFILE"]) as file:
+            return [line.strip() for line in file if line.strip()]
+    except (KeyError, OSError, ValueError):
+        return []
+
+
+def host_list(node: str, cores: int) -> str:
+    """All nodes of the job and its cores on each: ``host#cores,host#cores``."""
+    counts = {}  # type: Dict[str, int]
+    for line in node_lines() or [node] * cores:
+        counts[line] = counts.get(line, 0) + 1
+    return ",".join("%s#%d" % pair for pair in counts.items())
+
+
 def claim(folder: str, job_id: str) -> bool:
     """One rename wins.  Raises OSError if the spool cannot be used at all.
 
@@ -753,14 +852,25 @@ def former_run_is_over(folder: str, job_id: str, target: str) -> bool:
     Not beside a former run that may be alive: its end, or its death on this very node, must be seen.
     """
     nonce = (read_json(os.path.join(folder, target), 1 << 26) or {}).get("nonce")
-    ends = [end for end in lines(os.path.join(folder, "end")) if end.get("nonce") == nonce]
+    claims, ends = claims_and_ends(folder, nonce)
     if any(end.get("outcome") in ("success", "stranded") for end in ends):
         return False
-    claims = [line for line in lines(os.path.join(folder, "progress")) if line.get("phase") == "claimed"]
     if not claims or len(ends) >= len(claims):
         return True
     last = claims[-1]
-    return last.get("node") == socket.gethostname() and pid_started(int(last["pid"])) != last["pid_started"]
+    return last.get("node") == own_node() and pid_started(int(last["pid"])) != last["pid_started"]
+
+
+def claims_and_ends(folder: str, nonce: Any) -> Tuple[List[Json], List[Json]]:
+    """One of each for every time that the job was started; a start without an end was killed, or lives."""
+    ends = [end for end in lines(os.path.join(folder, "end")) if end.get("nonce") == nonce]
+    told = lines(os.path.join(folder, "progress"))
+    return [line for line in told if line.get("phase") == "claimed"], ends
+
+
+def each_start_has_ended(folder: str, nonce: Any) -> bool:
+    claims, ends = claims_and_ends(folder, nonce)
+    return bool(ends) and len(ends) >= len(claims)
 
 
 # -- the janitor -------------------------------------------------------------------------------------
@@ -807,13 +917,15 @@ def be_janitor(run: "Run", reader: int) -> None:
     words = [line.split() for line in told.splitlines()]
     sessions = {int(word[1]): int(word[2]) for word in words if word[0] == b"session"}
     sweep(run, sessions, ended=[b"ended"] in words)
+    if [b"cleaned"] not in words:
+        run.tell_cleaned()
 
 
 def sweep(run: "Run", sessions: Dict[int, int], ended: bool) -> None:
     """After the runner's end or death: its steps' processes, its scratch, its unfinished staging folder."""
     sealed = read_json(os.path.join(run.staging, ".checksums.json"), 1 << 26) or {}
     delivered = sealed.get("nonce") == run.job["nonce"]
-    if not ended and not any(end.get("nonce") == run.job["nonce"] for end in lines(run.end_path)):
+    if not ended and not each_start_has_ended(run.folder, run.job["nonce"]):
         with contextlib.suppress(OSError):
             if delivered:  # the seal is as good as the marker that could not be written any more
                 run.read_told(run.staging)
@@ -840,10 +952,12 @@ class Run:
     def __init__(self, folder: str, job_id: str, job: Json) -> None:
         self.folder, self.job_id, self.job = folder, job_id, job
         self.end_path = os.path.join(folder, "end")
-        self.node = socket.gethostname()
+        self.node = own_node()
         self.started = time.monotonic()
         self.token = "%d.%d" % (os.getpid(), pid_started(os.getpid()))
-        attempt, scratch = job["attempt_id"], job["scratch"]["path"]
+        attempt = job["attempt_id"]
+        scratch = job["scratch"].get("paths", {}).get(self.node) or job["scratch"]["path"]
+        scratch = scratch.replace("{node}", self.node.partition(".")[0])
         if not re.match(r"^[A-Za-z0-9_-][A-Za-z0-9._-]*$", attempt) or not scratch.startswith("/"):
             raise ValueError("the job file's attempt_id or scratch path is not usable")
         self.scratch = os.path.join(scratch, attempt)
@@ -852,7 +966,10 @@ class Run:
             raise ValueError("the job file's staging folder is not usable")
         self.mark = os.fsencode("TILTD_RUN=%s:%s" % (attempt, self.token))
         self.ballast = Ballast(os.path.join(self.scratch, "ballast"), int(job["scratch"].get("bytes", 0)))
-        self.stranded = False
+        turns = job.get("stage_in") or {}
+        self.ticket = Ticket(
+            turns.get("folder", ""), turns.get("tickets", 0), "%s.%s" % (attempt, self.token)
+        )
         self.janitor = -1
         self.sessions = {}  # type: Dict[int, int]
         self.quitting = None  # type: Optional[Tuple[int, Json]]
@@ -904,6 +1021,13 @@ class Run:
         )  # fmt: skip
         append(self.end_path, record, durable=True)
 
+    def tell_cleaned(self) -> None:
+        """Nothing of this run is left on the node, unless it is a result that waits for its rescue."""
+        if not os.path.lexists(self.scratch):
+            with contextlib.suppress(OSError):
+                record = {"phase": "cleaned", "at": time.time(), "node": self.node}
+                append(os.path.join(self.folder, "progress"), record)
+
     def tell_janitor(self, line: str) -> None:
         with contextlib.suppress(OSError):
             os.write(self.janitor, line.encode())
@@ -935,7 +1059,9 @@ class Run:
 
     def outcome(self) -> Json:
         try:
-            self.rescue() if self.job["kind"] == "rescue" else self.work()
+            {"rescue": self.rescue, "sweep": self.sweep_node, "check": self.check_node}.get(
+                self.job["kind"], self.work
+            )()
             return {"outcome": "success", "reason": "", "detail": "", "exit_status": 0}
         except Ended as end:
             return end.record
@@ -965,6 +1091,9 @@ class Run:
             remove_tree(self.staging)
         if not self.remove_scratch():
             self.say("%r could not be removed; the janitor tries on" % portable(self.scratch))
+            return
+        self.tell_cleaned()
+        self.tell_janitor("cleaned\n")
 
     def remove_scratch(self) -> bool:
         """Remove the scratch folder if it is this run's and not stranded; true if nothing of ours is left."""
@@ -997,6 +1126,7 @@ class Run:
         self.tell("scratch")
         try:
             os.makedirs(os.path.dirname(self.scratch), 0o755, exist_ok=True)
+            self.remove_expired()
             if (read_json(self.path("lease.json")) or {}).get("stranded"):
                 raise self.short("results of another attempt of this name are stranded there")
             if os.path.lexists(self.scratch):  # of a former run of this very job, which is proved over
@@ -1009,6 +1139,19 @@ class Run:
                 os.mkdir(self.path(name), 0o700)
         except OSError as error:
             raise self.short(error.strerror or str(error)) from error
+
+    def remove_expired(self) -> None:
+        """Folders of runs that died on this very node, and whose lease is over; stranded results stay."""
+        root = os.path.dirname(self.scratch)
+        for name in os.listdir(root):
+            path = os.path.join(root, name)
+            if path == self.scratch or os.path.islink(path):
+                continue
+            lease = read_lease(path)
+            over = lease.get("expires_at", time.time()) < time.time() and lease.get("node") == self.node
+            if over and not lease.get("stranded") and not lease_is_alive(lease):
+                self.say("%r was left by a run that died: removed" % portable(path))
+                remove_tree(path)
 
     def short(self, why: str) -> Ended:
         wanted, folder = self.ballast.reserved_bytes, os.path.dirname(self.scratch)
@@ -1054,14 +1197,18 @@ class Run:
     # stage in
 
     def stage_in(self) -> None:
-        started = time.monotonic()
         files = self.job["input"]["files"]
         total, done = sum(file["size_bytes"] for file in files), 0
+        self.wait_for_turn(total)
+        started = time.monotonic()
         self.tell("stage_in", 0, total)
-        for file in files:
-            self.ballast.shrink(self.ballast.reserved_bytes - done - file["size_bytes"])
-            self.stage_in_file(file, done, total)
-            done += file["size_bytes"]
+        try:
+            for file in files:
+                self.ballast.shrink(self.ballast.reserved_bytes - done - file["size_bytes"])
+                self.stage_in_file(file, done, total)
+                done += file["size_bytes"]
+        finally:
+            self.ticket.give_back()
         for text in self.job.get("texts", []):
             path = inside(self.path("input"), text["name"])
             os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -1070,6 +1217,22 @@ class Run:
         self.measured["stage_in_seconds"] = round(time.monotonic() - started, 3)
         self.measured["stage_in_bytes"] = done
 
+    def wait_for_turn(self, total: int) -> None:
+        """A ticket of those that may copy at once; after a quarter of the walltime it goes without one."""
+        deadline = time.monotonic() + min(3600.0, self.job.get("walltime_seconds", 0) / 4 or 3600.0)
+        waited = False
+        while not self.ticket.take():
+            if time.monotonic() > deadline:
+                self.tell("stage_in", 0, total, note="no ticket in time; it copies without one")
+                return
+            if not waited:
+                self.tell("stage_in", 0, total, step="waits for its turn")
+                waited = True
+            self.check_walltime()
+            if time.monotonic() - self.fence_seen_at > FENCE_SECONDS:
+                self.check_fence()
+            time.sleep(TICKET_PAUSE_SECONDS)
+
     def stage_in_file(self, file: Json, before: int, total: int) -> None:
         source_path = inside(self.job["input"]["root"], file["source"])
         target_path = inside(self.path("input"), file["name"])
@@ -1077,6 +1240,7 @@ class Run:
 
         def on_bytes(size: int) -> None:
             self.check_walltime()
+            self.ticket.renew()
             self.tell("stage_in", before + size, total)
 
         source = self.open_checked(source_path, file)
@@ -1137,7 +1301,7 @@ class Run:
     def fill(self, text: str) -> str:
         values = {"input": self.path("input"), "output": self.path("output"), "scratch": self.scratch,
                   "cores": str(self.job["cores"]), "threads": str(self.job["threads"]),
-                  "python": sys.executable}  # fmt: skip
+                  "python": sys.executable, "hosts": host_list(self.node, self.job["cores"])}  # fmt: skip
         return PLACEHOLDER.sub(lambda found: values[found.group(1)], text)
 
     def environment(self, step: Json) -> Dict[str, str]:
@@ -1429,7 +1593,105 @@ class Run:
         output = os.path.join(path, "output")
         self.read_told(output)
         self.stage_out(output, os.path.join(path, "logs"))
-        remove_tree(path)
+        if remove_tree(path):  # nothing of that attempt is left here any more
+            with contextlib.suppress(OSError):
+                told = os.path.join(os.path.dirname(self.folder), os.path.basename(path), "progress")
+                append(told, {"phase": "cleaned", "at": time.time(), "node": self.node})
+
+    # errands
+
+    def sweep_node(self) -> None:
+        """Make sure that nothing of the attempts named is left on this node; raises Ended."""
+        self.tell("sweep")
+        root, left = os.path.dirname(self.scratch), []  # type: Tuple[str, List[str]]
+        if not os.path.isdir(root):
+            return
+        for attempt in self.job["sweep"]["attempts"]:
+            for path in (inside(root, attempt), inside(root, attempt) + ".old"):
+                why = self.sweep_folder(path, attempt)
+                left += ["%r on %s %s" % (portable(path), self.node, why)] if why else []
+        self.remove_expired()
+        if left:
+            raise Ended("failed", "not clean", "; ".join(left))
+
+    def sweep_folder(self, path: str, attempt: str) -> str:
+        """Why it stays; empty if nothing is left."""
+        lease = read_lease(path)
+        if lease.get("stranded") and not self.job["sweep"].get("given_up"):
+            return "holds a result that waits for its rescue"
+        if os.path.islink(path):
+            return "is a link, and none of ours"
+        if lease.get("node", self.node) == self.node and lease.get("run"):
+            if lease_is_alive(lease):
+                return "belongs to a run that is still alive"
+            end_processes(os.fsencode("TILTD_RUN=%s:%s" % (attempt, lease["run"])), {}, GRACE_SECONDS)
+        return "" if not os.path.lexists(path) or remove_tree(path) else "could not be removed"
+
+    def check_node(self) -> None:
+        """Look at everything that a run will need here, tell each finding, then wait to be ended."""
+        asked = self.job["check"]
+        self.finding("python", sys.version_info >= (3, 6), "%s %s" % (sys.executable, sys.version.split()[0]))
+        self.finding("node", True, "%s, kernel %s" % (socket.gethostname(), os.uname().release))
+        self.echo()
+        self.make_scratch()
+        note = "%d bytes are reserved in %r" % (self.ballast.size, portable(self.scratch))
+        self.finding("scratch", True, note if self.ballast.size else "no ballast: this file system has none")
+        for feed in asked["feeds"]:
+            self.finding("feed " + feed["name"], *readable(feed["path"]))
+        for target in asked["destinations"]:
+            self.finding("destination " + target, *self.publishable(target))
+        for program in asked["programs"]:
+            found = shutil.which(self.fill(program))
+            self.finding(
+                "program " + program, bool(found), found or "is not in PATH: " + os.environ.get("PATH", "")
+            )
+        for module in asked["modules"]:
+            code = subprocess.call([sys.executable, "-c", "import " + module], stderr=subprocess.DEVNULL)
+            why = "%s %s import it" % (sys.executable, "cannot" if code else "can")
+            self.finding("module " + module, code == 0, why)
+        self.tell("wait", note="all is told")
+        until = time.monotonic() + asked["seconds"]
+        while time.monotonic() < until:
+            time.sleep(0.1)
+
+    def finding(self, what: str, ok: bool, detail: str) -> None:
+        self.tell("check", what=what, ok=bool(ok), detail=portable(detail))
+
+    def echo(self) -> None:
+        """How long a word takes through the spool, there and back."""
+        self.tell("check", what="echo", ok=True, detail="")
+        started = time.monotonic()
+        while time.monotonic() - started < SIGHT_SECONDS * 2:
+            if "echo" in os.listdir(self.folder):
+                self.finding("spool", True, "%.1f s there and back" % (time.monotonic() - started))
+                return
+            time.sleep(0.1)
+        self.finding("spool", False, "no answer in %d s: is it the same folder here?" % (SIGHT_SECONDS * 2))
+
+    def publishable(self, folder: str) -> Tuple[bool, str]:
+        """Can a folder with the mode and group of results be made below?"""
+        while not os.path.isdir(folder) and folder != "/":
+            folder = os.path.dirname(folder)
+        path = os.path.join(folder, ".tiltd-check-%s-%s" % (self.node, self.token))
+        try:
+            os.mkdir(path)
+            try:
+                self.publish_mode(path, folder=True)
+                found = os.stat(path)
+                sync_folder(path)
+            finally:
+                os.rmdir(path)
+        except (OSError, KeyError) as error:
+            return False, "%r: %s" % (folder, getattr(error, "strerror", None) or "unknown group %s" % error)
+        return True, "%r, mode %04o, group %d" % (folder, stat.S_IMODE(found.st_mode), found.st_gid)
+
+
+def readable(folder: str) -> Tuple[bool, str]:
+    try:
+        next(iter(os.scandir(folder)), None)
+    except OSError as error:
+        return False, "%r: %s" % (folder, error.strerror)
+    return True, "%r can be read" % folder
 
 
 def child_seconds() -> float:

@@ -7,6 +7,7 @@
                           revoked           by the daemon: nobody will run this attempt
                           progress, end     JSON lines, made empty by the daemon, appended to by the runner
                           fence             by the daemon: the runner must not stage out any more
+    tickets/0 ...                           who may stage in, where a resource manager decides who starts when
     runners/runner-<sha256[:12]>.py         the runner, by content: queued jobs keep theirs over an upgrade
 
 Everything here can be done twice.  What the file system refuses is raised as Temporary with a sentence.
@@ -44,8 +45,16 @@ LOOKS_PER_OPEN = 20
 """Every so many looks a file is opened rather than only stat-ed, which makes an NFS client ask its server."""
 
 
+class RunSeen(Record):
+    """One claim of an attempt, and whether its runner or janitor said that it left nothing on the node."""
+
+    node: str
+    cleaned: bool
+
+
 class AttemptSeen(Record):
-    """What an attempt's folder shows.  ``pid``, ``pid_started`` (clock ticks since boot): the runner's."""
+    """What an attempt's folder shows.  ``pid``, ``pid_started`` (clock ticks since boot): the runner's.
+    ``runs`` has one for each time that the job claimed and told so (several after a requeue)."""
 
     attempt_id: str
     prepared: bool = False
@@ -58,6 +67,7 @@ class AttemptSeen(Record):
     pid_started: int = 0
     progress: Progress | None = None
     end: RunEnd | None = None
+    runs: tuple[RunSeen, ...] = ()
 
     def observed(self, at: float) -> SpoolObserved:
         return SpoolObserved(
@@ -77,6 +87,7 @@ class Spool:
     def __init__(self, folder: str | Path) -> None:
         self.root = Path(folder)
         self._nonces: dict[str, str] = {}
+        self._installed: tuple[str, tuple[int, int]] | None = None
 
     def folder(self, attempt_id: str) -> Path:
         if not ATTEMPT_ID.fullmatch(attempt_id):
@@ -84,14 +95,28 @@ class Spool:
         return self.root / "attempts" / attempt_id
 
     def install_runner(self) -> str:
-        """Copy this version's runner into the spool, by content; returns its path."""
+        """Copy this version's runner into the spool, by content; returns its path.
+
+        A copy that has not changed since it was compared is not read again.
+        """
+        if self._installed and stat_of(self._installed[0]) == self._installed[1]:
+            return self._installed[0]
         content = Path(__file__).with_name("runner.py").read_bytes()
         path = self.root / "runners" / f"runner-{hashlib.sha256(content).hexdigest()[:12]}.py"
         with trouble("install the runner", path):
             if not path.exists() or path.read_bytes() != content:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 write_durably(path, content, 0o755)
+        seen = stat_of(str(path))
+        self._installed = (str(path), seen) if seen is not None else None
         return str(path)
+
+    def install_tickets(self) -> str:
+        """The folder in which runners take turns at staging in; returns its path."""
+        folder = self.root / "tickets"
+        with trouble("make the folder of tickets", folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        return str(folder)
 
     def prepare(self, attempt_id: str, document: dict[str, Any]) -> str:
         """Make the attempt's folder durable, ready to be claimed; returns its path.
@@ -156,6 +181,7 @@ class Spool:
                 pid_started=int(number_of(claim, "pid_started") or 0),
                 progress=newest_progress(told),
                 end=newest_end(lines(folder / "end"), self.nonce(attempt_id, mark)),
+                runs=runs_of(told),
             )
 
     def attempts(self) -> list[str]:
@@ -216,6 +242,7 @@ class SpoolWatch:
     def __init__(self, spool: Spool) -> None:
         self.spool = spool
         self._signatures: dict[str, tuple[object, ...]] = {}
+        self._folders: dict[str, str] = {}
         self._looks = 0
 
     def look(self, attempt_ids: Iterable[str]) -> list[AttemptSeen]:
@@ -223,28 +250,31 @@ class SpoolWatch:
         changed = []
         self._looks += 1
         signatures: dict[str, tuple[object, ...]] = {}
+        folders: dict[str, str] = {}
         for number, attempt_id in enumerate(attempt_ids):
-            folder = self.spool.folder(attempt_id)
+            folder = self._folders.get(attempt_id) or str(self.spool.folder(attempt_id))
+            folders[attempt_id] = folder
+            paths = (folder, f"{folder}/progress", f"{folder}/end")  # strings: this is done all the time
             if (self._looks + number) % LOOKS_PER_OPEN == 0:
-                reopen(folder)
-            signature = tuple(stat_of(path) for path in (folder, folder / "progress", folder / "end"))
+                reopen(paths)
+            signature = tuple([stat_of(path) for path in paths])
             if self._signatures.get(attempt_id) != signature:
                 changed.append(self.spool.read(attempt_id))
             signatures[attempt_id] = signature
-        self._signatures = signatures
+        self._signatures, self._folders = signatures, folders
         return changed
 
 
-def stat_of(path: Path) -> tuple[int, int] | None:
+def stat_of(path: str) -> tuple[int, int] | None:
     try:
-        found = path.stat()
+        found = os.stat(path)  # noqa: PTH116
     except OSError:
         return None
     return found.st_size, found.st_mtime_ns
 
 
-def reopen(folder: Path) -> None:
-    for path in (folder, folder / "progress", folder / "end"):
+def reopen(paths: Iterable[str]) -> None:
+    for path in paths:
         with contextlib.suppress(OSError):
             os.close(os.open(path, os.O_RDONLY))
 
@@ -283,6 +313,18 @@ def newest_claim(told: list[dict[str, Any]], job_id: str) -> dict[str, Any]:
         line for line in reversed(told) if line.get("phase") == "claimed" and line.get("job_id") == job_id
     )
     return next(claims, {}) if job_id else {}
+
+
+def runs_of(told: list[dict[str, Any]]) -> tuple[RunSeen, ...]:
+    """In order; a run is clean once a later line of the same node says so."""
+    runs: list[RunSeen] = []
+    for line in told:
+        node = text_of(line, "node")
+        if line.get("phase") == "claimed":
+            runs.append(RunSeen(node=node, cleaned=False))
+        elif line.get("phase") == "cleaned":
+            runs = [RunSeen(node=run.node, cleaned=run.cleaned or run.node == node) for run in runs]
+    return tuple(runs)
 
 
 def newest_progress(told: list[dict[str, Any]]) -> Progress | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import mmap
 import os
 import stat
 from collections.abc import Iterator, Sequence
@@ -132,12 +133,14 @@ def _check_file(path: str, file: ResultFile, full: bool) -> None:
 
 def sha256_of(fd: int) -> str:
     """Hex SHA-256 of an open file from its start, read in pieces of 4 MiB and not left in the page cache."""
-    sha, piece, position = hashlib.sha256(), bytearray(PIECE_BYTES), 0
-    view = memoryview(piece)
-    while count := os.preadv(fd, [piece], position):
-        sha.update(view[:count])
-        os.posix_fadvise(fd, position, count, os.POSIX_FADV_DONTNEED)
-        position += count
+    sha, position = hashlib.sha256(), 0
+    # Not from the heap, of which each worker thread would keep its own for good.
+    with mmap.mmap(-1, PIECE_BYTES) as piece, memoryview(piece) as view:
+        while count := os.preadv(fd, [view], position):
+            with view[:count] as read:
+                sha.update(read)
+            os.posix_fadvise(fd, position, count, os.POSIX_FADV_DONTNEED)
+            position += count
     return sha.hexdigest()
 
 

@@ -8,8 +8,8 @@ point.  It has at most four methods, and every plugin of a kind passes the confo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, Protocol
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from tiltd.daemon.core.model import (
     FailureClass,
@@ -31,11 +31,17 @@ from tiltd.daemon.core.model import (
 )
 
 __all__ = [
+    "CommandCount",
     "Context",
+    "Counting",
     "Detector",
     "DirectiveBook",
     "DirectiveFault",
     "DirectiveRow",
+    "Examiner",
+    "Expecting",
+    "Explainer",
+    "Finding",
     "JobsSeen",
     "KnownError",
     "Notifier",
@@ -71,7 +77,15 @@ class Permanent(PluginError):
 
 
 class Unsure(PluginError):
-    """A submission that may or may not have happened (time-out, lost reply)."""
+    """A submission that may or may not have happened (time-out, lost reply).
+
+    ``absent``: a complete list, asked for well after it, does not have the job.  A late one may still
+    appear, so the attempt has to be revoked before anything is placed anew.
+    """
+
+    def __init__(self, message: str, absent: bool = False) -> None:
+        super().__init__(message)
+        self.absent = absent
 
 
 class JobsSeen(Record):
@@ -90,6 +104,23 @@ class Context(Record):
     spool_folder: str
     journal_id: str
     owner: str
+
+
+class Finding(Record):
+    """One line of a site's examination: what was looked at, whether it is as it must be, and what to do."""
+
+    what: str
+    ok: bool
+    detail: str
+
+
+@runtime_checkable
+class Examiner(Protocol):
+    """Optional, for a resource manager that can tell how its site is set up: for ``tiltd check``."""
+
+    async def examine(self) -> Sequence[Finding]:
+        """Look, change nothing, and never raise: what cannot be looked at is a finding too."""
+        ...
 
 
 class ResourceManager(Protocol):
@@ -111,6 +142,45 @@ class ResourceManager(Protocol):
 
     async def cancel(self, job_id: str) -> None:
         """Ask for the job's end; success if it is already gone.  Its end is observed, not assumed."""
+        ...
+
+
+@runtime_checkable
+class Expecting(Protocol):
+    """Optional, for a resource manager whose lists may leave a job out: it is told which to expect.
+
+    A job that is expected and missing from a complete list is then asked for by its id.  Only when the
+    server says that it does not know the id is it left out of ``JobsSeen.jobs``; otherwise it is there with
+    the state ``UNKNOWN``.
+    """
+
+    def expect(self, job_ids: Collection[str]) -> None:
+        """Called before ``jobs`` with the ids of all live attempts.  Quick, never raises."""
+        ...
+
+
+class CommandCount(Record):
+    """How often a command ended in which way, and what that took: ``outcome`` is a word of a bounded set."""
+
+    command: str
+    outcome: str
+    count: int
+    seconds: float
+
+
+@runtime_checkable
+class Counting(Protocol):
+    """Optional, for a resource manager that runs commands: how they ended, for the metrics."""
+
+    def counts(self) -> Sequence[CommandCount]: ...
+
+
+@runtime_checkable
+class Explainer(Protocol):
+    """Optional: what the cluster's scheduler itself says of a job.  Words for people, never a state."""
+
+    async def reasons(self, job_id: str) -> Sequence[str]:
+        """Sentences, empty when it says nothing.  Raises Unreachable."""
         ...
 
 

@@ -45,7 +45,7 @@ OPTIONS = (
     Option(name="cores", default=4, low=1, high=1024, meaning="cores, and threads"),
 )
 
-RUNNER_FIELDS = ("input", "output", "scratch", "cores", "threads", "python")
+RUNNER_FIELDS = ("input", "output", "scratch", "cores", "threads", "python", "hosts")
 """Filled in on the node; they pass through."""
 
 _FIELD = re.compile(r"\{([^{}]*)\}")

@@ -152,6 +152,8 @@ def on(
         account=request.account,
         priority=request.priority,
         directives=request.directives,
+        mode="floating" if all(node.floating for node in nodes) else "pinned",
+        properties=request.properties,
     )
 
 

@@ -132,6 +132,10 @@ class Limits(Section):
         "queued_max", "attempts that wait in the resource manager's queue at once", "10", "attempts"
     )
     per_project_max: Limit = key("per_project_max", "attempts of one project at once", "10", "attempts")
+    per_feed_max: Limit = key("per_feed_max", "attempts of one feed at once", "20", "attempts")
+    per_queue_max: Limit = key(
+        "per_queue_max", "attempts in one queue of the resource manager at once", "50", "attempts"
+    )
     per_node_max: Limit = key("per_node_max", "attempts on one node at once", "2", "attempts")
     stage_ins_max: Limit = key(
         "stage_ins_max", "attempts that copy their input to scratch at once", "8", "attempts"
@@ -202,6 +206,12 @@ class Placing(Section):
     )
     node_stale_seconds: Span = key(
         "node_stale", "a node whose figures are older gets no new job", '"5min"', "span"
+    )
+    move_after_seconds: Span = key(
+        "move_after",
+        'a job that waits longer for its one node goes to another that could run it now; "0s": never',
+        '"10min"',
+        "span",
     )
     properties: Names = key("properties", "properties that every node must have", '["tomo"]')
     only_nodes: Patterns = key(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 
 from tiltd.daemon import policy_files, registry
@@ -16,6 +17,7 @@ from tiltd.plugins.api import Context, DirectiveBook, Pipeline
 
 from .asking import print_json
 from .exits import FAILED, OK
+from .node_checking import examine_nodes, examine_site, manager_of
 from .probing import Check, bad, good, probe_feed, probe_group, probe_options, probe_writable
 
 OLDEST_PYTHON = (3, 11)
@@ -30,19 +32,68 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--config", metavar="FILE", help="tiltd.toml (default: $TILTD_CONFIG, ./, /etc/tiltd/)"
     )
     parser.add_argument("--json", action="store_true", help="print JSON, for programs")
+    parser.add_argument(
+        "--submit",
+        action="store_true",
+        help="also send a job to every node, which looks whether a run would find there what it needs",
+    )
+    parser.add_argument(
+        "--node", action="append", default=[], metavar="NAME", help="with --submit: only to this node"
+    )
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=300.0,
+        metavar="N",
+        help="with --submit: how long a job may take to start and to look (default 300)",
+    )
 
 
 def main(args: argparse.Namespace) -> int:
-    checks = list(examine(config_file(args.config)))
+    checks = []
+    for check in everything(args):
+        checks.append(check)
+        if not args.json:
+            mark = "ok  " if check.ok else "FAIL"
+            print(f"{mark}  {shown(check.what)}: {one_line(check.detail)}", flush=True)
     if args.json:
         print_json([check._asdict() for check in checks])
     else:
-        for check in checks:
-            mark = "ok  " if check.ok else "FAIL"
-            print(f"{mark}  {shown(check.what)}: {one_line(check.detail)}")
         wrong = sum(not check.ok for check in checks)
         print(f"{wrong} of {len(checks)} checks failed" if wrong else f"all {len(checks)} checks passed")
     return OK if all(check.ok for check in checks) else FAILED
+
+
+def everything(args: argparse.Namespace) -> Iterator[Check]:
+    """This machine, then the resource manager's site, then, if that is asked for, its nodes."""
+    path = config_file(args.config)
+    usable = True
+    for check in examine(path):
+        usable &= check.ok or check.what != "configuration"
+        yield check
+    if path is not None and usable:
+        yield from _site(Settings.load(path), args)
+
+
+def _site(settings: Settings, args: argparse.Namespace) -> Iterator[Check]:
+    """Nothing is asked of ``local`` unless jobs are to be sent: making it looks for its jobs."""
+    if settings.resource_manager == "local" and not args.submit:
+        return
+    try:
+        manager = manager_of(settings)
+    except registry.RegistryError as error:
+        yield bad(f"resource manager {settings.resource_manager}", str(error))
+        return
+    with asyncio.Runner() as runner:
+        yield from runner.run(examine_site(manager))
+        if args.submit:
+            told = examine_nodes(settings, manager, args.node, args.seconds)
+            while (check := runner.run(_next(told))) is not None:
+                yield check
+
+
+async def _next(told: AsyncIterator[Check]) -> Check | None:
+    return await anext(told, None)
 
 
 def examine(path: Path | None) -> Iterator[Check]:

@@ -79,7 +79,7 @@ def _nodes(args: argparse.Namespace) -> int:
     if args.json:
         print_json(answer)
         return OK
-    head = ("NODE", "STATE", "CORES", "BOOKED", "SCRATCH", "FREE", "BOOKED", "ATTEMPTS")
+    head = ("NODE", "STATE", "CORES", "BOOKED", "SCRATCH", "FREE", "BOOKED", "LEAKED", "ATTEMPTS")
     rows = [
         (
             node["name"],
@@ -89,9 +89,31 @@ def _nodes(args: argparse.Namespace) -> int:
             show_bytes(node["scratch_total_bytes"]),
             show_bytes(node["scratch_free_bytes"]),
             show_bytes(node["scratch_reserved_bytes"]),
-            " ".join(node["attempts"]),
+            show_bytes(node["scratch_leaked_bytes"]),
+            str(len(node["attempts"])),
         )
         for node in answer["nodes"]
     ]
     sys.stdout.write(table(head, rows))
+    booked = [booking for node in answer["nodes"] for booking in node["bookings"]]
+    if booked:
+        sys.stdout.write("\n" + table(_BY_WHOM, [_by_whom(booking, answer["now_at"]) for booking in booked]))
+    for booking in booked:
+        for why in booking["why"]:
+            sys.stdout.write(f"{shown(booking['attempt_id'])} on {shown(booking['node'])}: {one_line(why)}\n")
     return OK
+
+
+_BY_WHOM = ("NODE", "BOOKED BY", "PROJECT", "CORES", "SCRATCH", "FOR", "PLIGHT")
+
+
+def _by_whom(booking: dict[str, Any], now: float) -> tuple[str, ...]:
+    return (
+        booking["node"],
+        booking["attempt_id"],
+        booking["project"],
+        str(booking["cores"]),
+        show_bytes(booking["scratch_bytes"]),
+        show_seconds(max(0, round(now - booking["since_at"]))),
+        booking["plight"],
+    )

@@ -149,6 +149,8 @@ scratch = {scratch}
 
 [poll]
 # jobs_seconds = 2
+# queue_seconds = 5             # of a resource manager with a queue of its own, at least
+# queue_seconds_max = 60        # and at most, while nothing moves
 # nodes_seconds = 15
 # spool_seconds = 0.5
 

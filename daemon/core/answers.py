@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from tiltd.policy.filters import UP
+
 from . import effects as e
 from . import facts as f
 from . import observations as o
@@ -65,6 +67,8 @@ class Answers:
                     )
                 )
                 self._look(dataset.dataset_id)
+        elif answer.absent and dataset.state is State.RESERVED:
+            self._following.replace_attempt(dataset, "its job is not there long after it was submitted")
         elif answer.permanent and dataset.state is State.RESERVED:
             failure = answer.failure or Failure(
                 failure_class="submit", reason="refused", detail=answer.trouble
@@ -107,7 +111,7 @@ class Answers:
                 f.AttemptRevoked(at=desk.now, dataset_id=dataset.dataset_id, attempt_id=answer.attempt_id)
             )
             now = desk.state.datasets[dataset.dataset_id]
-            self._following.ending.revoked(now, now.attempts[-1])
+            self._following.revoked(now, now.attempts[-1])
         elif answer.claimed_by:
             self._following.spool(
                 o.SpoolObserved(at=desk.now, attempt_id=answer.attempt_id, claimed_by=answer.claimed_by)
@@ -232,10 +236,24 @@ class Answers:
         live = dataset.live_attempt if dataset is not None else None
         if live is not None and live.attempt_id == answer.attempt_id:
             return  # nobody asked for that
+        if not answer.trouble and not self._seen_since(dataset, answer):
+            return  # a fenced attempt's node was not seen again: what is booked there stays booked
         if not answer.trouble and answer.node in desk.state.ledger.booked.get(answer.attempt_id, ()):
             desk.record(f.ScratchReleased(at=desk.now, attempt_id=answer.attempt_id, node=answer.node))
             desk.touched[dataset_id] = None
             self._placing.roomier(answer.node)
+
+    def _seen_since(self, dataset: Dataset | None, answer: o.ReleaseAnswered) -> bool:
+        """Was the node of a fenced attempt seen again?  It was out of reach, so nothing is known of what
+        still runs there, or lies there."""
+        attempts = dataset.attempts if dataset is not None else ()
+        attempt = next((a for a in attempts if a.attempt_id == answer.attempt_id), None)
+        if attempt is None or not attempt.fenced or answer.node not in (*attempt.nodes, *attempt.ran_on):
+            return True
+        node = self._placing.nodes.get(answer.node)
+        if node is None:  # not listed any more, so nothing can be placed there
+            return bool(self._placing.nodes)
+        return node.state in UP and node.observed_at > (attempt.ended_at or 0.0)
 
     def _noticed(self, answer: o.NoticeAnswered) -> None:
         effect = e.SendNotice(notice_id=answer.notice_id)

@@ -106,6 +106,9 @@ def _partial_accepted(dataset: Dataset, fact: f.PartialAccepted) -> Changes:
 
 def _stop_requested(dataset: Dataset, fact: f.StopRequested) -> Changes:
     """A node out of reach is the attempt's plight: who wanted the dataset withdrawn still wants it."""
+    if fact.excluded_nodes:
+        excluded = tuple(sorted({*dataset.excluded_nodes, *fact.excluded_nodes}))
+        return {"stop_requested": fact.intent, "stop_by": fact.by, "excluded_nodes": excluded}
     if fact.intent == "lost" and dataset.attempts:
         attempts = _amend(dataset, dataset.attempts[-1].attempt_id, lost=True)
         if dataset.stop_requested in ("cancel", "superseded"):
@@ -155,7 +158,9 @@ def _started(dataset: Dataset, fact: f.JobStarted) -> Changes:
 
 
 def _requeued(dataset: Dataset, fact: f.JobRequeued) -> Changes:
-    return {"attempts": _amend(dataset, fact.attempt_id, started_at=None, nodes=())}
+    attempt = dataset.attempts[-1]
+    ran_on = tuple(dict.fromkeys((*attempt.ran_on, *attempt.nodes)))
+    return {"attempts": _amend(dataset, fact.attempt_id, started_at=None, nodes=(), ran_on=ran_on)}
 
 
 def _ended(dataset: Dataset, fact: f.JobEnded) -> Changes:

@@ -15,6 +15,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from tiltd.plugins.api import DirectiveFault, DirectiveRow, Pipeline
+from tiltd.policy.filters import UP
 
 from . import effects as e
 from . import explain
@@ -118,6 +119,15 @@ class Core:
         return self.desk.refusals
 
     @property
+    def jobs_forgotten(self) -> int:
+        """Jobs that vanished from the list without being shown completed, counted since the start."""
+        return self.following.forgotten
+
+    def listed_states(self) -> Counter[str]:
+        """Jobs of live attempts by the state they are listed in."""
+        return self.following.listed_states()
+
+    @property
     def bugs(self) -> list[str]:
         """Bugs that were met and contained, newest last; who has told of them clears the list."""
         return self.desk.bugs
@@ -137,9 +147,13 @@ class Core:
         self, dataset: Dataset
     ) -> tuple[tuple[DirectiveRow, ...], tuple[DirectiveFault, ...]] | None:
         """The directives of its run, with what is wrong with them; see ``explain.py``."""
-        from .explain import directives  # as above
+        return explain.directives(self, dataset)
 
-        return directives(self, dataset)
+    def release_troubles(self, attempt_id: str, node: str) -> list[str]:
+        """Why the scratch of an attempt that is over is still booked on a node."""
+        dataset_id = attempt_id.rpartition(".a")[0]
+        effect = e.ReleaseScratch(attempt_id=attempt_id, dataset_id=dataset_id, node=node)
+        return self.performing.troubles_of(dataset_id, effect)
 
     def objection(self, action: str, dataset: Dataset, options: Options) -> str:
         """Why an operator's action would be refused; empty if it can be tried.  Changes nothing."""
@@ -214,8 +228,16 @@ class Core:
 
     def _nodes(self, seen: o.NodesObserved) -> None:
         self._answered()
+        away = {name for name, node in self.nodes.items() if node.state not in UP}
+        back = [node.name for node in seen.nodes if node.state in UP and node.name in away]
         self.placing.observe(seen.nodes)
         self.following.nodes()
+        for name in back:
+            for attempt_id in self.state.ledger.of(name):
+                dataset_id = attempt_id.rpartition(".a")[0]
+                self.performing.hurry(
+                    e.ReleaseScratch(attempt_id=attempt_id, dataset_id=dataset_id, node=name)
+                )
 
     def _answered(self) -> None:
         self.server_up, self.server_trouble = True, ""

@@ -9,7 +9,7 @@ from tiltd.policy import breaker, retry
 from . import facts as f
 from .deciding import Deciding
 from .desk import Desk
-from .model import Attempt, Dataset, Failure, FailureClass, Outcome, RunEnd
+from .model import Attempt, Dataset, Failure, FailureClass, Job, Outcome, RunEnd
 from .state import failure_scopes
 
 RESCUE_PAUSE_SECONDS = 60.0
@@ -34,7 +34,19 @@ class Ending:
             )
         )
 
-    def finish(self, dataset: Dataset, attempt: Attempt, end: RunEnd | None, exit_status: int | None) -> None:
+    def never_claimed(self, dataset: Dataset, attempt: Attempt, exit_status: int) -> None:
+        """Its job ran, and its runner could not even claim: no interpreter there, or no spool."""
+        nodes = ", ".join(attempt.nodes or attempt.placement.nodes)
+        failure = _failure(
+            "environment",
+            "never_claimed",
+            f"its job ended with exit status {exit_status} on {nodes} before its runner could claim it",
+            exit_status,
+        )
+        remedy = "see the job's output in its spool folder: is the interpreter there, and the spool?"
+        self.failed(dataset, attempt, replace(failure, remedy=remedy))
+
+    def finish(self, dataset: Dataset, attempt: Attempt, end: RunEnd | None, job: Job | None) -> None:
         """The end is proved, and it is no success."""
         desk = self._desk
         withdrawn = dataset.stop_requested in ("cancel", "superseded")
@@ -53,19 +65,13 @@ class Ending:
         if withdrawn:
             self.revoked(dataset, attempt)
             return
-        self.failed(dataset, attempt, self._failure(dataset, attempt, end, exit_status), end)
+        self.failed(dataset, attempt, self._failure(dataset, attempt, end, job), end)
 
-    def _failure(self, dataset: Dataset, attempt: Attempt, end: RunEnd | None, status: int | None) -> Failure:
+    def _failure(self, dataset: Dataset, attempt: Attempt, end: RunEnd | None, job: Job | None) -> Failure:
         if dataset.stop_requested == "deadline":
             return _failure("walltime", "deadline", "it ran far beyond its walltime and was ended")
         if end is None:
-            said = "not known" if status is None else str(status)
-            return _failure(
-                "lost",
-                "no_word",
-                f"the job ended (exit status {said}) without a word from its runner",
-                status,
-            )
+            return _no_word(job)
         match end.outcome:
             case "scratch_short":
                 return replace(_failure("scratch", "scratch_short", end.detail or end.reason), spent=False)
@@ -111,6 +117,8 @@ class Ending:
             rule=self._deciding.decide(dataset).retry,
         )
         again = decision if isinstance(decision, retry.RetryAt) else None
+        if again is not None and failure.failure_class == "scratch" and attempt.placement.mode == "floating":
+            again = replace(again, change={**again.change, "mode": "pinned"})
         if attempt.kind == "rescue" and again is None:
             again = retry.RetryAt(at=desk.now + desk.policy.retry.delay_seconds_max)
         desk.record(
@@ -148,6 +156,17 @@ class Ending:
             )
             desk.wake(desk.now + desk.policy.breaker.probe_seconds, "breaker")
             desk.notice("breaker", f"nothing new starts for {scope}: {detail}", f"{scope}@{desk.now:.0f}")
+
+
+def _no_word(job: Job | None) -> Failure:
+    """The resource manager's own word on the end of a job whose runner said nothing."""
+    status = job.exit_status if job is not None else None
+    ending = job.ending if job is not None else ""
+    said = ending or ("not known" if status is None else f"exit status {status}")
+    detail = f"the job ended ({said}) without a word from its runner"
+    if ending in ("walltime", "memory"):
+        return _failure(ending, ending, detail, status)  # type: ignore[arg-type]
+    return _failure("lost", "no_word", detail, status)
 
 
 def _failure(

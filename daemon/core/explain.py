@@ -12,7 +12,7 @@ from .arriving import Arrival
 from .deciding import option_origins, options_of, pipeline_of
 from .desk import Desk
 from .following import Following
-from .model import Dataset, Evidence, Hold, State
+from .model import Attempt, Dataset, Evidence, Hold, Job, JobState, State
 from .outstanding import WORKING_HOLDS
 from .performing import Performing
 from .placing import Placing
@@ -155,6 +155,7 @@ def _live(core: Explained, dataset: Dataset, now: float) -> list[str]:
     lines = [
         f"Attempt {attempt.number} ({attempt.kind}) on {', '.join(attempt.nodes or placement.nodes)} with "
         f"{placement.cores} cores, {placement.threads} threads; job {attempt.job_id or 'not accepted yet'}."
+        + _floats(attempt)
     ]
     lines += _stop(dataset)
     seen = core.following.seen.get(attempt.attempt_id)
@@ -164,11 +165,27 @@ def _live(core: Explained, dataset: Dataset, now: float) -> list[str]:
         lines.append(
             f"Its runner was in {progress.phase} {progress.step}{done} {_ago(now - progress.at)} ago."
         )
-    if seen is not None and seen.job is not None and seen.job.comment:
-        lines.append(f"The resource manager says: {seen.job.comment}")
+    if seen is not None and seen.job is not None:
+        lines += _listed(seen.job)
     if core.server_up is False:
         lines.append(f"The resource manager does not answer: {core.server_trouble}")
     return lines
+
+
+def _floats(attempt: Attempt) -> str:
+    if attempt.placement.mode == "pinned" or attempt.nodes:
+        return ""
+    return " The resource manager chooses the node; this one is booked for it."
+
+
+def _listed(job: Job) -> list[str]:
+    """The resource manager's word on its job."""
+    lines = {
+        JobState.QUEUED: [f"Its job waits in the resource manager's queue {job.queue}".rstrip() + "."],
+        JobState.HELD: ["The resource manager holds its job: release it there (qrls), or cancel it here."],
+        JobState.SUSPENDED: ["The resource manager has suspended its job; it goes on when that ends."],
+    }.get(job.state, [])
+    return [*lines, *([f"The resource manager says: {job.comment}"] if job.comment else [])]
 
 
 def _collecting(dataset: Dataset) -> list[str]:

@@ -96,10 +96,14 @@ class DeadlineMissed(DatasetFact):
 
 
 class StopRequested(DatasetFact):
-    """An intent; only the proved end of the job changes the state."""
+    """An intent; only the proved end of the job changes the state.
+
+    ``excluded_nodes`` could not run it, and are not to be tried again while others can.
+    """
 
     intent: StopIntent
     by: str
+    excluded_nodes: tuple[str, ...] = ()
 
 
 class SeriesImported(DatasetFact):
@@ -120,7 +124,10 @@ class JobAccepted(DatasetFact):
 
 
 class JobStarted(DatasetFact):
-    """The runner claimed the attempt (or the resource manager shows it running)."""
+    """The runner claimed the attempt (or the resource manager shows it running).
+
+    ``nodes`` are those where it runs: what was booked on others goes over to them.
+    """
 
     attempt_id: str
     nodes: tuple[str, ...]

@@ -8,10 +8,13 @@ through the spool (late on NFS).  Absence of news is not news; what is concluded
 * any other end of the runner is a hint until the resource manager shows the job completed, or does not
   list it in two complete answers asked for after it was accepted;
 * a job that ended without a word from its runner gets ``marker_grace_seconds`` for the word to arrive;
-* a job that ended without a claim is revoked before anything is placed anew.
+* a job that ended without a claim is revoked before anything is placed anew;
+* where it runs is what its runner says, or the resource manager: the booking goes over to there.
 """
 
 from __future__ import annotations
+
+from collections import Counter
 
 from msgspec.structs import replace
 
@@ -19,39 +22,27 @@ from . import facts as f
 from . import observations as o
 from .desk import Desk
 from .ending import Ending
+from .followed import BACK_IN_QUEUE, Followed, last_word_may_come, moved, suspended
 from .model import (
     Attempt,
     Dataset,
     Job,
     JobState,
     Progress,
-    Record,
     RunEnd,
     State,
 )
+from .overdue import Overdue
+from .pinning import known_as
 from .placing import Placing
 
+UNSEEN = Followed()
+NOT_YET = Progress(phase="", at=0.0)
+NO_BALLAST = frozenset({"", "claimed", "cleaned"})
+"""Phases in which a runner has taken no scratch yet, or has given it back."""
 LIVE = frozenset({State.RESERVED, State.QUEUED, State.RUNNING})
-DEADLINE_GRACE_SECONDS = 600.0
-"""Beyond its walltime a job is ended by its runner, then by the resource manager; then by us."""
-
-
-class Followed(Record):
-    """What was seen of one live attempt; memory, not history."""
-
-    job: Job | None = None
-    job_asked_at: float = 0.0
-    ended_at: float | None = None
-    absent_asked_at: float | None = None
-    claimed_by: str = ""
-    claimed_node: str = ""
-    claimed_at: float | None = None
-    progress: Progress | None = None
-    end: RunEnd | None = None
-    news_at: float = 0.0
-
-
-NOTHING_SEEN = Followed()
+DELETED = frozenset({271, 265})
+"""Exit statuses of a job that was ended from outside, by qdel or a kill (the torque notes)."""
 
 
 class Following:
@@ -63,7 +54,9 @@ class Following:
         self.ending = Ending(desk, placing.deciding)
         self.seen: dict[str, Followed] = {}
         self._live: dict[str, str] = {}
-        self._looking_since_at = 0.0
+        self._overdue = Overdue(desk, placing)
+        self.forgotten = 0
+        """Jobs that vanished from the list without ever being shown completed, counted since the start."""
         desk.listeners.append(self._changed)
 
     def _changed(self, before: Dataset | None, after: Dataset | None) -> None:
@@ -77,7 +70,7 @@ class Following:
     def recount(self) -> None:
         """Know the live attempts again after a restart; their deadlines, and the silence of their nodes,
         count from now."""
-        self._looking_since_at = self._desk.now
+        self._overdue.since_at = self._desk.now
         for dataset in self._desk.state.datasets.values():
             self._changed(None, dataset)
             self.consider(dataset)
@@ -96,7 +89,7 @@ class Following:
         dataset = self._desk.dataset(self._live.get(seen.attempt_id, "")) or self._owner(seen.attempt_id)
         if dataset is None or seen.attempt_id not in [a.attempt_id for a in dataset.attempts]:
             return
-        known = self.seen.get(seen.attempt_id, NOTHING_SEEN)
+        known = self.seen.get(seen.attempt_id, UNSEEN)
         if seen.claimed_by and known.job is not None and known.job.job_id != seen.claimed_by:
             # What was listed so far was another job for this attempt, which lost the claim.
             known = replace(known, job=None, ended_at=None, absent_asked_at=None)
@@ -119,14 +112,20 @@ class Following:
         return self._desk.dataset(attempt_id.rpartition(".a")[0])
 
     def _materialise(self, dataset: Dataset, attempt_id: str, seen: Followed) -> None:
-        """Tell the ledger since when the attempt's ballast is in the node's own figures."""
+        """Tell the ledger since when the attempt's ballast is in the figures of the node it stands on."""
         ledger = self._desk.state.ledger
-        for node in ledger.booked.get(attempt_id, ()):
-            if seen.progress is not None and seen.progress.phase != "claimed":
-                ledger.materialised(attempt_id, node, seen.progress.at)
+        booked = ledger.booked.get(attempt_id, ())
+        for node in booked:
+            told = seen.progress if seen.progress is not None else NOT_YET
+            if told.phase not in NO_BALLAST and self._stands_on(node, booked, told.node):
+                ledger.materialised(attempt_id, node, told.at)
             if seen.end is not None and seen.end.outcome != "stranded":
                 ledger.vanished(attempt_id, node, seen.end.ended_at)
                 self._placing.roomier(node)
+
+    def _stands_on(self, node: str, booked: tuple[str, ...], host: str) -> bool:
+        """Of several nodes the first has the ballast; of a job that was queued again, the new one."""
+        return len(booked) == 1 or known_as(host, self._placing.nodes) in (node, "")
 
     def jobs(self, seen: o.JobsObserved) -> None:
         by_id = {job.job_id: job for job in seen.jobs}
@@ -138,29 +137,47 @@ class Following:
             job = by_id.get(attempt.job_id)
             if job is not None:
                 self._listed(dataset, attempt_id, job, seen.asked_at)
-            elif seen.complete and attempt.accepted_at is not None and seen.asked_at > attempt.accepted_at:
+            elif seen.complete and _known_since_at(attempt) < seen.asked_at:
                 self._unlisted(dataset, attempt_id, seen.asked_at)
 
     def _listed(self, dataset: Dataset, attempt_id: str, job: Job, asked_at: float) -> None:
-        known = self.seen.get(attempt_id, NOTHING_SEEN)
+        known = self.seen.get(attempt_id, UNSEEN)
         if known.job == job and known.absent_asked_at is None:
+            if job.state in BACK_IN_QUEUE and dataset.state is State.RUNNING:
+                self.seen[attempt_id] = replace(known, job_asked_at=asked_at)
+                self.consider(dataset)
             return
         ended_at = None
         if job.state is JobState.COMPLETED:
             ended_at = known.ended_at if known.ended_at is not None else self._desk.now
         self.seen[attempt_id] = replace(
-            known,
+            suspended(known, job, self._desk.now),
             job=job,
             job_asked_at=asked_at,
             ended_at=ended_at,
             absent_asked_at=None,
             news_at=self._desk.now,
+            moved=moved(known.job, job),
         )
+        if job.state is JobState.HELD:
+            self._tell_held(dataset, job)
         self.consider(dataset)
+
+    def _tell_held(self, dataset: Dataset, job: Job) -> None:
+        said = f": {job.comment}" if job.comment else ""
+        self._desk.notice(
+            "job_held",
+            f"{dataset.dataset_id}: the resource manager holds its job {job.job_id}{said}; release it there "
+            "(qrls), or 'tiltd cancel' it",
+            job.job_id,
+            dataset,
+        )
 
     def _unlisted(self, dataset: Dataset, attempt_id: str, asked_at: float) -> None:
         """Once is a hint; a second complete answer, or the runner's own end, proves it."""
-        known = self.seen.get(attempt_id, NOTHING_SEEN)
+        known = self.seen.get(attempt_id, UNSEEN)
+        if known.absent_asked_at is None and known.job is not None and known.ended_at is None:
+            self._forgot()
         if known.absent_asked_at is None:
             self.seen[attempt_id] = replace(known, absent_asked_at=asked_at)
             if known.end is None:
@@ -168,6 +185,44 @@ class Following:
         if known.ended_at is None:
             self.seen[attempt_id] = replace(self.seen[attempt_id], ended_at=self._desk.now)
         self.consider(dataset)
+
+    def is_close(self) -> bool:
+        """Is the resource manager's next word waited for: an end to be proved, a job to be gone or to be
+        seen for the first time?  Costs the live attempts."""
+        for attempt_id, dataset_id in self._live.items():
+            dataset = self._desk.dataset(dataset_id)
+            seen = self.seen.get(attempt_id, UNSEEN)
+            if dataset is None or dataset.state is State.RESERVED:
+                continue
+            ended = seen.end is not None or seen.absent_asked_at is not None
+            if ended or seen.job is None or dataset.stop_requested is not None:
+                return True
+        return False
+
+    def job_ids(self) -> list[str]:
+        """Of all live attempts that were accepted."""
+        datasets = map(self._desk.dataset, self._live.values())
+        attempts = [dataset.live_attempt for dataset in datasets if dataset is not None]
+        return [attempt.job_id for attempt in attempts if attempt is not None and attempt.job_id]
+
+    def _forgot(self) -> None:
+        """A job that was listed and is not any more, without ever having been shown completed."""
+        self.forgotten += 1
+        if self._desk.site.queues:
+            self._desk.notice(
+                "jobs_forgotten",
+                "the resource manager forgot a job before it was shown completed: its keep_completed is "
+                "too short (set it to 300 seconds at least), and ends are proved late",
+                f"{self._overdue.since_at:.0f}",
+            )
+
+    def listed_states(self) -> Counter[str]:
+        """Jobs of live attempts by the state they were last listed in; ``unlisted``: not seen yet."""
+        states: Counter[str] = Counter()
+        for attempt_id in self._live:
+            job = self.seen.get(attempt_id, UNSEEN).job
+            states[job.state.value if job is not None else "unlisted"] += 1
+        return states
 
     def nodes(self) -> None:
         """After a look at the nodes: whose node is down may be lost sooner than its deadline."""
@@ -195,24 +250,32 @@ class Following:
         attempt = dataset.live_attempt
         if attempt is None or dataset.state not in LIVE:
             return
-        seen = self.seen.get(attempt.attempt_id, NOTHING_SEEN)
+        seen = self.seen.get(attempt.attempt_id, UNSEEN)
         if seen.end is not None and seen.end.outcome == "success" and not attempt.fenced:
             self._succeeded(dataset, attempt, seen.end)
             return
         dataset = self._progressed(dataset, attempt, seen)
         attempt = dataset.live_attempt or attempt
+        seen = self.seen.get(attempt.attempt_id, seen)
         if seen.ended_at is None:
-            self._overdue(dataset, attempt, seen)
+            self._overdue.look(dataset, attempt, seen)
         elif attempt.started_at is None and not seen.claimed_by:
             self._withdraw(dataset, attempt, "its job ended before it claimed the attempt")
-        elif seen.end is None and self._desk.now < seen.ended_at + self._desk.policy.marker_grace_seconds:
+        elif (
+            last_word_may_come(seen, dataset.stop_requested is not None)
+            and self._desk.now < seen.ended_at + self._desk.policy.marker_grace_seconds
+        ):
             self._desk.wake(
                 seen.ended_at + self._desk.policy.marker_grace_seconds, "dataset", dataset.dataset_id
             )
         else:
-            status = seen.job.exit_status if seen.job is not None else None
-            self.ending.finish(dataset, attempt, seen.end, status)
-            for node in attempt.placement.nodes:
+            booked = self._desk.state.ledger.booked.get(attempt.attempt_id, ())
+            status = _failed_unclaimed(seen)
+            if status and dataset.stop_requested is None:
+                self.ending.never_claimed(dataset, attempt, status)
+            else:
+                self.ending.finish(dataset, attempt, seen.end, seen.job)
+            for node in booked:
                 self._placing.roomier(node)
 
     def _succeeded(self, dataset: Dataset, attempt: Attempt, end: RunEnd) -> None:
@@ -224,83 +287,98 @@ class Following:
 
     def _progressed(self, dataset: Dataset, attempt: Attempt, seen: Followed) -> Dataset:
         """Queued -> running by the claim or the listing; running -> queued by a requeue."""
-        desk, job = self._desk, seen.job
+        job = seen.job
+        if dataset.state is State.RUNNING and job is not None and self._is_requeued(dataset, seen):
+            self._requeued(dataset, attempt, seen)
+            dataset = self._desk.dataset(dataset.dataset_id) or dataset
+            attempt, seen = dataset.attempts[-1], self.seen[attempt.attempt_id]
+            if not seen.moved:
+                return dataset
         listed_running = job is not None and job.state in (JobState.RUNNING, JobState.SUSPENDED)
         if attempt.started_at is None and (seen.claimed_by or listed_running):
-            nodes = (job.exec_host if job is not None else ()) or attempt.placement.nodes
-            # The node's clock may be wrong: it cannot have started before it was placed, nor after now.
-            claimed_at = seen.claimed_at if seen.claimed_at is not None else desk.now
-            started_at = min(max(claimed_at, attempt.placed_at), desk.now)
-            desk.record(
-                f.JobStarted(
-                    at=desk.now,
-                    dataset_id=dataset.dataset_id,
-                    attempt_id=attempt.attempt_id,
-                    nodes=nodes,
-                    started_at=started_at,
-                    job_id=seen.claimed_by or attempt.job_id,
-                )
-            )
-        elif (
-            dataset.state is State.RUNNING
-            and job is not None
-            and job.state is JobState.QUEUED
-            and seen.job_asked_at > dataset.state_since_at  # an older answer is no news of a requeue
-        ):
-            if seen.claimed_by:
-                # Queued again, and started again later: what the first run's runner said is void.
-                self.seen[attempt.attempt_id] = replace(seen, claimed_by="", end=None, progress=None)
-            desk.record(
-                f.JobRequeued(at=desk.now, dataset_id=dataset.dataset_id, attempt_id=attempt.attempt_id)
-            )
-        return desk.dataset(dataset.dataset_id) or dataset
+            self._started(dataset, attempt, seen)
+        return self._desk.dataset(dataset.dataset_id) or dataset
 
-    def _overdue(self, dataset: Dataset, attempt: Attempt, seen: Followed) -> None:
-        """No end is proved.  Far beyond its walltime it is cancelled; on a lost node it is fenced."""
+    @staticmethod
+    def _is_requeued(dataset: Dataset, seen: Followed) -> bool:
+        """Listed as waiting again, by an answer that is newer than its start; or started anew elsewhere."""
+        job = seen.job
+        if job is None:
+            return False
+        return seen.moved or (job.state in BACK_IN_QUEUE and seen.job_asked_at > dataset.state_since_at)
+
+    def _requeued(self, dataset: Dataset, attempt: Attempt, seen: Followed) -> None:
+        """Queued again, and started again later: what the first run's runner said is void."""
         desk = self._desk
-        if attempt.started_at is None or attempt.lost:
-            return
-        # From the start of the daemon at the earliest: the clock may have jumped before it.  The runner, and
-        # the resource manager, know the walltime themselves.
-        since_at = max(attempt.started_at, self._looking_since_at)
-        deadline_at = since_at + attempt.placement.walltime_seconds + DEADLINE_GRACE_SECONDS
-        lost_at = self._lost_at(attempt, seen)
-        if lost_at is not None and desk.now >= lost_at:
-            self._stop(dataset, "lost", "its node is out of reach")
-        elif desk.now >= deadline_at and dataset.stop_requested is None:
-            self._stop(dataset, "deadline", "it is far beyond its walltime")
-        else:
-            for at in (lost_at, deadline_at):
-                if at is not None and at > desk.now:
-                    desk.wake(at, "dataset", dataset.dataset_id)
+        self.seen[attempt.attempt_id] = replace(
+            seen, claimed_by="", claimed_node="", claimed_at=None, end=None, progress=None
+        )
+        desk.state.ledger.restarted(attempt.attempt_id)
+        desk.record(f.JobRequeued(at=desk.now, dataset_id=dataset.dataset_id, attempt_id=attempt.attempt_id))
 
-    def _lost_at(self, attempt: Attempt, seen: Followed) -> float | None:
-        """When a running attempt counts as lost: its node down or silent, and no news, for long enough."""
-        limit = self._desk.policy.node_lost_after_seconds
-        nodes = [self._placing.nodes.get(name) for name in attempt.nodes]
-        if not nodes or any(
-            node is not None
-            and node.state != "down"
-            and self._desk.now - node.observed_at < self._desk.policy.placement.node_stale_seconds
-            for node in nodes
-        ):
-            return None
-        observed_at = max((node.observed_at for node in nodes if node is not None), default=0.0)
-        return max(observed_at, seen.news_at, attempt.started_at or 0.0, self._looking_since_at) + limit
-
-    def _stop(self, dataset: Dataset, intent: str, by: str) -> None:
-        if dataset.stop_requested is None or intent == "lost":
-            self._desk.record(
-                f.StopRequested(
-                    at=self._desk.now,
-                    dataset_id=dataset.dataset_id,
-                    intent=intent,  # type: ignore[arg-type]
-                    by=by,
-                )
+    def _started(self, dataset: Dataset, attempt: Attempt, seen: Followed) -> None:
+        desk = self._desk
+        # The node's clock may be wrong: it cannot have started before it was placed, nor after now.
+        claimed_at = seen.claimed_at if seen.claimed_at is not None else desk.now
+        booked = desk.state.ledger.booked.get(attempt.attempt_id, ())
+        nodes = self._where(attempt, seen)
+        self.seen[attempt.attempt_id] = replace(seen, moved=False)
+        desk.record(
+            f.JobStarted(
+                at=desk.now,
+                dataset_id=dataset.dataset_id,
+                attempt_id=attempt.attempt_id,
+                nodes=nodes,
+                started_at=min(max(claimed_at, attempt.placed_at), desk.now),
+                job_id=seen.claimed_by or attempt.job_id,
             )
+        )
+        for node in booked:
+            if node not in nodes:
+                self._placing.roomier(node)
+
+    def _where(self, attempt: Attempt, seen: Followed) -> tuple[str, ...]:
+        """The nodes it runs on: its runner's own word if that is a node that is known, else the resource
+        manager's, else those it was placed on."""
+        placed = attempt.placement.nodes
+        claimed = known_as(seen.claimed_node, self._placing.nodes) if seen.claimed_node else ""
+        if claimed and len(placed) == 1:
+            return (claimed,)
+        hosts = seen.job.exec_host if seen.job is not None else ()
+        return tuple(dict.fromkeys(known_as(host, self._placing.nodes) or host for host in hosts)) or placed
+
+    def replace_attempt(self, dataset: Dataset, why: str) -> None:
+        """Withdraw an attempt of which nobody knows whether it was submitted, and place it anew."""
+        self._overdue.stop(dataset, "replace", why)
 
     def _withdraw(self, dataset: Dataset, attempt: Attempt, why: str) -> None:
         if attempt.revoked:
-            self.ending.revoked(dataset, attempt)
+            self.revoked(dataset, attempt)
         else:
-            self._stop(dataset, "replace", why)
+            self._overdue.stop(dataset, "replace", why)
+
+    def revoked(self, dataset: Dataset, attempt: Attempt) -> None:
+        """No runner can claim it any more.  A job that ran and failed before it could claim is a failure of
+        the node's set-up, which would only come again; any other is withdrawn as asked."""
+        status = _failed_unclaimed(self.seen.get(attempt.attempt_id, Followed()))
+        if status and dataset.stop_requested in (None, "replace"):
+            self.ending.never_claimed(dataset, attempt, status)
+        else:
+            self.ending.revoked(dataset, attempt)
+
+
+def _failed_unclaimed(seen: Followed) -> int:
+    """The exit status of a job that failed by itself before its runner could claim; 0 for any other."""
+    job = seen.job
+    if job is None or job.state is not JobState.COMPLETED or seen.claimed_by or seen.end is not None:
+        return 0
+    # Killed by its limits it was at work, though the spool has not told of it.
+    named = job.ending in ("walltime", "memory", "cpu time", "deleted")
+    return 0 if named or job.exit_status in DELETED else job.exit_status or 0
+
+
+def _known_since_at(attempt: Attempt) -> float:
+    """When the resource manager had the job for certain: it accepted it, or the job told so by its claim (a
+    death, or a lost reply, may be why nobody heard that it was accepted)."""
+    known = [at for at in (attempt.accepted_at, attempt.started_at) if at is not None]
+    return min(known, default=float("inf"))

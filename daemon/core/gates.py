@@ -72,7 +72,10 @@ class Gates:
             why = breaker.reason(desk.state.breakers, scope)
             detail = f"the breaker of {scope} is open: {why}; 'tiltd release --breaker {scope}' closes it"
             return _stop("breaker", "time", detail)
-        if passed := self.limits.passed(want.project, stages_in=not want.only_node):
+        stages_in = not want.only_node and not desk.site.queues
+        if passed := self.limits.passed(
+            want.project, feed=want.feed, queue=want.request.queue, stages_in=stages_in
+        ):
             return _stop("limit", "limit", passed)
         destination = want.destination or want.feed
         if destination not in self.destination_free:

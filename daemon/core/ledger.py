@@ -22,6 +22,8 @@ from msgspec.structs import replace
 from .model import NodeInfo, Record, Reservation
 
 LOG_MAX = 8192
+Place = tuple[str, str]
+"""An attempt's id and a node: a job may stand on one of its nodes, or on another than before."""
 Mark = tuple[int, int]
 """A place in the log of changed nodes."""
 
@@ -45,7 +47,7 @@ class Ledger:
         self.booked: dict[str, tuple[str, ...]] = {}
         """Attempt id -> the nodes where it holds a reservation."""
         self._by_node: dict[str, dict[str, Reservation]] = {}
-        self._windows: dict[str, tuple[float, float | None]] = {}
+        self._windows: dict[Place, tuple[float, float | None]] = {}
         self._others: dict[str, Free] = {}
         self._nodes: dict[str, NodeInfo] = {}
         self._free: dict[str, tuple[NodeInfo, int, Free]] = {}
@@ -85,6 +87,7 @@ class Ledger:
         self._touch(node)
         booked = self._by_node.get(node, {})
         booked.pop(attempt_id, None)
+        self._windows.pop((attempt_id, node), None)
         if not booked:
             self._by_node.pop(node, None)
         left = tuple([known for known in self.booked.get(attempt_id, ()) if known != node])
@@ -92,7 +95,6 @@ class Ledger:
             self.booked[attempt_id] = left
         else:
             self.booked.pop(attempt_id, None)
-            self._windows.pop(attempt_id, None)
 
     def only_scratch(self, attempt_id: str) -> None:
         """Its job is over and its result stays on scratch: cores and memory are free again."""
@@ -113,7 +115,7 @@ class Ledger:
         cores = node.cores - node.cores_free
         scratch_bytes = node.scratch_total_bytes - node.scratch_free_bytes
         for ours in self.of(node.name).values():
-            if self._materialised(ours.attempt_id, node.observed_at):
+            if self._materialised(ours, node.observed_at):
                 cores -= ours.cores
                 scratch_bytes -= ours.reserved_bytes
         others = Free(cores=max(0, cores), memory_bytes=0, scratch_bytes=max(0, scratch_bytes))
@@ -134,21 +136,27 @@ class Ledger:
 
         The first word counts; a look at the node that was sooner here than the word is gone over again.
         """
-        if attempt_id not in self._windows:
-            self._windows[attempt_id] = (at, None)
-            for known in self.booked.get(attempt_id, ()):
-                if known in self._nodes and self._nodes[known].observed_at > at:
-                    self.observe(self._nodes[known])
+        if (attempt_id, node) not in self._windows:
+            self._windows[attempt_id, node] = (at, None)
+            if node in self._nodes and self._nodes[node].observed_at > at:
+                self.observe(self._nodes[node])
+
+    def restarted(self, attempt_id: str) -> None:
+        """It went back into the queue: what it had taken is no longer there, and its next run begins anew."""
+        for node in self.booked.get(attempt_id, ()):
+            self._windows.pop((attempt_id, node), None)
+            if node in self._nodes:
+                self.observe(self._nodes[node])
 
     def vanished(self, attempt_id: str, node: str, at: float) -> None:
         """From ``at`` on the attempt's files are gone again, though it is not yet released."""
-        begin, _ = self._windows.get(attempt_id, (at, at))
-        self._windows[attempt_id] = (begin, at)
+        begin, _ = self._windows.get((attempt_id, node), (at, at))
+        self._windows[attempt_id, node] = (begin, at)
         if node in self._nodes and self._nodes[node].observed_at >= at:
             self.observe(self._nodes[node])
 
-    def _materialised(self, attempt_id: str, at: float) -> bool:
-        window = self._windows.get(attempt_id)
+    def _materialised(self, booked: Reservation, at: float) -> bool:
+        window = self._windows.get((booked.attempt_id, booked.node))
         return window is not None and window[0] < at and (window[1] is None or at < window[1])
 
     # -- questions -----------------------------------------------------------------------------------

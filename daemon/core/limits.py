@@ -21,6 +21,8 @@ class Limits:
         self.queued: set[str] = set()
         self.staging: set[str] = set()
         self.by_project: Counter[str] = Counter()
+        self.by_feed: Counter[str] = Counter()
+        self.by_queue: Counter[str] = Counter()
 
     def changed(self, before: Dataset | None, after: Dataset | None) -> bool:
         """Count one step of a dataset.  True if any count fell."""
@@ -34,7 +36,7 @@ class Limits:
         attempt = after.attempts[-1]
         if before is None or before.state not in WITH_ATTEMPT:
             self.live["all"] += 1
-            self.by_project[after.project] += 1
+            self._belongs(after, +1)
             if attempt.kind == "run" and after.state is not State.COLLECTING:
                 self.staging.add(attempt.attempt_id)
         if after.state in NOT_RUNNING:
@@ -47,15 +49,25 @@ class Limits:
         fell, attempt_id = False, before.attempts[-1].attempt_id
         if after is None or after.state not in WITH_ATTEMPT:
             self.live["all"] -= 1
-            self.by_project[before.project] -= 1
-            if not self.by_project[before.project]:
-                del self.by_project[before.project]
+            self._belongs(before, -1)
             fell = True
         if after is None or after.state not in NOT_RUNNING:
             fell |= _dropped(self.queued, attempt_id)
         if after is None or after.state not in WITH_ATTEMPT or after.state is State.COLLECTING:
             fell |= _dropped(self.staging, attempt_id)
         return fell
+
+    def _belongs(self, dataset: Dataset, sign: int) -> None:
+        """Count it for its project, its feed and its queue."""
+        queue = dataset.attempts[-1].placement.queue
+        for counts, key in (
+            (self.by_project, dataset.project),
+            (self.by_feed, dataset.feed),
+            (self.by_queue, queue),
+        ):
+            counts[key] += sign
+            if not counts[key]:
+                del counts[key]
 
     def staged(self, attempt_id: str, phase: str) -> bool:
         """The runner told its phase.  True if its input is on scratch since now."""
@@ -67,11 +79,14 @@ class Limits:
         self.queued.clear()
         self.staging.clear()
         self.by_project.clear()
+        self.by_feed.clear()
+        self.by_queue.clear()
         for dataset in self._desk.state.datasets.values():
             self._counted(None, dataset)
 
-    def passed(self, project: str, *, stages_in: bool = True) -> str:
-        """The limit that this project's next attempt would pass, in words; "" if there is none."""
+    def passed(self, project: str, *, feed: str = "", queue: str = "", stages_in: bool = True) -> str:
+        """The limit that the next attempt of this project, feed and queue would pass, in words; "" if there
+        is none."""
         limits = self._desk.policy.limits
         for name, limit, count, what in (
             ("running_max", limits.running_max, self.live["all"], "attempts are live"),
@@ -82,6 +97,8 @@ class Limits:
                 self.by_project[project] if limits.per_project_max else 0,
                 "attempts of its project are live",
             ),
+            ("per_feed_max", limits.per_feed_max, self.by_feed[feed], "attempts of its feed are live"),
+            ("per_queue_max", limits.per_queue_max, self.by_queue[queue], "attempts are in its queue"),
             (
                 "stage_ins_max",
                 limits.stage_ins_max if stages_in else 0,

@@ -155,7 +155,8 @@ class Answer(Observation):
 
 
 class SubmitAnswered(Answer, kw_only=True):
-    """``unknown``: the submission may have happened; submitting again adopts it by its name.
+    """``unknown``: the submission may have happened; submitting again adopts it by its name.  ``absent``: it
+    is not there long after, but might still appear: the attempt is to be revoked and placed anew.
 
     ``result_path``: a published result of this very input, pipeline and options was found at the
     destination (journal lost or restored): nothing was submitted, nothing has to be.
@@ -164,6 +165,7 @@ class SubmitAnswered(Answer, kw_only=True):
     attempt_id: str
     job_id: str = ""
     unknown: bool = False
+    absent: bool = False
     result_path: str = ""
     result_bytes: int = 0
     failure: Failure | None = None

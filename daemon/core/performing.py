@@ -94,6 +94,19 @@ class Performing:
             if under_way.trouble
         ]
 
+    def hurry(self, effect: e.ReleaseScratch) -> None:
+        """What stood in its way is over: if it had trouble, it is tried now, and its pauses begin anew."""
+        under_way = self._started.get(effect.dataset_id, {}).get(effect)
+        if under_way is not None and under_way.again_at is not None and under_way.trouble:
+            again = replace(under_way, failures=0, again_at=self._desk.now)
+            self._started[effect.dataset_id][effect] = again
+            self._desk.touched[effect.dataset_id] = None
+
+    def troubles_of(self, owner: str, effect: e.Effect) -> list[str]:
+        """What went wrong with this one, the last time."""
+        under_way = self._started.get(owner, {}).get(effect)
+        return [under_way.trouble] if under_way is not None and under_way.trouble else []
+
     @property
     def under_way(self) -> frozenset[e.Effect]:
         """Everything started and still outstanding."""

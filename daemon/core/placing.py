@@ -18,6 +18,7 @@ from collections import defaultdict
 from tiltd.policy import place
 
 from . import facts as f
+from . import pinning
 from .asking import Asking
 from .best import Best
 from .deadlines import Deadlines
@@ -326,6 +327,8 @@ class Placing:
             placement = self.deciding.with_directives(placement, dataset, decision)
             asked = self._asking.asked(dataset, decision)
             decided = self.deciding.decided(dataset, decision, placement, asked)
+        if placement.mode == "floating":
+            placement = pinning.settled(placement, dataset, want, self.nodes, self._barred(want))
         attempt = Attempt(
             attempt_id=attempt_id(dataset.dataset_id, number),
             number=number,
@@ -339,6 +342,16 @@ class Placing:
         )
         self.gates.probing(dataset.dataset_id, want, placement.nodes)
         desk.record(f.Placed(at=desk.now, dataset_id=dataset.dataset_id, attempt=attempt))
+
+    def elsewhere(self, dataset: Dataset, attempt: Attempt) -> bool:
+        """Could this attempt's job go to other nodes now, those that failed it left out?  Costs all nodes."""
+        desk = self._desk
+        barred = {**self.gates.barred_nodes(), **dict.fromkeys(dataset.excluded_nodes, "excluded")}
+        barred.update(dict.fromkeys(attempt.placement.nodes, "excluded"))
+        found = place.place(
+            attempt.request, self.nodes.values(), self._free_of, desk.policy, excluded=barred, now=desk.now
+        )
+        return isinstance(found, Placement)
 
     # -- what rules can see turns ----------------------------------------------------------------------------
 

@@ -17,6 +17,8 @@ class FeedInfo(Record):
 
 
 class Site(Record):
-    """All feeds by name."""
+    """All feeds by name.  ``queues``: the resource manager has a queue of its own, so that a job's start is
+    not the daemon's to choose."""
 
     feeds: dict[str, FeedInfo]
+    queues: bool = False

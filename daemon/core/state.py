@@ -21,6 +21,7 @@ CONSEQUENTIAL = frozenset(
         f.Placed,
         f.DatasetAdopted,
         f.DatasetCompleted,
+        f.JobStarted,
         f.JobEnded,
         f.AttemptFailed,
         f.AttemptStopped,
@@ -146,8 +147,6 @@ class CoreState:
         if before is not None and before.attempts:
             self._ended(fact.at, before, after)
         match fact:
-            case f.JobEnded():
-                pass  # all that it changes was the end itself
             case f.Placed():
                 self._book(fact.attempt)
                 assert after is not None
@@ -157,10 +156,12 @@ class CoreState:
                     self._learn(after, fact)
             case f.DatasetAdopted():
                 if fact.record.attempt is not None:
-                    self._book(fact.record.attempt)
+                    self._book(fact.record.attempt, fact.record.attempt.nodes)
                     self.usage = self.usage.booked(fact.record.project, fact.record.attempt)
             case f.DatasetCompleted() if after is not None:
                 self._remember_count(after)
+            case f.JobStarted() if after is not None and fact.nodes:
+                self._bind(after.attempts[-1], fact)
             case f.AttemptFailed() if before is not None:
                 scopes = failure_scopes(before, fact.attempt_id)
                 self.breakers = breaker.failed(
@@ -184,8 +185,8 @@ class CoreState:
         if now.attempt_id == was.attempt_id:
             self.usage = self.usage.ended(before.project, was, at)
 
-    def _book(self, attempt: Attempt) -> None:
-        for node in attempt.placement.nodes:
+    def _book(self, attempt: Attempt, nodes: tuple[str, ...] = ()) -> None:
+        for node in nodes or attempt.placement.nodes:
             self.ledger.book(
                 Reservation(
                     attempt_id=attempt.attempt_id,
@@ -196,6 +197,16 @@ class CoreState:
                     reserved_at=attempt.placed_at,
                 )
             )
+
+    def _bind(self, attempt: Attempt, fact: f.JobStarted) -> None:
+        """The booking goes over to where the job runs; where it ran before it stays as well."""
+        booked = self.ledger.booked.get(attempt.attempt_id, ())
+        for node in fact.nodes:
+            if node not in booked:
+                self._book(attempt, (node,))
+        for node in booked:
+            if node not in fact.nodes and node not in attempt.ran_on:
+                self.ledger.release(attempt.attempt_id, node)
 
     def _remember_count(self, dataset: Dataset) -> None:
         """The tilt counts of a session tell what is usual there; the oldest session is forgotten first."""

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from .follow import Seen
 from .shooting import Expected
-from .site import NODES, Site
+from .site import Site
 
 _BYTES_A_VOXEL = {0: 1, 1: 2, 2: 4, 6: 2, 12: 2}
 Snapshot = dict[str, tuple[int, int, str]]
@@ -26,7 +26,9 @@ class Check(NamedTuple):
     detail: str = ""
 
 
-def series_checks(expected: tuple[Expected, ...], seen: Mapping[str, Seen]) -> Iterator[Check]:
+def series_checks(
+    expected: tuple[Expected, ...], seen: Mapping[str, Seen], nodes: tuple[str, ...]
+) -> Iterator[Check]:
     """Each series ended as it should, and was taken up once."""
     for series in expected:
         found = seen[series.name]
@@ -34,8 +36,8 @@ def series_checks(expected: tuple[Expected, ...], seen: Mapping[str, Seen]) -> I
         promise = f"{series.name} ({series.shot_as}) is {_WORDS[series.outcome]}"
         kept = found.as_expected(series) and len(found.dataset_ids) <= 1
         yield Check(promise, kept, state if len(found.dataset_ids) <= 1 else f"{found.dataset_ids}")
-    strange = sorted({node for found in seen.values() for node in found.nodes} - set(NODES))
-    yield Check(f"all ran on {' or '.join(NODES)}", not strange, f"some on {', '.join(strange)}")
+    strange = sorted({node for found in seen.values() for node in found.nodes} - set(nodes))
+    yield Check(f"all ran on {' or '.join(nodes)}", not strange, f"some on {', '.join(strange)}")
 
 
 _WORDS = {
@@ -104,8 +106,10 @@ def _volume_faults(path: Path, pixel_angstrom: float) -> Iterator[str]:
 
 def site_checks(site: Site, delivered: int) -> Iterator[Check]:
     """Nothing is left on scratch, and nothing but the results stands at the destination."""
-    left = [path for node in NODES for path in sorted(site.scratch(node).rglob("*")) if not path.is_dir()]
-    left += [path for node in NODES for path in sorted(site.scratch(node).iterdir()) if path.is_dir()]
+    left = [
+        path for node in site.nodes for path in sorted(site.scratch(node).rglob("*")) if not path.is_dir()
+    ]
+    left += [path for node in site.nodes for path in sorted(site.scratch(node).iterdir()) if path.is_dir()]
     names = [str(path.relative_to(site.folder)) for path in left]
     yield Check("nothing is left on scratch", not left, ", ".join(names[:5]))
     folders = [path.parent for path in site.results.rglob("manifest.json")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import shlex
 import signal
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from tiltd.daemon.client import Answered, NotRunning
+from tiltd.daemon.standin.torque.site import StandInFailed
 from tiltd.daemon.text import shown
 
 from .checks import (
@@ -28,6 +30,7 @@ from .follow import Seen, look
 from .screen import Screen, row, table, verdict
 from .shooting import EXPECTED, Microscope
 from .site import Site, fresh_folder, lay_out
+from .torque import Cluster
 
 INTERRUPTED = 130
 LOOK_SECONDS = 0.5
@@ -50,6 +53,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--limit", type=float, default=170.0, metavar="SECONDS", help="give up after so long (default: 170)"
     )
+    parser.add_argument(
+        "--resource-manager", choices=("local", "torque"), default="local",
+        help="parts of this machine, or qsub on a stand-in Torque with three pretend nodes (default: local)",
+    )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="only one JSON object, at the end")
 
 
@@ -63,15 +70,18 @@ def main(args: argparse.Namespace) -> int:
         return 2
     try:
         folder = fresh_folder(args.folder)
-        site = lay_out(folder, args.tilts, scratch_bytes_for_one(args.size, args.tilts))
+        scratch_bytes = scratch_bytes_for_one(args.size, args.tilts)
+        cluster = Cluster(folder, args.tilts, scratch_bytes) if args.resource_manager == "torque" else None
+        site = cluster.site if cluster else lay_out(folder, args.tilts, scratch_bytes)
     except (OSError, ValueError) as error:
         print(f"The demo cannot make its folder: {shown(str(error))}", file=sys.stderr)
         return 2
-    story = Demo(site, args)
+    story = Demo(site, args, cluster)
     signal.signal(signal.SIGTERM, _terminated)
     try:
-        checks = story.run()
-    except (DaemonFailed, NotRunning, Answered, OSError) as error:
+        with cluster.torque if cluster else contextlib.nullcontext():
+            checks = story.run()
+    except (DaemonFailed, NotRunning, Answered, StandInFailed, OSError) as error:
         print(f"{error}\nEverything is in {shown(str(site.folder))}.", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -100,8 +110,8 @@ def _terminated(number: int, frame: object) -> NoReturn:
 class Demo:
     """One run: site, daemon, microscope, and what was seen."""
 
-    def __init__(self, site: Site, args: argparse.Namespace) -> None:
-        self.site, self.args = site, args
+    def __init__(self, site: Site, args: argparse.Namespace, cluster: Cluster | None = None) -> None:
+        self.site, self.args, self.cluster = site, args, cluster
         self.screen = Screen(EXPECTED, args.tilts, quiet=args.json)
         self.microscope = Microscope(site.incoming, args.size, args.tilts, args.interval)
         self.seen: dict[str, Seen] = {}
@@ -125,9 +135,11 @@ class Demo:
                 self.microscope.stop()
             before = snapshot(self.site.incoming)
             self._until_released(daemon)
-            checks = list(series_checks(EXPECTED, self.seen))
+            checks = list(series_checks(EXPECTED, self.seen, self.site.nodes))
             checks += result_checks(EXPECTED, self.seen, self.args.tilts, 13.4 * 256 / self.args.size)
             checks += metric_checks(daemon.client.text("/metrics")[1], self.delivered)
+            if self.cluster is not None:
+                checks += self.cluster.checks()
             code = daemon.stop()
         checks += site_checks(self.site, self.delivered)
         checks.append(feed_check(before, snapshot(self.site.incoming)))
@@ -145,6 +157,8 @@ class Demo:
             if self.microscope.error is not None:
                 raise self.microscope.error
             self.seen = look(daemon.client, EXPECTED)
+            if self.cluster is not None:
+                self.cluster.watch(daemon.client.get("nodes"), self.seen)
             self.screen.draw(self.seconds, self.microscope, self.seen)
             if not self.microscope.shooting and all(self.seen[e.name].settled(e) for e in EXPECTED):
                 return
@@ -186,11 +200,14 @@ class Demo:
     def _next_steps(self) -> str:
         config, tiltd = shlex.quote(str(self.site.config)), shlex.quote(_own_command())
         results = shown(str(self.site.results))
+        cluster = ""
+        if self.cluster is not None:
+            cluster = f"\n  {shlex.join(self.cluster.torque.server_argv)} &"
         return f"""
 Everything stays in {shown(str(self.site.folder))}
   tomograms, manifests, reports    {results} (a report.html each)
   what the daemon said             {shown(str(self.site.log))}
-Next, with the daemon running again in one terminal (nothing is computed twice):
+Next, with the daemon running again in one terminal (nothing is computed twice):{cluster}
   {tiltd} run --config {config}
 and in another:
   {tiltd} list --config {config}

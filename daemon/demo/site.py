@@ -1,4 +1,4 @@
-"""A site of its own in one folder: feed, two nodes, scratch, results, tiltd.toml and a policy in a hurry."""
+"""A site of its own in one folder: feed, nodes, scratch, results, tiltd.toml and a policy in a hurry."""
 
 from __future__ import annotations
 
@@ -11,12 +11,20 @@ SOCKET_PATH_MAX = 100
 """A unix socket's path may have 107 bytes (unix(7))."""
 
 
+NODES = ("alpha", "beta")
+
+
 @dataclass(frozen=True)
 class Site:
-    """Where everything is.  ``socket`` is elsewhere when the folder's path is too long for one."""
+    """Where everything is.  ``socket`` is elsewhere when the folder's path is too long for one.
+
+    ``scratch_pattern`` has ``{node}`` for the name of a node; it is relative to ``folder``, or absolute.
+    """
 
     folder: Path
     socket: Path
+    nodes: tuple[str, ...] = NODES
+    scratch_pattern: str = "scratch-{node}"
 
     @property
     def incoming(self) -> Path:
@@ -43,10 +51,7 @@ class Site:
         return self.folder / "tiltd.log"
 
     def scratch(self, node: str) -> Path:
-        return self.folder / f"scratch-{node}"
-
-
-NODES = ("alpha", "beta")
+        return self.folder / self.scratch_pattern.format(node=node)
 
 
 def fresh_folder(wanted: Path | None) -> Path:
@@ -64,22 +69,38 @@ def fresh_folder(wanted: Path | None) -> Path:
 
 
 def lay_out(folder: Path, tilt_count: int, scratch_bytes: int) -> Site:
-    """Make the folders and write the two files.  ``scratch_bytes`` is the size of each node's scratch."""
-    socket = folder / "state" / "tiltd.sock"
-    if len(os.fsencode(socket)) > SOCKET_PATH_MAX:
-        socket = Path(tempfile.mkdtemp(prefix="tiltd-")) / "tiltd.sock"
-    site = Site(folder, socket)
-    for path in (site.incoming, site.results, site.state, *(site.scratch(node) for node in NODES)):
-        path.mkdir()
-    site.config.write_text(_config(site, scratch_bytes), encoding="utf-8")
-    site.policy.write_text(_policy(tilt_count), encoding="utf-8")
+    """Make the folders and write the two files, for two nodes that are parts of this machine.
+
+    ``scratch_bytes`` is the size of each node's scratch.
+    """
+    site = made(folder)
+    for node in site.nodes:
+        site.scratch(node).mkdir()
+    write(site, tilt_count, "local", _local_nodes(site, scratch_bytes))
     return site
 
 
-def _config(site: Site, scratch_bytes: int) -> str:
+def made(folder: Path, nodes: tuple[str, ...] = NODES, scratch_pattern: str = "scratch-{node}") -> Site:
+    """The site with its folders, without a scratch."""
+    socket = folder / "state" / "tiltd.sock"
+    if len(os.fsencode(socket)) > SOCKET_PATH_MAX:
+        socket = Path(tempfile.mkdtemp(prefix="tiltd-")) / "tiltd.sock"
+    site = Site(folder, socket, nodes, scratch_pattern)
+    for path in (site.incoming, site.results, site.state):
+        path.mkdir()
+    return site
+
+
+def write(site: Site, tilt_count: int, manager: str, tables: str) -> None:
+    """tiltd.toml, with the resource manager's own ``tables``, and the policy."""
+    site.config.write_text(_config(site, manager, tables), encoding="utf-8")
+    site.policy.write_text(_policy(tilt_count), encoding="utf-8")
+
+
+def _local_nodes(site: Site, scratch_bytes: int) -> str:
     cores = len(os.sched_getaffinity(0))
     shares = (max(1, (cores + 1) // 2), max(1, cores // 2))
-    nodes = "".join(
+    return "".join(
         f"""
 [[local.node]]                     # a part of this machine
 name = {quoted(node)}
@@ -88,12 +109,16 @@ memory = 2_000_000_000             # bytes
 scratch = {quoted(site.scratch(node))}
 scratch_bytes = {scratch_bytes}         # room for one job and not for two
 """
-        for node, share in zip(NODES, shares, strict=True)
+        for node, share in zip(site.nodes, shares, strict=True)
     )
+
+
+def _config(site: Site, manager: str, tables: str) -> str:
     return f"""# Written by `tiltd demo`; have a look, change it, and run the daemon again:
 #   tiltd run --config {site.config.name}
 state_dir = {quoted(site.state)}
 policy_file = {quoted(site.policy)}
+resource_manager = {quoted(manager)}
 
 [listen]
 port = 0                           # no TCP; the commands speak through the socket
@@ -108,7 +133,7 @@ destination = {quoted(str(site.results) + "/{project}/{session}/{series}")}
 pattern = "{{project}}/{{session}}"
 labels = {{ microscope = "krios1" }}
 scan_seconds = 0.5
-{nodes}
+{tables}
 [poll]
 jobs_seconds = 0.5
 nodes_seconds = 1

@@ -7,7 +7,7 @@ again from the core's own record.
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 
 import prometheus_client
@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from tiltd.daemon.core import facts as f
 from tiltd.daemon.core import observations as o
 from tiltd.daemon.core.model import TERMINAL, Dataset, Failure, Measured, State
+from tiltd.plugins.api import CommandCount
 
 from .labels import BoundedLabels
 from .notes import Note, note_of
@@ -49,10 +50,12 @@ class Metrics:
         core: CoreView,
         ready: Callable[[], bool] = lambda: True,
         finished: Iterable[tuple[str, State, int]] = (),
+        commands: Callable[[], Sequence[CommandCount]] = tuple,
     ) -> None:
         """Once the core is recovered: what a scrape reads from now on.  ``finished`` are (feed, state, count)
-        of the datasets that have left the working set, from the journal."""
-        self._view.core, self._view.ready = core, ready
+        of the datasets that have left the working set, from the journal; ``commands`` tells those that the
+        resource manager's plugin has run."""
+        self._view.core, self._view.ready, self._view.commands = core, ready, commands
         self.finished.update({(feed, state): count for feed, state, count in finished})
         self._notes = {key: note_of(dataset) for key, dataset in core.state.datasets.items()}
 
@@ -252,7 +255,18 @@ class Metrics:
 
 
 def _ours(name: str, kind: str) -> bool:
-    return name.startswith("tiltd_") and METRICS[name].kind == kind and name != "tiltd_refusals_total"
+    return name.startswith("tiltd_") and METRICS[name].kind == kind and name not in _VIEWED
+
+
+_VIEWED = frozenset(
+    {
+        "tiltd_refusals_total",
+        "tiltd_jobs_forgotten_total",
+        "tiltd_resource_manager_commands_total",
+        "tiltd_resource_manager_command_seconds_total",
+    }
+)
+"""Counters that others keep: they are read at a scrape."""
 
 
 def _counter(name: str, registry: CollectorRegistry) -> Counter:

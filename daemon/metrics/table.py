@@ -243,6 +243,13 @@ _TABLE = (
         "tiltd_node_scratch_reserved_bytes", "bytes", ("node",), "Scratch that tiltd has booked on a node."
     ),
     _gauge(
+        "tiltd_node_scratch_leaked_bytes",
+        "bytes",
+        ("node",),
+        "Scratch booked for attempts that are over, because nobody could make sure yet that nothing of them "
+        "is left on the node: it is out of reach, or waits to be swept.",
+    ),
+    _gauge(
         "tiltd_breakers_open",
         "",
         ("scope",),
@@ -261,6 +268,34 @@ _TABLE = (
         "tiltd_resource_manager_unreachable_total",
         (),
         "Questions to the resource manager without a usable answer.",
+    ),
+    _gauge(
+        "tiltd_jobs",
+        "",
+        ("state",),
+        "Jobs of live attempts as the resource manager lists them: queued, held, running, suspended, "
+        "completed, unknown, or unlisted where it has not shown them yet.",
+    ),
+    _gauge(
+        "tiltd_foreign_jobs",
+        "",
+        ("state",),
+        "Jobs of others in the resource manager's last answer, by the same states.",
+    ),
+    _counter(
+        "tiltd_jobs_forgotten_total",
+        (),
+        "Jobs that vanished from the list before they were shown completed: keep_completed is too short.",
+    ),
+    _counter(
+        "tiltd_resource_manager_commands_total",
+        ("command", "outcome"),
+        "Commands of the resource manager that were run, by how they ended: ok, or a reason.",
+    ),
+    _counter(
+        "tiltd_resource_manager_command_seconds_total",
+        ("command",),
+        "Time that those commands took in all.",
     ),
     # -- policy
     Metric(

@@ -10,9 +10,11 @@ from typing import Any, Protocol
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from tiltd.daemon.core.bookings import leaked_bytes
 from tiltd.daemon.core.ledger import Ledger
 from tiltd.daemon.core.model import Dataset, NodeInfo, State, Unplaceable
 from tiltd.daemon.core.sharing import Share
+from tiltd.plugins.api import CommandCount
 from tiltd.policy.breaker import Breakers, open_scopes
 
 from .labels import BoundedLabels
@@ -40,10 +42,15 @@ class CoreView(Protocol):
     @property
     def arrivals(self) -> Mapping[tuple[str, str], Any]: ...
     @property
+    def jobs_forgotten(self) -> int: ...
+    @property
+    def foreign_counts(self) -> Mapping[str, int]: ...
+    @property
     def refusals(self) -> Mapping[str, int]: ...
 
     def blocked_by(self, dataset_id: str) -> Unplaceable | None: ...
     def shares(self, now: float) -> Sequence[Share]: ...
+    def listed_states(self) -> Mapping[str, int]: ...
 
 
 @dataclass(slots=True)
@@ -75,6 +82,7 @@ class ViewCollector(Collector):
     ) -> None:
         self.core: CoreView | None = None
         self.ready: Callable[[], bool] = lambda: False
+        self.commands: Callable[[], Sequence[CommandCount]] = tuple
         self._outside, self._finished, self._labels = outside, finished, labels
         self._now, self._journal_bytes = now, journal_bytes
 
@@ -84,6 +92,7 @@ class ViewCollector(Collector):
         if self.core is not None:
             yield from self._datasets(self.core)
             yield from self._nodes(self.core)
+            yield from self._jobs(self.core)
             yield from self._shares(self.core)
 
     def _family(self, name: str, rows: Rows) -> Metric:
@@ -156,6 +165,17 @@ class ViewCollector(Collector):
         yield self._family("tiltd_share_used_core_seconds", used)
         yield self._family("tiltd_share_weight", [((s.project,), s.weight) for s in shares if s.named])
 
+    def _jobs(self, core: CoreView) -> Iterator[Metric]:
+        """What the resource manager lists, and the commands that it took."""
+        yield self._family("tiltd_jobs", _single(Counter(core.listed_states())))
+        yield self._family("tiltd_foreign_jobs", _single(Counter(core.foreign_counts)))
+        yield self._one("tiltd_jobs_forgotten_total", core.jobs_forgotten)
+        ran = self.commands()
+        ended: Rows = [((each.command, each.outcome), float(each.count)) for each in ran]
+        yield self._family("tiltd_resource_manager_commands_total", ended)
+        took: Rows = [((each.command,), each.seconds) for each in ran]
+        yield self._family("tiltd_resource_manager_command_seconds_total", took)
+
     def _nodes(self, core: CoreView) -> Iterator[Metric]:
         nodes, ledger = core.nodes, core.state.ledger
         booked = {name: sum(r.cores for r in ledger.of(name).values()) for name in nodes}
@@ -165,6 +185,9 @@ class ViewCollector(Collector):
             "tiltd_node_scratch_size_bytes": [((n.name,), n.scratch_total_bytes) for n in nodes.values()],
             "tiltd_node_scratch_free_bytes": [((n.name,), n.scratch_free_bytes) for n in nodes.values()],
             "tiltd_node_scratch_reserved_bytes": [((name,), ledger.reserved_bytes(name)) for name in nodes],
+            "tiltd_node_scratch_leaked_bytes": [
+                ((name,), leaked_bytes(name, ledger, core.state.datasets)) for name in nodes
+            ],
             "tiltd_nodes": _single(Counter(node.state for node in nodes.values())),
             "tiltd_breakers_open": _single(_open_by_kind(core.state.breakers)),
         }

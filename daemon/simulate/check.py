@@ -59,7 +59,8 @@ def _reservations(core: Core) -> Iterator[str]:
         for attempt in dataset.attempts:
             if attempt.ended_at is None:
                 needed.add(attempt.attempt_id)
-                if set(booked.get(attempt.attempt_id, ())) != set(attempt.placement.nodes):
+                on = set(attempt.nodes or (attempt.placement.nodes if not attempt.ran_on else ()))
+                if not on <= set(booked.get(attempt.attempt_id, ())) <= {*on, *attempt.ran_on}:
                     yield f"{attempt.attempt_id}: it is live, and booked on {booked.get(attempt.attempt_id)}"
             elif attempt.attempt_id in booked:
                 needed.add(attempt.attempt_id)

@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl, unquote
 
 from aiohttp import web
 
+from tiltd.daemon.core.bookings import Booking, bookings, leaked_bytes
 from tiltd.daemon.core.model import Dataset, State
 from tiltd.daemon.metrics.view import CoreView, waiting_reason
 from tiltd.daemon.text import shown
@@ -143,9 +144,16 @@ class Reading:
                 "dataset_id": dataset.dataset_id,
                 "name": dataset.tilt_series_name,
                 "state": dataset.state.value,
-                "lines": self._why(dataset),
+                "lines": self._why(dataset) + await self._scheduler(dataset),
             }
         )
+
+    async def _scheduler(self, dataset: Dataset) -> list[str]:
+        """The scheduler's own words on a job that waits in its queue: one or two of its commands."""
+        live = self.daemon.core.state.datasets.get(dataset.dataset_id)
+        if live is None or live.state is not State.QUEUED or live.attempt is None or not live.attempt.job_id:
+            return []
+        return list(await self.daemon.plugged.scheduler_words(live.attempt.job_id))
 
     def _why(self, dataset: Dataset) -> list[str]:
         if dataset.dataset_id in self.daemon.core.state.datasets:
@@ -161,17 +169,28 @@ class Reading:
         ]
 
     async def nodes(self, request: web.Request) -> web.Response:
-        ledger = self.daemon.core.state.ledger
-        nodes = [
-            record(node)
-            | {
-                "cores_reserved": sum(r.cores for r in ledger.of(name).values()),
-                "scratch_reserved_bytes": ledger.reserved_bytes(name),
-                "attempts": sorted(ledger.of(name)),
-            }
-            for name, node in sorted(self.daemon.core.nodes.items())
-        ]
+        """Every node with who booked what; costs the bookings."""
+        state = self.daemon.core.state
+        nodes = []
+        for name, node in sorted(self.daemon.core.nodes.items()):
+            booked = bookings(name, state.ledger, state.datasets)
+            told = [record(booking) | self._why_leaked(booking) for booking in booked]
+            nodes.append(
+                record(node)
+                | {
+                    "cores_reserved": sum(booking.cores for booking in booked),
+                    "scratch_reserved_bytes": state.ledger.reserved_bytes(name),
+                    "scratch_leaked_bytes": leaked_bytes(name, state.ledger, state.datasets),
+                    "attempts": [booking.attempt_id for booking in booked],
+                    "bookings": told,
+                }
+            )
         return answer({"nodes": nodes, "now_at": self.daemon.clock.now()})
+
+    def _why_leaked(self, booking: Booking) -> dict[str, list[str]]:
+        if booking.plight != "leaked":
+            return {"why": []}
+        return {"why": list(self.daemon.core.release_troubles(booking.attempt_id, booking.node))}
 
     async def feeds(self, request: web.Request) -> web.Response:
         """One pass over the live datasets."""

@@ -41,6 +41,7 @@ class TestConformance(PipelineConformance):
 def test_fields_are_filled_in_word_by_word() -> None:
     words = ["prog", "--in", "{input}/stack.mrc", "--name=TS_01", "-a", "-12.5", "-p", "0.2 nm", "-n"]
     assert argv(COMMAND) == (*words, "{cores}", "{output}/x")
+    assert argv("prog -cpus {hosts}") == ("prog", "-cpus", "{hosts}")
 
 
 def test_every_field_is_known() -> None:

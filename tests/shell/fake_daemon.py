@@ -13,6 +13,7 @@ from tiltd.daemon.core.ledger import Ledger
 from tiltd.daemon.core.model import Dataset, Failure, Hold, NodeInfo, State, Unplaceable
 from tiltd.daemon.core.observations import OperatorAsked
 from tiltd.daemon.metrics import Metrics
+from tiltd.daemon.plugged import Plugged
 from tiltd.policy.breaker import Breakers
 
 NOW = 10_000.0
@@ -63,6 +64,17 @@ class FakeReader:
         return [SimpleNamespace(series_key="a/montage.mrc", reason="montage", detail="6 pieces")]
 
 
+class FakeManager:
+    """A resource manager whose scheduler has something to say."""
+
+    words: list[str] | Exception = ["checkjob: too few cores"]
+
+    async def reasons(self, job_id: str) -> list[str]:
+        if isinstance(self.words, Exception):
+            raise self.words
+        return [f"{word} for {job_id}" for word in self.words]
+
+
 class FakeDaemon:
     def __init__(self, settings: Settings, live: list[Dataset], finished: list[Dataset]) -> None:
         self.settings = settings
@@ -87,8 +99,12 @@ class FakeDaemon:
             arrivals={},
             blocked_by=blocked.get,
             refusals={},
+            jobs_forgotten=0,
+            foreign_counts={},
+            listed_states=dict,
             shares=lambda now: [],
             why=lambda dataset_id, now: [f"{dataset_id} waits at {now:g}"],
+            release_troubles=lambda attempt_id, node: [f"{node} is down"],
             objection=lambda action, dataset, options: "",
         )
         self.reader = FakeReader(*finished)
@@ -98,6 +114,7 @@ class FakeDaemon:
         self.reasons: list[str] = []
         self.policy_refused: list[str] = []
         self.pruned: list[str] = []
+        self.plugged: Any = Plugged({}, {}, {}, manager=FakeManager())  # type: ignore[arg-type]
         self.metrics.attach(self.core)
 
     def ready(self) -> tuple[bool, list[str]]:

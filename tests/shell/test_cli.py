@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from shell.fake_daemon import HOSTILE, FakeDaemon, dataset, fake_daemon
+from shell.fake_daemon import HOSTILE, NOW, FakeDaemon, dataset, fake_daemon
 from tiltd.daemon.cli.acting import option
 from tiltd.daemon.cli.commands import COMMANDS
 from tiltd.daemon.cli.dispatch import dispatch, parser_of
@@ -116,6 +116,25 @@ async def test_status_and_nodes(cli: Cli) -> None:
     assert "the journal's disk is full" in out
     _, out, _ = await cli("nodes")
     assert out.splitlines()[1].split()[:4] == ["here", "free", "4", "0"]
+    assert len(out.splitlines()) == 2
+
+
+async def test_nodes_tells_who_booked_what_and_why_it_stays(cli: Cli) -> None:
+    cli.daemon.core.state.ledger.book(
+        Reservation(
+            attempt_id="gone-1.1.1.a1",
+            node="here",
+            reserved_bytes=3_000_000_000,
+            cores=2,
+            memory_bytes=0,
+            reserved_at=NOW - 7200.0,
+        )
+    )
+    _, out, _ = await cli("nodes")
+    lines = out.splitlines()
+    assert lines[1].split()[-3:] == ["3GB", "3GB", "1"], "booked, leaked, attempts"
+    assert lines[4].split() == ["here", "gone-1.1.1.a1", "2", "3GB", "2h", "leaked"]
+    assert lines[5] == "gone-1.1.1.a1 on here: here is down"
 
 
 @pytest.mark.parametrize("verb", ["hold", "release", "retry", "rerun", "cancel"])

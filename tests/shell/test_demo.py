@@ -133,9 +133,12 @@ def test_an_unexpected_end_is_an_end_and_is_told() -> None:
     assert not Seen(state="delivered").as_expected(PARTIAL)
     assert not Seen(state="delivered", dataset_ids=("a",)).as_expected(IGNORED)
     twice = {e.name: Seen(state="delivered", dataset_ids=("a", "b")) for e in (DELIVERED,)}
-    assert [check.kept for check in checks.series_checks((DELIVERED,), twice)] == [False, True]
+    assert [check.kept for check in checks.series_checks((DELIVERED,), twice, site.NODES)] == [False, True]
     elsewhere = {DELIVERED.name: Seen(state="delivered", nodes=("gamma",), dataset_ids=("a",))}
-    assert [check.kept for check in checks.series_checks((DELIVERED,), elsewhere)] == [True, False]
+    assert [check.kept for check in checks.series_checks((DELIVERED,), elsewhere, site.NODES)] == [
+        True,
+        False,
+    ]
 
 
 def published(folder: Path, **faults: Any) -> dict[str, Seen]:

@@ -30,6 +30,7 @@ from tiltd.daemon.core.model import (
 from tiltd.daemon.core.model.series import Fingerprint, Problem
 from tiltd.daemon.metrics import METRICS, Metrics
 from tiltd.daemon.metrics.labels import BoundedLabels
+from tiltd.plugins.api import CommandCount
 from tiltd.policy.breaker import Breakers, opened
 
 NOW = 10_000.0
@@ -89,6 +90,7 @@ def core(*datasets: Dataset, **changes: Any) -> Any:
     )
     values = {"state": state, "nodes": {"n1": node}, "arrivals": {("krios1", "x"): 1}, "blocked_by": {}.get}
     values |= {"refusals": {"scratch": 7}, "shares": lambda now: []}
+    values |= {"jobs_forgotten": 2, "foreign_counts": {"running": 9}, "listed_states": lambda: {"held": 1}}
     return SimpleNamespace(**(values | changes))
 
 
@@ -204,6 +206,27 @@ def test_few_names_of_steps_become_labels() -> None:
     found = {labels.value("step", f"s{number}") for number in range(300)}
     assert len(found) == 101 and "other" in found
     assert len({labels.value("node", f"n{number}") for number in range(300)}) == 300
+
+
+def test_what_the_resource_manager_lists_and_its_commands_are_told() -> None:
+    metrics = Metrics(lambda: NOW)
+    ran = [
+        CommandCount(command="qstat", outcome="ok", count=3, seconds=0.5),
+        CommandCount(command="qstat", outcome="timeout", count=1, seconds=45.0),
+    ]
+    metrics.attach(core(), commands=lambda: ran)
+    seen = samples(metrics)
+    assert seen["tiltd_jobs{state=held}"] == 1.0
+    assert seen["tiltd_foreign_jobs{state=running}"] == 9.0
+    assert seen["tiltd_jobs_forgotten_total{}"] == 2.0
+    assert seen["tiltd_resource_manager_commands_total{command=qstat,outcome=timeout}"] == 1.0
+    assert seen["tiltd_resource_manager_command_seconds_total{command=qstat}"] == 45.5
+
+
+def test_scratch_of_attempts_that_are_over_is_told_as_leaked() -> None:
+    metrics = Metrics(lambda: NOW)
+    metrics.attach(core())
+    assert samples(metrics)["tiltd_node_scratch_leaked_bytes{node=n1}"] == 10.0
 
 
 def test_the_times_of_one_life(metrics: Metrics) -> None:

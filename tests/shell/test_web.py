@@ -14,13 +14,15 @@ from urllib.parse import quote
 import aiohttp
 import pytest
 from aiohttp import web
+from msgspec.structs import replace
 from yarl import URL
 
 from shell.fake_daemon import HOSTILE, FakeDaemon, dataset, fake_daemon
-from tiltd.daemon.core.model import State
+from tiltd.daemon.core.model import Attempt, Placement, ResourceRequest, State
 from tiltd.daemon.web import Servers, make_app
 from tiltd.daemon.web.lookup import Lookup
 from tiltd.daemon.web.server import AddressInUse, unix_socket
+from tiltd.plugins.api import Unreachable
 
 
 class Site:
@@ -162,6 +164,41 @@ async def test_facts_and_why(site: Site) -> None:
     assert "What to do: ask for more" in body["lines"]
     _, body = await site.get("/api/v1/why/montage.mrc")
     assert "krios1/a/montage.mrc is no tilt series: montage" in body["lines"][0]
+
+
+async def test_why_gives_the_schedulers_own_words_on_a_queued_job(site: Site) -> None:
+    live = site.daemon.core.state.datasets
+    placement = Placement(
+        nodes=("core-014",),
+        cores=4,
+        threads=4,
+        memory_bytes=1,
+        scratch_bytes=1,
+        walltime_seconds=60.0,
+        queue="",
+        rule="",
+        policy_version="0",
+    )
+    attempt = Attempt(
+        attempt_id="b-1.1.1.a1",
+        number=1,
+        kind="run",
+        placement=placement,
+        request=ResourceRequest(),
+        placed_at=1.0,
+        job_id="79.head",
+    )
+    live["b-1.1.1"] = replace(live["b-1.1.1"], attempts=(attempt,), state=State.QUEUED)
+
+    async def lines() -> list[str]:
+        _, body = await site.get("/api/v1/why/b-1.1.1")
+        return list(body["lines"][1:])
+
+    assert await lines() == ["checkjob: too few cores for 79.head"]
+    site.daemon.plugged.manager.words = Unreachable("Maui's checkjob did not answer")
+    assert await lines() == ["Its scheduler did not tell why: Maui's checkjob did not answer."]
+    live["b-1.1.1"] = replace(live["b-1.1.1"], state=State.RUNNING)
+    assert await lines() == [], "a job that runs waits for nobody"
 
 
 async def test_nodes_feeds_ignored(site: Site) -> None:

@@ -1,6 +1,7 @@
 """The words of the trade as immutable records; the lowest layer, which everything may import."""
 
 from .cluster import (
+    Mode,
     NodeInfo,
     NodeState,
     Placement,
@@ -107,6 +108,7 @@ __all__ = [
     "LearningPolicy",
     "LimitPolicy",
     "Measured",
+    "Mode",
     "NodeInfo",
     "NodeState",
     "Notice",

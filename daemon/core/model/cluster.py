@@ -7,12 +7,16 @@ from typing import Literal
 from .series import Record
 
 NodeState = Literal["free", "busy", "offline", "down", "unknown"]
+Mode = Literal["pinned", "floating"]
+"""``pinned``: the job runs on the nodes of its placement and nowhere else.  ``floating``: they are booked for
+it, the resource manager chooses, and the booking follows to where the job starts."""
 UnblockedBy = Literal["node", "limit", "time", "destination", "server", "policy", "operator"]
 
 
 class NodeInfo(Record):
     """A node as the resource manager describes it.  ``observed_at`` is the node's own time stamp;
-    ``comment`` says in a sentence why it is not usable, where that is known."""
+    ``comment`` says in a sentence why it is not usable, where that is known.  ``floating``: jobs are not
+    pinned to it; the resource manager's scheduler chooses among the nodes of its kind (shared nodes)."""
 
     name: str
     state: NodeState
@@ -26,6 +30,7 @@ class NodeInfo(Record):
     gpus: int = 0
     properties: tuple[str, ...] = ()
     comment: str = ""
+    floating: bool = False
 
 
 class ResourceRequest(Record):
@@ -60,7 +65,8 @@ class ResourceRequest(Record):
 
 
 class Placement(Record):
-    """The decision: where and with what a series runs.  ``cores`` is per node."""
+    """The decision: where and with what a series runs.  ``cores`` is per node; ``properties`` are those that
+    a node must have, for a ``floating`` job."""
 
     nodes: tuple[str, ...]
     cores: int
@@ -74,6 +80,8 @@ class Placement(Record):
     account: str = ""
     priority: int = 0
     directives: tuple[str, ...] = ()
+    mode: Mode = "pinned"
+    properties: tuple[str, ...] = ()
 
 
 class Unplaceable(Record):

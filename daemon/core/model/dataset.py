@@ -61,9 +61,10 @@ class Hold(Record):
 class Attempt(Record):
     """One try at running a dataset: ``run``, or ``rescue`` of results stranded on a node.
 
-    ``revoked`` and ``fenced`` say that this attempt can publish nothing any more; ``lost`` that its node is
-    out of reach and it is to be fenced.  ``end`` is the last
-    word of its runner, ``failure`` the judgement; an attempt is over when ``ended_at`` is set.
+    ``nodes`` are those that it runs on, ``ran_on`` those that it ran on before it was queued again: what it
+    may have left there stays booked until it is over.  ``revoked`` and ``fenced`` say that this attempt can
+    publish nothing any more; ``lost`` that its node is out of reach and it is to be fenced.  ``end`` is the
+    last word of its runner, ``failure`` the judgement; an attempt is over when ``ended_at`` is set.
     """
 
     attempt_id: str
@@ -80,6 +81,7 @@ class Attempt(Record):
     fenced: bool = False
     lost: bool = False
     nodes: tuple[str, ...] = ()
+    ran_on: tuple[str, ...] = ()
     rescues_attempt_id: str = ""
     rescue_path: str = ""
     decided: Decided | None = None

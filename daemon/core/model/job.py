@@ -65,7 +65,12 @@ class Failure(Record):
 
 
 class Job(Record):
-    """A job of ours as the resource manager lists it."""
+    """A job of ours as the resource manager lists it.
+
+    ``ending`` names the end of a completed job in words, where its exit status tells it: ``walltime``,
+    ``memory``, ``cpu time``, ``deleted``, ``signal 9``, ``exit 3``.  ``exit 0`` is no success: only the
+    runner's own end marker is.
+    """
 
     job_id: str
     job_name: str
@@ -80,6 +85,7 @@ class Job(Record):
     ended_at: float | None = None
     native_state: str = ""
     start_count: int = 0
+    ending: str = ""
 
 
 class JobSpec(Record):
@@ -88,6 +94,11 @@ class JobSpec(Record):
     The command is ``python3 RUNNER_PATH ATTEMPT_FOLDER`` and nothing else: no name of a dataset, no
     option and no environment of the pipeline ever meets a command line or a shell.  ``directives`` are
     further lines of the policy for the resource manager, in its own words.
+
+    ``floating``: the resource manager's scheduler chooses among the nodes that have all ``properties``;
+    ``nodes`` then only says how many (one if empty).  Else the job is pinned to ``nodes``.  ``cores`` and
+    ``memory_bytes`` are per node.  ``largest_file_bytes`` is the largest single file that the job is expected
+    to write, for systems where a reserve of disk space is also a limit of every file.
     """
 
     attempt_id: str
@@ -104,6 +115,9 @@ class JobSpec(Record):
     account: str = ""
     priority: int = 0
     directives: tuple[str, ...] = ()
+    floating: bool = False
+    properties: tuple[str, ...] = ()
+    largest_file_bytes: int = 0
 
 
 class ProgressPattern(Record):
@@ -145,7 +159,8 @@ class Witness(Record):
 
 class Step(Record):
     """One program of a job.  ``argv`` may use ``{scratch}``, ``{input}``, ``{output}``, ``{cores}``,
-    ``{threads}`` and ``{python}``; the runner fills them in as whole substrings, without any shell.
+    ``{threads}``, ``{python}`` and ``{hosts}`` (all nodes of the job, as ``host#cores,host#cores``); the
+    runner fills them in as whole substrings, without any shell.
 
     Where ``success_pattern`` is given, exit status 0 is a success only if a line of the output matches.
     """

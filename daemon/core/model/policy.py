@@ -119,13 +119,17 @@ class LimitPolicy(Record):
     """Caps on own work; 0 means none.
 
     ``running_max`` counts attempts at once, those in the resource manager's queue included; ``queued_max``
-    those of them that do not run yet; ``per_node_max`` the attempts on one node; ``stage_ins_max`` those that
-    copy their input to scratch or are about to.
+    those of them that do not run yet; ``per_feed_max`` and ``per_queue_max`` those of one feed, and of one
+    queue of the resource manager; ``per_node_max`` the attempts on one node; ``stage_ins_max`` those that
+    copy their input to scratch or are about to (where a resource manager decides when they start, their
+    runners take turns by tickets).
     """
 
     running_max: int = 0
     queued_max: int = 0
     per_project_max: int = 0
+    per_feed_max: int = 0
+    per_queue_max: int = 0
     per_node_max: int = 0
     stage_ins_max: int = 0
 
@@ -177,6 +181,7 @@ class PlacementPolicy(Record):
     scratch_margin_bytes: int = 1_000_000_000
     aged_seconds: float = 1800.0
     node_stale_seconds: float = 300.0
+    move_after_seconds: float = 600.0
     properties: tuple[str, ...] = ()
     only_nodes: tuple[str, ...] = ()
     not_nodes: tuple[str, ...] = ()

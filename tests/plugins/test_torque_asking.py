@@ -1,0 +1,123 @@
+"""Three values: a job is listed, or proved unknown, or nothing is known of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from plugins.torque_recorded import Answer, Desk, late, listed, ran
+from tiltd.plugins.api import Unreachable
+
+NAME = "TS_01-3fa2c1d0.1.1.a1"
+ACCEPTED = ran(out="7.head\n")
+NOTHING = listed()
+DOWN = ran(111, err="qstat: cannot connect to server head (errno=111) Connection refused\n")
+
+
+async def test_absent_is_what_the_server_itself_does_not_know(tmp_path: Path) -> None:
+    unknown = ran(153, err="qstat: Unknown Job Id Error 7.head\n")
+    desk = Desk(tmp_path, {"qstat": [NOTHING, unknown]})
+    desk.manager.expect(["7.head"])
+    seen = await desk.manager.jobs()
+    assert seen.complete and seen.jobs == ()
+    assert desk.told.called("qstat") == [["qstat", "-x"], ["qstat", "-x", "7.head"]]
+
+
+@pytest.mark.parametrize(
+    "second",
+    [DOWN, late(), ran(0), ran(153, err="qstat: Unknown Job Id Error 8.head\n"), ran(1, err="who knows\n")],
+)
+async def test_missing_from_the_list_alone_is_unknown(second: Answer, tmp_path: Path) -> None:
+    desk = Desk(tmp_path, {"qstat": [NOTHING, second]})
+    desk.manager.expect(["7.head"])
+    [job] = (await desk.manager.jobs()).jobs
+    assert (job.job_id, job.state) == ("7.head", "unknown")
+
+
+async def test_what_was_listed_as_completed_may_be_forgotten(tmp_path: Path) -> None:
+    """The earlier C is the second witness, and what is proved once is not asked for at every look."""
+    ended = listed(("7.head", NAME, "C"), ("8.head", NAME, "R"))
+    unknown = ran(153, err="qstat: Unknown Job Id Error 8.head\n")
+    desk = Desk(tmp_path, {"qstat": [ended, NOTHING, unknown, NOTHING, listed(("8.head", NAME, "R")), DOWN]})
+    desk.manager.expect(["7.head", "8.head"])
+    assert len((await desk.manager.jobs()).jobs) == 2
+    for _ in range(2):
+        desk.manager.expect(["7.head", "8.head"])
+        assert (await desk.manager.jobs()).jobs == ()
+    assert [call[2:] for call in desk.told.called("qstat")] == [[], [], ["8.head"], []]
+    assert [job.job_id for job in (await desk.manager.jobs()).jobs] == ["8.head"], "it came back"
+
+
+async def test_a_list_that_forgot_a_job_is_mended_by_asking_for_it(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, {"qstat": [NOTHING, listed(("7.head", NAME, "R"))]})
+    desk.manager.expect(["7.head"])
+    [job] = (await desk.manager.jobs()).jobs
+    assert (job.job_id, job.state) == ("7.head", "running")
+
+
+async def test_a_job_just_submitted_is_expected_at_once(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, {"qsub": [ACCEPTED], "qstat": [NOTHING, DOWN, NOTHING, NOTHING]})
+    desk.manager.expect([])
+    await desk.manager.submit(desk.spec(NAME))
+    desk.manager.expect([])  # the answer has not reached the core yet
+    [job] = (await desk.manager.jobs()).jobs
+    assert job.state == "unknown"
+
+
+async def test_a_list_that_was_cut_short_is_not_complete(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, {"qstat": [listed(("7.head", NAME, "R"), end=False)]})
+    desk.manager.expect(["7.head", "8.head"])
+    seen = await desk.manager.jobs()
+    assert not seen.complete and [job.job_id for job in seen.jobs] == ["7.head"]
+    assert len(desk.told.calls) == 1, "a server in trouble is not asked more"
+
+
+BARE = "<Job_Owner>%s@head</Job_Owner><ctime>5</ctime>"
+
+
+@pytest.mark.parametrize(
+    ("row", "complete"),
+    [
+        (BARE % "someone", True),
+        (BARE % "tomography", False),
+        ("<Job_Id>9.head</Job_Id><Job_Name>n</Job_Name><job_state>R</job_state>", False),
+        ("<Job_Id>nine</Job_Id><Job_Name>n</Job_Name><job_state>R</job_state>" + BARE % "tomography", False),
+        ("<Job_Id>nine</Job_Id><Job_Name>n</Job_Name><job_state>R</job_state>" + BARE % "someone", True),
+    ],
+)
+async def test_a_record_that_lacks_what_matters_may_be_ours(row: str, complete: bool, tmp_path: Path) -> None:
+    desk = Desk(tmp_path, {"qstat": [ran(out=f"<Data><Job>{row}</Job></Data>")]})
+    seen = await desk.manager.jobs()
+    assert seen.complete is complete and seen.jobs == ()
+
+
+async def test_commands_that_are_not_there_are_no_answer(tmp_path: Path) -> None:
+    manager = Desk(tmp_path, {}).manager
+    for question in (manager.jobs, manager.nodes):
+        with pytest.raises(Unreachable, match=r"cannot start (qstat|pbsnodes).*\[torque\] path"):
+            await question()
+    with pytest.raises(Unreachable, match="maui = false"):
+        await manager.reasons("7.head")
+    assert await Desk(tmp_path, {}, maui=False).manager.reasons("7.head") == ()
+
+
+async def test_an_old_torque_prints_nothing_where_there_is_nothing(tmp_path: Path) -> None:
+    with pytest.raises(Unreachable, match="empty_is_no_jobs"):
+        await Desk(tmp_path, {"qstat": [ran(0)]}).manager.jobs()
+    seen = await Desk(tmp_path, {"qstat": [ran(0)]}, empty_is_no_jobs=True).manager.jobs()
+    assert seen.complete and seen.jobs == ()
+
+
+async def test_unknown_letters_are_unknown_states(tmp_path: Path) -> None:
+    rows = [(f"{number}.head", f"n-1.1.1.a{number}", letter) for number, letter in enumerate("QWTHRESCX?", 1)]
+    desk = Desk(tmp_path, {"qstat": [listed(*rows)]})
+    states = [job.state.value for job in (await desk.manager.jobs()).jobs]
+    assert states == [
+        *["queued"] * 3,
+        "held",
+        *["running"] * 2,
+        "suspended",
+        "completed",
+        *["unknown"] * 2,
+    ]
