@@ -118,7 +118,11 @@ class _Options:
             return ""
         without, told = _refusal(pipeline, {}), _refusal(pipeline, {option: value})
         about_it = told != without and option in told.removeprefix(f"pipeline {name}:")
-        return told if about_it else ""
+        if not about_it:
+            return ""
+        # A pipeline may tell several faults at once, parted by semicolons.
+        known = without.partition(": ")[2].split("; ") + without.split("; ")
+        return "; ".join(part for part in told.split("; ") if part not in known)
 
     def _pipeline(self, name: str) -> Pipeline | None:
         if name not in self._pipelines:

@@ -30,7 +30,6 @@ comparam.tilt.tilt.THICKNESS = {THICKNESS_PX}
 name = "wrong"
 when = {{ name = "TS_bad*" }}
 [rule.set.options]
-comparam.tilt.tilt.THICKNES = 3
 runtime.Trimvol.any.sizeInX = 4000
 """
 
@@ -106,9 +105,21 @@ def test_what_is_shown_is_what_the_run_was_given(tmp_path: Path, capsys: pytest.
     assert {key: directives.get(key) for key in rows} == {key: row["value"] for key, row in rows.items()}
     assert any("ResidualReportCriterion" in text for name, text in given.items() if name != "batch.adoc")
 
-    assert "THICKNES is not in" in why and "did you mean comparam.tilt.tilt.THICKNESS" in why
     assert "runtime.Trimvol.any.sizeInX is 4000" in why
     assert not any(fact.get("attempt_id") for fact in facts), "nothing was submitted"
+
+
+def test_a_rule_with_a_directive_that_is_none_is_refused(tmp_path: Path) -> None:
+    site = make_site(tmp_path)
+    with running(site):
+        site.policy.write_text(site.policy.read_text() + "comparam.tilt.tilt.THICKNES = 3\n")
+        refused = site.client.post("policy/reload", {})
+    (fault,) = refused["faults"]
+    assert (
+        fault.startswith(f"{site.policy}:") and "rule.wrong.set.options.comparam.tilt.tilt.THICKNES" in fault
+    )
+    assert "did you mean comparam.tilt.tilt.THICKNESS" in fault
+    assert "seedingMethod" not in fault, "what is wrong without it is not its fault"
 
 
 def test_templates_are_read_again_with_the_policy_and_refused_with_a_fault(tmp_path: Path) -> None:
