@@ -104,7 +104,11 @@ class Asking:
             samples=self._desk.state.samples,
             changes=dataset.changes,
         )
-        return replace(shaped, result_bytes=round_up_bytes(asked.result_bytes))
+        return replace(
+            shaped,
+            result_bytes=round_up_bytes(asked.result_bytes),
+            priority=shaped.priority + dataset.operator_priority,
+        )
 
     def _reject(self, dataset: Dataset, error: Permanent) -> None:
         failure = Failure(failure_class="config", reason="rejected", detail=str(error), spent=False)
