@@ -36,6 +36,7 @@ from .perform import Perform
 from .plugged import Plugged
 from .policies import Policies, Refused
 from .poll import Poll, watch_destinations, watch_spool
+from .questions.candidate import Judged, judge, live_cases
 from .reader import JournalReader
 from .spool import Spool
 from .telling import tell
@@ -232,6 +233,9 @@ class App:
                 recorded.set()
         self.metrics.observe(step.facts, self.core)
         tell(step.facts)
+        self.servers.changed(
+            (row.record for row in step.rows), nodes=isinstance(observation, o.NodesObserved)
+        )
         for fact in step.facts:
             if isinstance(fact, f.FeedMet):
                 self._without_baseline.discard(fact.feed)
@@ -269,6 +273,10 @@ class App:
     async def prune_journal(self, dataset_ids: Sequence[str]) -> int:
         """Forget the facts of finished datasets; they stay known.  Returns how many facts went."""
         return await self.journal.prune(dataset_ids)
+
+    def pipeline_options(self, name: str) -> Sequence[Any]:
+        """What the pipeline lets operators change (:class:`tiltd.plugins.options.Option`); it may not tell."""
+        return tuple(getattr(self.plugged.pipelines.get(name), "options", ()))
 
     def ready(self) -> tuple[bool, list[str]]:
         """For ``/readyz``: can everything that should happen happen?"""
@@ -308,6 +316,14 @@ class App:
         """``tiltd policy reload``: accepted?  Else the faults.  And the version that is in force then."""
         faults = await self.policies.reload(f"command by {by}")
         return not faults, list(faults), self.policies.policy.version
+
+    async def try_policy(self, text: str, instead: bool) -> Judged:
+        """A candidate, judged beside the policy in force and about what waits and runs; not applied."""
+        cases = live_cases(self.core, self.core.state.datasets.values())
+        nodes = tuple(self.core.nodes.values())
+        return await asyncio.to_thread(
+            judge, text, self.settings, self.core.policy, instead=instead, cases=cases, nodes=nodes
+        )
 
     # -- crash recovery --------------------------------------------------------------------------------------
 

@@ -14,7 +14,6 @@ from .desk import Desk
 from .model import TERMINAL, WITH_ATTEMPT, Dataset, Options, State, dataset_id
 from .outstanding import WORKING_HOLDS
 
-
 PRIORITY_MAX = 1000
 
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
 
 from tiltd.daemon.config import Settings
-from tiltd.daemon.core.facts import Fact
-from tiltd.daemon.core.model import Dataset, Options
+from tiltd.daemon.core.facts import Fact, OperatorActed
+from tiltd.daemon.core.model import Dataset, Options, Policy, Progress
 from tiltd.daemon.core.observations import OperatorAsked
 from tiltd.daemon.metrics import Metrics
 from tiltd.daemon.metrics.view import CoreView, waiting_reason
+from tiltd.daemon.questions.candidate import Judged
 
 
 class Core(CoreView, Protocol):
@@ -20,6 +21,9 @@ class Core(CoreView, Protocol):
 
     def why(self, dataset_id: str, now: float) -> Sequence[str]: ...
     def objection(self, action: str, dataset: Dataset, options: Options) -> str: ...
+    def progress(self, dataset: Dataset) -> Progress | None: ...
+    @property
+    def policy(self) -> Policy: ...
 
 
 class SeenRow(Protocol):
@@ -37,7 +41,9 @@ class Reader(Protocol):
     """:class:`tiltd.daemon.reader.JournalReader`; asked from one worker thread."""
 
     def dataset(self, dataset_id: str) -> Dataset | None: ...
-    def find(self, name: str) -> Sequence[Dataset]: ...
+    def find(
+        self, name: str, limit: int = 20, projects: Sequence[str] | None = None
+    ) -> Sequence[Dataset]: ...
     def select(
         self,
         *,
@@ -47,6 +53,23 @@ class Reader(Protocol):
         session: str = "",
         limit: int = 500,
     ) -> Sequence[Dataset]: ...
+    def page(
+        self,
+        *,
+        states: Sequence[str] = (),
+        feed: str = "",
+        project: str = "",
+        session: str = "",
+        text: str = "",
+        projects: Sequence[str] | None = None,
+        before: tuple[float, str] | None = None,
+        limit: int = 100,
+    ) -> Sequence[Dataset]: ...
+    def counts(self, projects: Sequence[str] | None = None, since_at: float = 0.0) -> Mapping[str, int]: ...
+    def projects(self) -> Sequence[str]: ...
+    def acts(
+        self, *, before: int | None = None, dataset_id: str = "", limit: int = 100
+    ) -> Sequence[tuple[int, OperatorActed]]: ...
     def facts(self, dataset_id: str) -> Sequence[tuple[int, Fact]]: ...
     def latest_run(self, dataset: Dataset) -> int: ...
     def ignored(self, feed: str) -> Sequence[SeenRow]: ...
@@ -54,6 +77,23 @@ class Reader(Protocol):
 
 class Clock(Protocol):
     def now(self) -> float: ...
+
+
+class OptionView(Protocol):
+    """An option that a pipeline declares; ``default`` of ``None``: a number, or unset."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def default(self) -> str | int | float | bool | None: ...
+    @property
+    def meaning(self) -> str: ...
+    @property
+    def low(self) -> float: ...
+    @property
+    def high(self) -> float: ...
+    @property
+    def choices(self) -> tuple[str, ...]: ...
 
 
 class Daemon(Protocol):
@@ -73,9 +113,11 @@ class Daemon(Protocol):
     @property
     def policy_refused(self) -> list[str]: ...
 
+    def pipeline_options(self, name: str) -> Sequence[OptionView]: ...
     def ready(self) -> tuple[bool, list[str]]: ...
     async def ask(self, observation: OperatorAsked) -> tuple[bool, str]: ...
     async def reload_policy(self, by: str) -> tuple[bool, list[str], str]: ...
+    async def try_policy(self, text: str, instead: bool) -> Judged: ...
     async def prune_journal(self, dataset_ids: Sequence[str]) -> int: ...
 
 
