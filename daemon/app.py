@@ -275,7 +275,7 @@ class App:
         return await self.journal.prune(dataset_ids)
 
     def pipeline_options(self, name: str) -> Sequence[Any]:
-        """What the pipeline lets operators change (:class:`tiltd.plugins.options.Option`); it may not tell."""
+        """What the pipeline lets operators change (:class:`tiltd.plugins.options.Option`), if it tells."""
         return tuple(getattr(self.plugged.pipelines.get(name), "options", ()))
 
     def ready(self) -> tuple[bool, list[str]]:

@@ -109,9 +109,9 @@ class JournalReader:
         before: tuple[float, str] | None = None,
         limit: int = 100,
     ) -> list[Dataset]:
-        """Those that have left the working set, last changed first.  ``text`` is in the name or begins
-        the id; ``projects`` are those that may be seen (``None``: all); ``before`` is the change and the id of
-        the last one of the page before.  Costs the rows of the page, and what the filters pass over."""
+        """Those that have left the working set, last changed first.  ``text`` is in the name or begins the
+        id; ``projects`` are those that may be seen (``None``: all); ``before`` is change and id of the last
+        one of the page before.  Costs the rows of the page, and what the filters pass over."""
         conditions: list[str] = ["live = 0"]
         values: list[Any] = []
         for column, wanted in (("feed", feed), ("project", project), ("session", session)):

@@ -22,7 +22,7 @@ from .guard import Guard, body_text, who
 from .limits import Buckets
 from .page_data import PageData
 from .pages import FOLDER, Pages
-from .posted import form, pairs
+from .posted import pairs
 from .refusal import Refusal
 from .routes import Route
 from .view import OptionView
@@ -124,9 +124,7 @@ class Forms:
 
     async def try_policy(self, request: web.Request) -> web.Response:
         """Check a candidate and show what it would change.  Nothing of it is kept or applied."""
-        text = await body_text(request)
-        fields = form(text, {"csrf", "candidate", "mode"})
-        self.guard.forged(request, fields.get("csrf", ""))
+        fields = dict(await self._fields(request))
         if wait := self._tries.take(f"{who(request).via}:{who(request).name}"):
             raise Refusal(429, f"too many tries; again in {wait:.0f} s", retry_after_seconds=wait)
         candidate = fields.get("candidate", "").replace("\r\n", "\n")
@@ -138,7 +136,7 @@ class Forms:
 
 
 def option_value(option: OptionView, text: str) -> str | int | float | bool:
-    """A field's text as the option's type.  The pipeline itself judges limits and choices.  Raises Refusal."""
+    """A field's text as the option's type; limits and choices the pipeline judges.  Raises Refusal."""
     kind = float if option.default is None else type(option.default)
     if kind is bool:
         if text not in ("true", "false"):

@@ -23,6 +23,8 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Draw = Callable[[web.Request, int, str], web.Response]
 """A page for an error: request, status, sentence."""
 
+WHO: Any = web.RequestKey("who", Principal) if hasattr(web, "RequestKey") else "who"
+"""Where a request keeps its principal; aiohttp has typed keys since 3.14."""
 MAX_BODY_BYTES = 1_000_000
 BODY_SECONDS = 30.0
 READS, READS_PER_SECOND = 300.0, 60.0
@@ -62,7 +64,7 @@ class Guard:
                 self._same_origin(request)
             if need != "nothing":
                 principal = self.identity.of(request)
-                request["who"] = principal
+                request[WHO] = principal
                 self._often(request, principal)
                 if not principal.may(need):
                     raise Refusal(403, _may_not(principal, need))
@@ -150,7 +152,7 @@ class Guard:
 
 def who(request: web.Request) -> Principal:
     """Who asks.  Every route that needs anything has it."""
-    principal: Principal = request["who"]
+    principal: Principal = request[WHO]
     return principal
 
 

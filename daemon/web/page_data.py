@@ -146,14 +146,14 @@ class PageData:
             "nodes": self.nodes(principal),
         }
 
-    def troubles(self, principal: Principal) -> list[str]:
-        """What stands at the top of every page: not ready, a refused policy, open breakers."""
+    def troubles(self, principal: Principal, policy: bool = True) -> list[str]:
+        """What stands at the top of every page: not ready, a refused ``policy``."""
         if not principal.whole:
             return (
                 [] if self.daemon.ready()[0] else ["tiltd cannot do all that it should; its operators know"]
             )
         told_troubles = list(self.daemon.ready()[1])
-        if self.daemon.policy_refused:
+        if policy and self.daemon.policy_refused:
             told_troubles.append(
                 "the policy files are refused, the policy in force stays: " + self.daemon.policy_refused[0]
             )

@@ -10,6 +10,7 @@ import msgspec
 from aiohttp import web
 
 from tiltd.daemon.core.model import Dataset, State
+from tiltd.daemon.core.units import show_bytes
 from tiltd.daemon.policy_files import files_of
 
 from . import files
@@ -57,12 +58,13 @@ class Pages:
 
     def draw(self, request: web.Request, template: str, page: str, **values: Any) -> web.Response:
         principal = who(request)
+        troubles = self.data.troubles(principal, policy=page != "policy")
         return self.drawing.page(
             request,
             principal,
             template,
             page=page,
-            troubles=self.data.troubles(principal),
+            troubles=troubles,
             notice=self.drawing.notices.take(principal),
             **values,
         )
@@ -250,15 +252,20 @@ def _rule(rule: dict[str, Any], origins: dict[str, str]) -> dict[str, Any]:
 
 def _condition(condition: dict[str, Any]) -> str:
     key, zone = condition["key"], condition.get("zone") or ""
+    figure = show_bytes if key == "size" else "{:g}".format
     parts = [" or ".join(map(str, condition.get("patterns") or condition.get("numbers") or ()))]
-    parts += [f"at least {condition['least']:g}"] if condition.get("least") is not None else []
-    parts += [f"at most {condition['most']:g}"] if condition.get("most") is not None else []
+    parts += [f"at least {figure(condition['least'])}"] if condition.get("least") is not None else []
+    parts += [f"at most {figure(condition['most'])}"] if condition.get("most") is not None else []
     return f"{key}: {', '.join(part for part in parts if part)}{f' ({zone})' if zone else ''}"
 
 
 def _value(value: Any) -> str:
+    """A table without what it leaves open; one that has nothing but its base is that."""
     if isinstance(value, dict):
-        return ", ".join(f"{key} = {_value(each)}" for key, each in value.items())
+        told = {key: each for key, each in value.items() if each not in (None, [], {}, ())}
+        if set(told) <= {"base", "per_gb"} and not told.get("per_gb"):
+            return _value(told.get("base", ""))
+        return ", ".join(f"{key} = {_value(each)}" for key, each in told.items())
     if isinstance(value, list | tuple):
         return ", ".join(map(_value, value))
-    return str(value)
+    return f"{value:g}" if isinstance(value, float) else str(value)

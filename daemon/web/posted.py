@@ -19,11 +19,3 @@ def pairs(text: str) -> list[tuple[str, str]]:
     if any(len(value) > VALUE_CHARACTERS_MAX for _, value in found):
         raise Refusal(413, f"a field of the form is longer than {VALUE_CHARACTERS_MAX} characters")
     return found
-
-
-def form(text: str, known: set[str]) -> dict[str, str]:
-    """Each field once.  Raises Refusal for one that is not known."""
-    fields = dict(pairs(text))
-    if unknown := sorted(set(fields) - known):
-        raise Refusal(400, f"the form has an unknown field {unknown[0]!r}")
-    return fields

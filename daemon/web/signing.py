@@ -8,7 +8,7 @@ from .access import Principal
 from .drawing import Drawing
 from .guard import Guard, body_text
 from .identity import COOKIE, Identity, is_unix
-from .posted import form
+from .posted import pairs
 from .refusal import Refusal
 from .routes import Route
 from .sessions import SESSION_SECONDS
@@ -33,7 +33,7 @@ class Signing:
         return self._drawn(request)
 
     async def sign_in(self, request: web.Request) -> web.Response:
-        fields = form(await body_text(request), {"csrf", "token", "to", "user"})
+        fields = dict(pairs(await body_text(request)))
         if not self.identity.sessions.csrf_is_good(FORM_ANCHOR, fields.get("csrf", "")):
             raise Refusal(403, "the form is too old or not tiltd's own; load the page again")
         if is_unix(request):
@@ -57,7 +57,7 @@ class Signing:
         return response
 
     async def sign_out(self, request: web.Request) -> web.Response:
-        self.guard.forged(request, form(await body_text(request), {"csrf"}).get("csrf", ""))
+        self.guard.forged(request, dict(pairs(await body_text(request))).get("csrf", ""))
         self.identity.sessions.end(request.cookies.get(COOKIE, ""))
         response = web.Response(status=303, headers={"Location": "/login"})
         response.del_cookie(COOKIE, path="/")

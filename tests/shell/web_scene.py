@@ -1,4 +1,5 @@
-"""A facility for the tests of the pages: two projects, datasets in every state, nodes, a real policy, behind real servers; and the string that must never be seen by the other project."""
+"""A facility for the tests of the pages: two projects, datasets in every state, nodes, a real policy, behind
+real servers; and the string that must never be seen by the other project."""
 
 from __future__ import annotations
 
