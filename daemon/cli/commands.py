@@ -104,6 +104,16 @@ COMMANDS = {
             ("tiltd nodes", "tiltd nodes --json"),
         ),
         Command(
+            "token",
+            f"{_CLI}.tokens",
+            "let people and programs read or act over TCP",
+            (
+                "tiltd token add grafana",
+                "tiltd token add anna --act --project apoferritin --expires 90d",
+                "tiltd token revoke anna",
+            ),
+        ),
+        Command(
             "policy",
             f"{_CLI}.policy",
             "check, test and explain the policy; try another one",

@@ -20,6 +20,7 @@ from .notices import Notices
 from .refusal import Refusal
 from .statics import versions
 from .view import Daemon
+from .words import in_words
 
 NAV = (
     ("overview", "/", "Overview"),
@@ -97,6 +98,7 @@ def environment() -> jinja2.Environment:
         "size": show_bytes,
         "span": lambda seconds: show_seconds(round(seconds)),
         "instant": instant,
+        "words": in_words,
         "value": lambda value: ("no", "yes")[value] if isinstance(value, bool) else shown(str(value)),
         "figure": lambda value: f"{value:.4g}",
     }

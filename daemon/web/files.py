@@ -31,7 +31,7 @@ def picture(result_path: str, number: int) -> tuple[str, bytes] | None:
     names = pictures(result_path)
     if not 0 <= number < len(names):
         return None
-    content = _read(Path(result_path) / names[number], PICTURE_BYTES_MAX + 1, tail=False)
+    content = _read(Path(result_path) / names[number], PICTURE_BYTES_MAX + 1, tail=False) or b""
     kind = next((kind for magic, kind in KINDS if content.startswith(magic)), "")
     return (kind, content) if kind and len(content) <= PICTURE_BYTES_MAX else None
 
@@ -41,22 +41,22 @@ def log_tail(spool: Path, attempt_id: str) -> str | None:
     if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", attempt_id):
         return None
     content = _read(spool / "attempts" / attempt_id / "runner.log", LOG_BYTES_MAX, tail=True)
-    return content.decode("utf-8", "replace") if content else None
+    return content.decode("utf-8", "replace") if content is not None else None
 
 
-def _read(path: Path, most: int, *, tail: bool) -> bytes:
-    """Of a plain file, never through a link; nothing of what cannot be read."""
+def _read(path: Path, most: int, *, tail: bool) -> bytes | None:
+    """Of a plain file, never through a link; ``None`` for what cannot be read."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except (OSError, ValueError):
-        return b""
+        return None
     with os.fdopen(descriptor, "rb") as file:
         try:
             facts = os.fstat(descriptor)
             if not stat.S_ISREG(facts.st_mode):
-                return b""
+                return None
             if tail and facts.st_size > most:
                 file.seek(facts.st_size - most)
             return file.read(most)
         except OSError:
-            return b""
+            return None

@@ -79,13 +79,14 @@ class PageData:
     def line(self, dataset: Dataset) -> Line:
         core, now = self.daemon.core, self.now
         told_row = row(dataset, core, now)
+        held = "; ".join(f"{hold.cause.replace('_', ' ')}: {hold.detail}" for hold in dataset.holds)
         minutes = None
         if dataset.state is State.DELIVERED and dataset.last_change_at:
             minutes = max(0.0, dataset.state_since_at - dataset.last_change_at) / 60
         doing, done, ends_at = self._progress(dataset)
         return Line(
             dataset=dataset,
-            why=told_row["why"],
+            why=held or told_row["why"],
             nodes=tuple(told_row["nodes"]) if dataset.attempts else (),
             doing=doing,
             done=done,

@@ -10,7 +10,6 @@ import msgspec
 from aiohttp import web
 
 from tiltd.daemon.core.model import Dataset, State
-from tiltd.daemon.core.units import show_bytes
 from tiltd.daemon.policy_files import files_of
 
 from . import files
@@ -21,6 +20,7 @@ from .guard import who
 from .page_data import PageData
 from .refusal import Refusal
 from .routes import Route
+from .words import rule_in_words
 
 ROWS = 100
 FILTERS = {"state", "feed", "project", "session", "text", "held", "before"}
@@ -140,7 +140,8 @@ class Pages:
             story=await data.story(principal, dataset),
             pictures=await data.pictures(dataset),
             attempts=attempts,
-            log=(last_log or "").splitlines()[-40:],
+            log=last_log.splitlines()[-40:] if last_log is not None else None,
+            timings=[each for each in sorted(dataset.quality.items()) if each[0].endswith("seconds")],
             can=can,
             options=data.daemon.pipeline_options(dataset.pipeline),
         )
@@ -193,7 +194,7 @@ class Pages:
             accepted_at=outside.policy_accepted_at or None,
             refused=daemon.policy_refused,
             paths=[str(path) for path in files_of(daemon.settings)],
-            rules=[_rule(rule, policy.origins) for rule in msgspec.to_builtins(policy.rules)],
+            rules=[rule_in_words(rule, policy.origins) for rule in msgspec.to_builtins(policy.rules)],
             shares=daemon.core.shares(self.data.now),
             **values,
         )
@@ -237,35 +238,3 @@ def _address(fields: dict[str, str]) -> str:
 
 def _count(counted: Counter[str], word: str) -> int:
     return sum(counted[state] for state in word.split(",")) if word else sum(counted.values())
-
-
-def _rule(rule: dict[str, Any], origins: dict[str, str]) -> dict[str, Any]:
-    """A rule's conditions and values in words."""
-    return {
-        "name": rule["name"],
-        "origin": origins.get(f"rule.{rule['name']}", ""),
-        "when": [_condition(condition) for condition in rule["conditions"]],
-        "sets": [(key, _value(value)) for key, value in rule["sets"].items()],
-        "stop": rule["stop"],
-    }
-
-
-def _condition(condition: dict[str, Any]) -> str:
-    key, zone = condition["key"], condition.get("zone") or ""
-    figure = show_bytes if key == "size" else "{:g}".format
-    parts = [" or ".join(map(str, condition.get("patterns") or condition.get("numbers") or ()))]
-    parts += [f"at least {figure(condition['least'])}"] if condition.get("least") is not None else []
-    parts += [f"at most {figure(condition['most'])}"] if condition.get("most") is not None else []
-    return f"{key}: {', '.join(part for part in parts if part)}{f' ({zone})' if zone else ''}"
-
-
-def _value(value: Any) -> str:
-    """A table without what it leaves open; one that has nothing but its base is that."""
-    if isinstance(value, dict):
-        told = {key: each for key, each in value.items() if each not in (None, [], {}, ())}
-        if set(told) <= {"base", "per_gb"} and not told.get("per_gb"):
-            return _value(told.get("base", ""))
-        return ", ".join(f"{key} = {_value(each)}" for key, each in told.items())
-    if isinstance(value, list | tuple):
-        return ", ".join(map(_value, value))
-    return f"{value:g}" if isinstance(value, float) else str(value)
