@@ -22,8 +22,8 @@ from .tables import instant, table
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Tokens let people and programs read, or act, over TCP. The file keeps hashes: a token is shown once, "
-        "when it is made."
+        "Tokens let people and programs read, or act, over TCP. The file keeps hashes: a token is shown "
+        "once, when it is made."
     )
     parser.add_argument("what", choices=("add", "list", "revoke"))
     parser.add_argument("name", nargs="?", default="", help="of the token: whose it is, or what for")

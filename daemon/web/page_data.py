@@ -104,7 +104,7 @@ class PageData:
         doing = dataset.state.value
         done = None
         if progress is not None and dataset.state is State.RUNNING:
-            doing = progress.step or progress.phase
+            doing = progress.step or progress.phase.replace("_", " ")
             done = min(1.0, max(0.0, progress.done / progress.total)) if progress.total > 0 else None
         ends_at = None
         if attempt.started_at is not None and attempt.decided is not None:
