@@ -100,17 +100,6 @@ LINES: dict[type[f.Fact], tuple[str, str, Callable[[Any], Fields]]] = {
     f.AttemptStopped: ("info", "stopped", lambda fact: {"intent": fact.intent}),
     f.DatasetCancelled: ("info", "cancelled", lambda fact: {"reason": fact.reason, "by": fact.by}),
     f.PrioritySet: ("info", "moved in the queue", lambda fact: {"priority": fact.priority, "by": fact.by}),
-    f.OperatorActed: (
-        "info",
-        "operator acted",
-        lambda fact: {
-            "dataset": fact.dataset_id,
-            "by": fact.by,
-            "via": fact.via,
-            "action": fact.action,
-            "ok": fact.ok,
-        },
-    ),
     f.DatasetRevived: ("info", "retried", lambda fact: {"by": fact.by}),
     f.DatasetAdopted: ("warning", "taken over from the spool", lambda fact: {}),
     f.BreakerOpened: (

@@ -99,6 +99,13 @@ _TABLE = (
         "retry (its delay is not over), or the refusal that most nodes gave.",
     ),
     _gauge("tiltd_series_arriving", "", ("feed",), "Series that are being watched and are not complete yet."),
+    _gauge(
+        "tiltd_arriving_quiet_seconds",
+        "seconds",
+        ("feed",),
+        "Longest time without a change among series that are not complete and not held: a microscope that "
+        "fell silent in the middle of a series.  0 when none is on its way.",
+    ),
     _counter("tiltd_datasets_found_total", ("feed",), "Datasets met (new series, new revisions and reruns)."),
     _counter(
         "tiltd_datasets_completed_total",
@@ -128,10 +135,10 @@ _TABLE = (
     # -- jobs
     _histogram(
         "tiltd_run_seconds",
-        ("pipeline", "outcome"),
+        ("pipeline", "outcome", "cores", "threads", "nodes"),
         _RUNS,
-        "Run time of attempts on the node, staging not included, by how they ended: good, doubtful, "
-        "or a failure class.",
+        "Run time of attempts on the node, staging not included, by how they ended (good, doubtful, or a "
+        "failure class) and by what they were given: cores a node, threads, number of nodes.",
     ),
     _histogram(
         "tiltd_stage_in_seconds",
@@ -217,6 +224,12 @@ _TABLE = (
     ),
     # -- the world outside
     _gauge("tiltd_feed_up", "", ("feed",), "1 if the feed's folder could be read at the last pass."),
+    _gauge(
+        "tiltd_destination_free_bytes",
+        "bytes",
+        ("feed",),
+        "Free space where the results of a feed go; none for one that could not be looked at.",
+    ),
     _gauge("tiltd_resource_manager_up", "", (), "1 if the resource manager answered the last question."),
     _gauge(
         "tiltd_resource_manager_answer_age_seconds",
