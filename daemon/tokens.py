@@ -27,6 +27,8 @@ FILE_BYTES_MAX = 4_000_000
 PREFIX = "tiltd_"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 ALL = "*"
+SECRET_BYTES_MIN = 16
+"""Of the secret by which a reverse proxy proves itself."""
 
 Rights = Literal["read", "act"]
 

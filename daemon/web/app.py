@@ -23,6 +23,7 @@ from .statics import Statics
 from .view import Daemon
 
 LINE_BYTES_MAX = 8190
+STREAMS = frozenset({f"{API}/events"})
 
 
 class Room:
@@ -67,6 +68,8 @@ class Room:
             middlewares=[self.guard.middleware], client_max_size=MAX_BODY_BYTES, handler_args=limits
         )
         for route in self.routes():
+            if route.method == "GET" and route.path not in STREAMS:
+                app.router.add_route("HEAD", route.path, self.guard.admitting(route.need, route.handler))
             app.router.add_route(route.method, route.path, self.guard.admitting(route.need, route.handler))
         return app
 

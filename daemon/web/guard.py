@@ -15,7 +15,7 @@ import structlog
 from aiohttp import web
 
 from .access import Need, Principal
-from .identity import Identity
+from .identity import Identity, is_unix
 from .limits import Buckets
 from .refusal import Refusal, answer
 
@@ -31,6 +31,7 @@ READS, READS_PER_SECOND = 300.0, 60.0
 ACTS, ACTS_PER_SECOND = 60.0, 5.0
 CSRF_HEADER = "X-CSRF-Token"
 SAFE = frozenset({"GET", "HEAD"})
+NOBODY = Principal(name="nobody", via="open")
 HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -62,7 +63,9 @@ class Guard:
             self._host(request)
             if request.method not in SAFE:
                 self._same_origin(request)
-            if need != "nothing":
+            if need == "nothing":
+                self._often(request, NOBODY)
+            else:
                 principal = self.identity.of(request)
                 request[WHO] = principal
                 self._often(request, principal)
@@ -73,13 +76,13 @@ class Guard:
         return admitted
 
     def _host(self, request: web.Request) -> None:
-        """A name that is not ours is another site's, pointed at this machine to read through a browser."""
-        if self.identity.from_proxy(request):
-            return
+        """A name that is not ours is another site's, pointed at this machine to read through a browser.  Who
+        brings a token is no such page, and that tiltd is alive may be known to all."""
         name = _host_name(request.headers.get("Host", ""))
-        if name in self._hosts or _is_address(name):
+        if name in self._hosts or _is_address(name) or request.path == "/healthz":
             return
-        raise Refusal(421, "tiltd is not known by this name; add it to hosts in [access] of tiltd.toml")
+        if not request.headers.get("Authorization", "").lower().startswith("bearer "):
+            raise Refusal(421, "tiltd is not known by this name; add it to hosts in [access] of tiltd.toml")
 
     def _same_origin(self, request: web.Request) -> None:
         """What browsers say themselves of where a request began; programs say nothing.  Raises Refusal."""
@@ -92,7 +95,7 @@ class Guard:
             raise Refusal(403, "this request began on a page of another site")
 
     def _often(self, request: web.Request, principal: Principal) -> None:
-        if principal.via == "socket":
+        if is_unix(request):
             return
         key = f"{principal.via}:{principal.name}:{self.identity.address(request)}"
         buckets = self._reads if request.method in SAFE else self._acts

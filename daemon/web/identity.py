@@ -19,7 +19,7 @@ from aiohttp import web
 
 from tiltd.daemon.config import AccessSettings, Settings
 from tiltd.daemon.text import shown
-from tiltd.daemon.tokens import Token, TokenError, TokenFile, hash_of
+from tiltd.daemon.tokens import SECRET_BYTES_MIN, Token, TokenError, TokenFile, hash_of
 
 from .access import Principal, projects_of
 from .limits import Buckets
@@ -48,6 +48,10 @@ class Identity:
         self._groups = {group.name: group for group in self.access.groups}
         self._secret = self._proxy_secret()
         self._log = structlog.get_logger("tiltd.access")
+        if not self._secret and any(network.is_loopback for network in self._proxies):
+            self._log.warning(
+                "every user of this machine can claim to be the proxy of proxy_from; set proxy_secret_file"
+            )
 
     def _proxy_secret(self) -> bytes:
         path = self.access.proxy_secret_file
@@ -57,8 +61,8 @@ class Identity:
             secret = path.read_bytes().split(b"\n", 1)[0].strip()
         except OSError as error:
             raise OSError(f"proxy_secret_file {path} cannot be read: {error.strerror}") from None
-        if len(secret) < 16:
-            raise OSError(f"proxy_secret_file {path}: its first line must have 16 characters or more")
+        if len(secret) < SECRET_BYTES_MIN:
+            raise OSError(f"proxy_secret_file {path}: its first line must have {SECRET_BYTES_MIN} characters")
         return secret
 
     # -- the ways to come -----------------------------------------------------------------------------------

@@ -576,6 +576,31 @@ async def test_a_name_that_is_not_ours_reads_nothing(place: Place, host: str) ->
     assert status in (400, 421) and "states" not in text
 
 
+async def test_a_name_that_is_not_ours_is_no_way_round_the_proxy(behind: Place) -> None:
+    headers = vouched("ada", "staff", Host="evil.example")
+    assert (await behind.ask("GET", "/api/v1/status", headers=headers))[0] == 421
+
+
+async def test_a_token_under_any_name_and_the_heads_of_pages(place: Place) -> None:
+    host = {"Host": "fully.qualified.example"}
+    assert (await place.ask("GET", "/metrics", place.all_read, headers=host))[0] == 200
+    assert (await place.ask("GET", "/healthz", headers=host))[0] == 200
+    for path in ("/", "/api/v1/status", "/metrics"):
+        assert (await place.ask("HEAD", path))[:2] == (200, "")
+    assert (await place.ask("HEAD", "/api/v1/events"))[0] == 405
+
+
+async def test_a_secret_of_the_proxy_that_cannot_be_read_is_a_sentence(
+    opened: Opened, tmp_path: Path
+) -> None:
+    (tmp_path / "secret").write_text("short\n")
+    with pytest.raises(OSError, match="16 characters"):
+        await opened(PROXY.format(secret=tmp_path / "secret"))
+    (tmp_path / "secret").unlink()
+    with pytest.raises(OSError, match="cannot be read"):
+        await opened(PROXY.format(secret=tmp_path / "secret"))
+
+
 async def test_names_of_ours(opened: Opened) -> None:
     place = await opened('hosts = ["tiltd.example.org"]')
     for host in ("tiltd.example.org", "localhost:8080", "127.0.0.1", "[::1]:9178"):

@@ -187,7 +187,7 @@ def datasets(project: str, tag: str) -> Iterator[tuple[Dataset, bool]]:
 def delivered(tmp_path: Path, project: str, tag: str, number: int) -> Dataset:
     name = f"{tag}_{number:02}"
     folder = tmp_path / "results" / name
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "central.png").write_bytes(png())
     return dataset(
         f"{name}-000000{number}.1.1",
