@@ -116,6 +116,7 @@ class Metrics:
             self.count(name, 0, feed=feed)
         for state in TERMINAL:
             self.count("tiltd_datasets_ended_total", 0, feed=feed, state=state)
+        self._histograms["tiltd_completion_to_submit_seconds"].labels(**self._bounded({"feed": feed}))
 
     def _begun(self, pipeline: str) -> None:
         if pipeline in self._pipelines:
@@ -126,6 +127,12 @@ class Metrics:
             self.count("tiltd_retries_total", 0, failure_class=failure_class)
         self.count("tiltd_results_stranded_total", 0, pipeline=pipeline)
         self.count("tiltd_runs_over_predicted_total", 0, pipeline=pipeline)
+        for kind in ("run", "rescue"):
+            self.count("tiltd_attempts_total", 0, pipeline=pipeline, kind=kind)
+        bounded = self._bounded({"pipeline": pipeline})
+        for name, histogram in self._histograms.items():
+            if METRICS[name].labels == ("pipeline",):
+                histogram.labels(**bounded)
 
     def policy_refused(self) -> None:
         """A policy file was read and not accepted; the old one stays in force."""
@@ -145,6 +152,8 @@ class Metrics:
     def _dataset_fact(self, fact: f.DatasetFact, core: CoreView | None) -> None:
         if isinstance(fact, f.DatasetFound):
             self._begun(fact.pipeline)
+            labels = self._bounded({"feed": fact.feed, "pipeline": fact.pipeline})
+            self._histograms["tiltd_last_tilt_to_tomogram_seconds"].labels(**labels)
             self._notes[fact.dataset_id] = Note(fact.feed, fact.pipeline, fact.run)
             self.count("tiltd_datasets_found_total", feed=fact.feed)
             return

@@ -3,14 +3,19 @@ result's folder stands in the journal, an attempt's in the spool, and a picture 
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import stat
 from pathlib import Path
 
+from tiltd.daemon import manifest
+
 PICTURES_MAX = 12
 PICTURE_BYTES_MAX = 16 << 20
 LOG_BYTES_MAX = 256 << 10
+MANIFEST_BYTES_MAX = 1 << 20
+FILES_MAX = 200
 NAME = re.compile(r"[A-Za-z0-9_+=@%][A-Za-z0-9._+=@%-]{0,200}\.(png|jpg|jpeg)")
 FIRST = "central.png"
 KINDS = ((b"\x89PNG\r\n\x1a\n", "image/png"), (b"\xff\xd8\xff", "image/jpeg"))
@@ -34,6 +39,16 @@ def picture(result_path: str, number: int) -> tuple[str, bytes] | None:
     content = _read(Path(result_path) / names[number], PICTURE_BYTES_MAX + 1, tail=False) or b""
     kind = next((kind for magic, kind in KINDS if content.startswith(magic)), "")
     return (kind, content) if kind and len(content) <= PICTURE_BYTES_MAX else None
+
+
+def listed(result_path: str) -> list[tuple[str, int]]:
+    """Name and size of the result's files, as its manifest has them; the first ``FILES_MAX``."""
+    content = _read(Path(result_path) / manifest.NAME, MANIFEST_BYTES_MAX, tail=False)
+    try:
+        entries = json.loads(content or b"{}").get("files", [])
+        return [(str(entry["name"]), int(entry["size_bytes"])) for entry in entries[:FILES_MAX]]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return []
 
 
 def log_tail(spool: Path, attempt_id: str) -> str | None:

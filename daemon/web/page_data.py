@@ -194,6 +194,11 @@ class PageData:
             return []
         return await self.read_file(lambda: files.pictures(dataset.result_path), [])
 
+    async def result_files(self, dataset: Dataset) -> list[tuple[str, int]]:
+        if not dataset.result_path or dataset.state is not State.DELIVERED:
+            return []
+        return await self.read_file(lambda: files.listed(dataset.result_path), [])
+
     async def log(self, attempt_id: str) -> str | None:
         spool = self.daemon.settings.spool_dir
         return await self.read_file(lambda: files.log_tail(spool, attempt_id), None)

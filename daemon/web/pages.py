@@ -139,6 +139,7 @@ class Pages:
             why=data.reading.why_of(principal, dataset),
             story=await data.story(principal, dataset),
             pictures=await data.pictures(dataset),
+            result_files=await data.result_files(dataset),
             attempts=attempts,
             log=last_log.splitlines()[-40:] if last_log is not None else None,
             timings=[each for each in sorted(dataset.quality.items()) if each[0].endswith("seconds")],

@@ -27,6 +27,7 @@ CHROMIUM = "/usr/bin/chromium"
 SIZE_PX, TILTS, INTERVAL_SECONDS = 512, 41, 0.05
 LIMIT_SECONDS = 240.0
 DESK: dict[str, Any] = {"viewport": {"width": 1440, "height": 900}, "color_scheme": "light"}
+LOW: dict[str, Any] = {"viewport": {"width": 1440, "height": 330}, "color_scheme": "light"}
 DARK: dict[str, Any] = DESK | {"color_scheme": "dark"}
 PHONE: dict[str, Any] = {
     "viewport": {"width": 390, "height": 844}, "color_scheme": "dark", "device_scale_factor": 2,
@@ -107,7 +108,7 @@ def live_pictures(camera: Camera, daemon: Daemon) -> None:
     camera.shoot("phone", "/", PHONE)
     if moving := rows(daemon, "running"):
         camera.shoot("running", f"/datasets/{moving[0]['dataset_id']}", DESK)
-    camera.shoot("nodes", "/nodes", DESK)
+    camera.shoot("nodes", "/nodes", LOW)
 
 
 def still_pictures(camera: Camera, daemon: Daemon) -> None:
@@ -119,7 +120,7 @@ def still_pictures(camera: Camera, daemon: Daemon) -> None:
     camera.shoot("overview-dark", "/", DARK)
     camera.shoot("datasets", "/datasets", DESK)
     camera.shoot("dataset", f"/datasets/{first}", DESK, whole=True)
-    camera.shoot("actions", "/acts", DESK)
+    camera.shoot("actions", "/acts", LOW)
 
     def fill(page: Page) -> None:
         page.get_by_label("Policy in TOML").fill(CANDIDATE)

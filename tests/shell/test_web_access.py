@@ -561,6 +561,19 @@ async def test_a_picture_is_a_picture_in_the_folder_itself(place: Place, tmp_pat
     ]
 
 
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{" * 9999, '{"files": [1]}', '{"files": {"a": 1}}', '{"files": null}']
+)
+async def test_a_manifest_that_is_none_costs_its_list_only(
+    place: Place, tmp_path: Path, content: str
+) -> None:
+    path = tmp_path / "results" / "TS_11" / "manifest.json"
+    assert "tomogram.mrc" in (await place.get("/datasets/TS_11"))[1]
+    path.write_text(content)
+    status, text = await place.get("/datasets/TS_11")
+    assert status == 200 and "tomogram.mrc" not in text
+
+
 async def test_a_log_is_no_link(place: Place) -> None:
     log = place.daemon.settings.spool_dir / "attempts" / f"{MINE}.a1" / "runner.log"
     status, text, headers = await place.ask("GET", f"/datasets/{MINE}/attempts/1/log")

@@ -3,6 +3,7 @@ real servers; and the string that must never be seen by the other project."""
 
 from __future__ import annotations
 
+import json
 import struct
 import zlib
 from collections.abc import Iterator
@@ -189,6 +190,8 @@ def delivered(tmp_path: Path, project: str, tag: str, number: int) -> Dataset:
     folder = tmp_path / "results" / name
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "central.png").write_bytes(png())
+    files = [{"name": "tomogram.mrc", "size_bytes": 1_900_000_000}, {"name": f"{tag}.png", "size_bytes": 9}]
+    (folder / "manifest.json").write_text(json.dumps({"files": files}), encoding="utf-8")
     return dataset(
         f"{name}-000000{number}.1.1",
         name,
