@@ -9,9 +9,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
+PATIENCE_MS = 20_000
+"""A machine that tests on all its cores is slow; what is there is seen at once all the same."""
+expect.set_options(timeout=PATIENCE_MS)
 
 
 @contextmanager
@@ -36,7 +39,7 @@ class Reader:
     def __init__(self, browser: Browser, base: str, **context: Any) -> None:
         self.base = base
         self.context: BrowserContext = browser.new_context(**context)
-        self.context.set_default_timeout(8000)
+        self.context.set_default_timeout(PATIENCE_MS)
         self.page: Page = self.context.new_page()
         self.said: list[str] = []
         self.page.on("console", lambda each: self._hear(each.type, each.text))
