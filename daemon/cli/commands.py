@@ -92,6 +92,12 @@ COMMANDS = {
             ("tiltd accept TS_07",),
         ),
         Command(
+            "prioritize",
+            f"{_CLI}.acting",
+            "move waiting series in the queue",
+            ("tiltd prioritize TS_01 --priority 10", "tiltd prioritize --session 2026-11-22 --priority 0"),
+        ),
+        Command(
             "prune",
             f"{_CLI}.pruning",
             "remove what is no longer needed",

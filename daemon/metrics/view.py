@@ -125,8 +125,10 @@ class ViewCollector(Collector):
             yield self._one("tiltd_policy_last_reload_success_timestamp_seconds", at)
 
     def _datasets(self, core: CoreView) -> Iterator[Metric]:
-        counts = Counter({(state.value, feed): n for (feed, state), n in self._finished.items()})
-        depth: Counter[str] = Counter()
+        feeds = self._outside.feed_up
+        counts = Counter({(state.value, feed): 0 for feed in feeds for state in State})
+        counts.update({(state.value, feed): n for (feed, state), n in self._finished.items()})
+        depth = Counter(dict.fromkeys(feeds, 0))
         causes: Counter[str] = Counter()
         oldest: dict[str, float] = {}
         refused: Counter[str] = Counter()
@@ -149,7 +151,9 @@ class ViewCollector(Collector):
         yield self._family("tiltd_oldest_waiting_seconds", _single(oldest))
         yield self._family("tiltd_placement_refusals", _single(refused))
         yield self._family("tiltd_refusals_total", _single(core.refusals))
-        yield self._family("tiltd_series_arriving", _single(Counter(_arriving(core))))
+        arriving = Counter(dict.fromkeys(feeds, 0))
+        arriving.update(_arriving(core))
+        yield self._family("tiltd_series_arriving", _single(arriving))
         yield self._family("tiltd_arriving_quiet_seconds", _single(self._quiet(core, now)))
 
     def _quiet(self, core: CoreView, now: float) -> dict[str, float]:

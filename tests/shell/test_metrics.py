@@ -251,6 +251,16 @@ def test_a_microscope_that_falls_silent_in_the_middle_of_a_series(metrics: Metri
     assert seen["tiltd_arriving_quiet_seconds{feed=krios2}"] == 0.0
 
 
+def test_a_feed_of_which_nothing_is_there_counts_nought(metrics: Metrics) -> None:
+    """A gauge that is absent says nothing, and hides its feed from every sum."""
+    metrics.attach(core(arrivals={}))
+    metrics.saw(o.FilesObserved(at=NOW, feed="krios1", up=True))
+    seen = samples(metrics)
+    assert seen["tiltd_queue_depth{feed=krios1}"] == 0.0
+    assert seen["tiltd_series_arriving{feed=krios1}"] == 0.0
+    assert seen["tiltd_datasets{feed=krios1,state=running}"] == 0.0
+
+
 def test_counters_begin_at_nought(metrics: Metrics) -> None:
     """A counter that begins with its first event hides it from every rate."""
     metrics.attach(core())

@@ -512,6 +512,16 @@ async def test_whom_it_does_not(behind: Place, headers: dict[str, str], status: 
     assert (await behind.ask("GET", "/api/v1/status", headers=headers))[0] == status
 
 
+async def test_the_cookie_stays_on_https_behind_a_proxy_that_speaks_it(behind: Place) -> None:
+    token = behind.all_act
+    headers = vouched("", "", **{"X-Forwarded-Proto": "https", "X-Forwarded-Host": "tiltd.example.org"})
+    _, page, _ = await behind.ask("GET", "/login", headers=headers | {"Accept": "text/html"})
+    origin = {"Origin": "https://tiltd.example.org", "Sec-Fetch-Site": "same-origin"}
+    data = {"csrf": csrf(page), "token": token}
+    status, _, answered = await behind.ask("POST", "/login", headers=headers | origin, data=data)
+    assert status == 303 and "Secure" in answered["Set-Cookie"]
+
+
 async def test_a_name_given_twice_is_refused(behind: Place) -> None:
     headers = [*vouched("eve", "staff").items(), ("X-Forwarded-User", "ada")]
     address = f"{behind.base}/api/v1/status"

@@ -185,6 +185,38 @@ def datasets(project: str, tag: str) -> Iterator[tuple[Dataset, bool]]:
     yield one(7, State.CANCELLED, cancel_reason="no longer wanted"), False
 
 
+def crooked() -> Dataset:
+    """Markup wherever a name, an mdoc, a program, an option or a person could have put it."""
+    key = "x-00000009.1.1"
+    failure = Failure(failure_class="program", reason=XSS, detail=XSS, remedy=XSS)
+    end = RunEnd(
+        job_id=XSS,
+        nonce="",
+        outcome="failed",
+        ended_at=NOW,
+        node=XSS,
+        reason=XSS,
+        detail=XSS,
+        log_tail=(XSS,),
+    )
+    return dataset(
+        key,
+        XSS,
+        series_key=f"{XSS}.mrc",
+        labels={"project": "apoferritin", "session": XSS, XSS: XSS},
+        state_since_at=NOW - 30.0,
+        completed_at=NOW - 600.0,
+        evidence=(Evidence(check=XSS, holds=False, detail=XSS),),
+        holds=(Hold(cause="operator", origin=XSS, detail=XSS, since_at=NOW),),
+        options={XSS: XSS},
+        quality={XSS: 1.0},
+        failure=failure,
+        cancel_reason=XSS,
+        pipeline=XSS,
+        attempts=(attempt(key, job_id=XSS, nodes=(XSS,), failure=failure, end=end, ended_at=NOW),),
+    )
+
+
 def delivered(tmp_path: Path, project: str, tag: str, number: int) -> Dataset:
     name = f"{tag}_{number:02}"
     folder = tmp_path / "results" / name
@@ -238,7 +270,7 @@ def facility(tmp_path: Path, access: str = "", more: int = 0) -> FakeDaemon:
         encoding="utf-8",
     )
     both = [*datasets("apoferritin", "TS"), *datasets(SECRET, SECRET)]
-    hostile = dataset("x-00000009.1.1", XSS, labels={"project": "apoferritin", "session": XSS})
+    hostile = crooked()
     live = [d for d, is_live in both if is_live] + [hostile]
     live += [
         dataset(
