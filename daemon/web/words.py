@@ -38,7 +38,7 @@ def in_words(value: Any) -> str:
             return in_words(told.get("base", ""))
         return ", ".join(f"{key} = {in_words(each)}" for key, each in told.items())
     if isinstance(value, list | tuple):
-        return ", ".join(map(in_words, value))
+        return ", ".join(map(in_words, value)) or "(none)"
     if value is None or value == "":
         return "(none)"
     return f"{value:g}" if isinstance(value, float) else str(value)
