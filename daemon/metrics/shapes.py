@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tiltd.daemon.core.model import Placement
 
-MAX_RUNS = 48
+MAX_RUNS = 32
 """Combinations of pipeline, outcome and shape that have a histogram of their own."""
 
 Shape = tuple[str, str, str]
