@@ -41,7 +41,7 @@ class Room:
         reading = Reading(daemon, lookup)
         reading.scope.identity = self.identity
         acting = Acting(daemon, lookup, self.guard)
-        data = PageData(daemon, lookup, reading)
+        self.data = data = PageData(daemon, lookup, reading)
         self.rooms = (
             reading,
             acting,

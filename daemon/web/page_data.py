@@ -66,6 +66,9 @@ class PageData:
     def now(self) -> float:
         return self.daemon.clock.now()
 
+    def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
     async def read_file(self, question: Callable[[], Found], otherwise: Found) -> Found:
         """In a worker thread; a file server that does not answer costs the picture, not the page."""
         try:

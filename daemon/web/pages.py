@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from typing import Any
 from urllib.parse import urlencode
@@ -123,7 +124,11 @@ class Pages:
             return self._several(request, refusal)
         principal, data = who(request), self.data
         attempts = list(reversed(dataset.attempts))
-        last_log = await data.log(attempts[0].attempt_id) if attempts else None
+        pictures, result_files, last_log = await asyncio.gather(
+            data.pictures(dataset),
+            data.result_files(dataset),
+            data.log(attempts[0].attempt_id if attempts else ""),
+        )
         core = data.daemon.core
         can = {
             action: not core.objection(action, dataset, {})
@@ -138,8 +143,8 @@ class Pages:
             line=data.line(dataset),
             why=data.reading.why_of(principal, dataset),
             story=await data.story(principal, dataset),
-            pictures=await data.pictures(dataset),
-            result_files=await data.result_files(dataset),
+            pictures=pictures,
+            result_files=result_files,
             attempts=attempts,
             log=last_log.splitlines()[-40:] if last_log is not None else None,
             timings=[each for each in sorted(dataset.quality.items()) if each[0].endswith("seconds")],

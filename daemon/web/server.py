@@ -69,6 +69,7 @@ class Servers:
     async def stop(self) -> None:
         if self.room is not None:
             self.room.hub.close()
+            self.room.data.close()
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None

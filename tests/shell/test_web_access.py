@@ -7,6 +7,7 @@ import json
 import os
 import re
 import stat
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -582,6 +583,23 @@ async def test_a_manifest_that_is_none_costs_its_list_only(
     path.write_text(content)
     status, text = await place.get("/datasets/TS_11")
     assert status == 200 and "tomogram.mrc" not in text
+
+
+async def test_a_file_server_that_hangs_costs_the_pictures_and_not_the_page(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hung = threading.Event()
+    monkeypatch.setattr("tiltd.daemon.web.page_data.FILE_SECONDS", 0.05)
+    monkeypatch.setattr("tiltd.daemon.web.files.pictures", lambda path: hung.wait(30) and [])
+    try:
+        async with asyncio.timeout(5):
+            status, text = await place.get("/datasets/TS_11")
+            assert status == 200 and "/pictures/0" not in text and "tomogram.mrc" in text
+            for _ in range(6):
+                assert (await place.get("/datasets/TS_11/pictures/0"))[0] == 404
+            assert (await place.get("/datasets/TS_04"))[0] == 200
+    finally:
+        hung.set()
 
 
 async def test_a_log_is_no_link(place: Place) -> None:

@@ -87,12 +87,23 @@ function listen() {
   const light = document.getElementById("live");
   if (!light || !document.querySelector("[data-live]") || !window.EventSource) return;
   const say = (state, words) => { light.dataset.state = state; light.querySelector("span").textContent = words; };
-  const source = new EventSource("/api/v1/events");
-  source.onopen = () => say("on", "live");
-  source.onerror = () => say("off", "not live");
-  source.addEventListener("change", (event) => { if (concerns(JSON.parse(event.data))) refresh(); });
-  document.addEventListener("visibilitychange", () => { if (!document.hidden && again) refresh(); });
-  addEventListener("pagehide", () => source.close());
+  let source = null;
+  const open = () => {
+    source = new EventSource("/api/v1/events");
+    source.onopen = () => say("on", "live");
+    source.onerror = () => say("off", "not live");
+    source.addEventListener("change", (event) => { if (concerns(JSON.parse(event.data))) refresh(); });
+  };
+  const close = () => { source?.close(); source = null; };
+  // A browser has six connections to a host: a page that nobody sees must not keep one.
+  document.addEventListener("visibilitychange", () => {
+    if (document.hidden) { close(); return; }
+    open();
+    refresh();
+  });
+  addEventListener("pagehide", close);
+  addEventListener("pageshow", (event) => { if (event.persisted) { open(); refresh(); } });
+  if (!document.hidden) open();
 }
 
 // -- the list: search as one types, all boxes at once ----------------------------------------------------------
