@@ -75,6 +75,7 @@ docs: .venv/.develops
 	$(BIN)/python docs/write_errors.py
 	$(BIN)/python docs/write_metrics.py
 	$(BIN)/python docs/write_directives.py
+	$(BIN)/python deploy/grafana/write.py
 	PYTHONPATH=tests/_path $(BIN)/python tests/policy/test_policy_docs.py
 
 # Every file is a program that prints its figures and exits 1 if one is missed; all run, then the verdict.

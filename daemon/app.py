@@ -36,6 +36,7 @@ from .perform import Perform
 from .plugged import Plugged
 from .policies import Policies, Refused
 from .poll import Pace, Poll, watch_destinations, watch_spool
+from .questions.candidate import Judged, judge, live_cases
 from .reader import JournalReader
 from .spool import Spool
 from .telling import tell
@@ -94,22 +95,11 @@ class App:
         self._asked: dict[str, asyncio.Future[tuple[bool, str]]] = {}
         self._stop = asyncio.Event()
         self.loop = Loop(
-            self.core,
-            self.journal,
-            self._start_effect,
-            self.clock,
-            self._recorded,
-            self.metrics.appended,
+            self.core, self.journal, self._start_effect, self.clock, self._recorded, self.metrics.appended
         )
         self.poll = Poll(self.plugged.manager, self.loop.put, self.clock)
         self.perform = Perform(
-            self.core,
-            settings,
-            self.plugged,
-            self.spool,
-            self.clock,
-            self.loop.put,
-            self._replied,
+            self.core, settings, self.plugged, self.spool, self.clock, self.loop.put, self._replied
         )
         self.servers = Servers(self)
         self._awaited: dict[int, asyncio.Event] = {}
@@ -172,11 +162,7 @@ class App:
             "spool": watch_spool(
                 self.spool, self.core.following.live, self.loop.put, self.clock, settings.poll.spool_seconds
             ),
-            "destinations": watch_destinations(
-                self._destinations,
-                self.loop.put,
-                self.clock,
-            ),
+            "destinations": watch_destinations(self._destinations, self.loop.put, self.clock),
             "policy": self.policies.watch(),
             "hours": self.policies.hours(),
             "reload": self._reload_when_asked(),
@@ -250,6 +236,9 @@ class App:
                 recorded.set()
         self.metrics.observe(step.facts, self.core)
         tell(step.facts)
+        self.servers.changed(
+            (row.record for row in step.rows), nodes=isinstance(observation, o.NodesObserved)
+        )
         for fact in step.facts:
             if isinstance(fact, f.FeedMet):
                 self._without_baseline.discard(fact.feed)
@@ -281,7 +270,7 @@ class App:
         request_id = observation.request_id or uuid.uuid4().hex
         waiting: asyncio.Future[tuple[bool, str]] = asyncio.get_running_loop().create_future()
         self._asked[request_id] = waiting
-        await self.loop.put(_with_request(observation, request_id))
+        await self.loop.put(replace(observation, request_id=request_id))
         try:
             async with asyncio.timeout(ASK_TIMEOUT_SECONDS):
                 return await waiting
@@ -295,6 +284,10 @@ class App:
     async def prune_journal(self, dataset_ids: Sequence[str]) -> int:
         """Forget the facts of finished datasets; they stay known.  Returns how many facts went."""
         return await self.journal.prune(dataset_ids)
+
+    def pipeline_options(self, name: str) -> Sequence[Any]:
+        """What the pipeline lets operators change (:class:`tiltd.plugins.options.Option`), if it tells."""
+        return tuple(getattr(self.plugged.pipelines.get(name), "options", ()))
 
     def ready(self) -> tuple[bool, list[str]]:
         """For ``/readyz``: can everything that should happen happen?"""
@@ -344,6 +337,14 @@ class App:
         faults += await self.policies.reload(f"command by {by}")
         return not faults, faults, self.policies.policy.version
 
+    async def try_policy(self, text: str, instead: bool) -> Judged:
+        """A candidate, judged beside the policy in force and about what waits and runs; not applied."""
+        cases = live_cases(self.core, self.core.state.datasets.values())
+        nodes = tuple(self.core.nodes.values())
+        return await asyncio.to_thread(
+            judge, text, self.settings, self.core.policy, instead=instead, cases=cases, nodes=nodes
+        )
+
     # -- crash recovery --------------------------------------------------------------------------------------
 
     async def _adopt_orphans(self) -> None:
@@ -377,10 +378,6 @@ class App:
             due = perf_counter() + LAG_SECONDS
             await asyncio.sleep(LAG_SECONDS)
             self.metrics.measure("tiltd_event_loop_lag_seconds", perf_counter() - due)
-
-
-def _with_request(observation: o.OperatorAsked, request_id: str) -> o.OperatorAsked:
-    return replace(observation, request_id=request_id)
 
 
 def site_of(settings: Settings) -> Site:

@@ -89,8 +89,8 @@ class _Section(pydantic.BaseModel):
 
 
 class ListenSettings(_Section):
-    """``address`` and ``port`` serve reading only; ``socket`` (default ``state_dir/tiltd.sock``) everything.
-    Port 0 opens no TCP port."""
+    """``address`` and ``port`` serve whom ``[access]`` lets in; ``socket`` (default ``state_dir/tiltd.sock``)
+    everything to everyone who may open it.  Port 0 opens no TCP port."""
 
     address: Annotated[str, pydantic.AfterValidator(_address)] = "127.0.0.1"
     port: int = Field(default=9178, ge=0, le=65535)
@@ -129,6 +129,47 @@ class PublishSettings(_Section):
     verify: Literal["full", "sizes"] = "full"
 
 
+def _addresses(values: list[str]) -> list[str]:
+    for value in values:
+        try:
+            ipaddress.ip_network(value)
+        except ValueError:
+            raise ValueError(f"must be IP addresses or networks such as 10.0.0.0/24, not {value!r}") from None
+    return values
+
+
+def _header(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9-]{0,63}", value):
+        raise ValueError("must be the name of an HTTP header, such as X-Forwarded-User")
+    return value
+
+
+Header = Annotated[str, pydantic.AfterValidator(_header)]
+
+
+class GroupSettings(_Section):
+    """Members of a group of the single sign-on: what they may, and in which projects (``*``: all)."""
+
+    name: Annotated[str, Field(min_length=1, max_length=200)]
+    rights: Literal["read", "act"] = "read"
+    projects: list[str] = ["*"]
+
+
+class AccessSettings(_Section):
+    """Who may read and act over TCP (the unix socket may everything).  ``open``: who reads without saying who
+    they are.  ``hosts``: further names under which the page is asked for.  A request from ``proxy_from`` is
+    whom its headers say; with ``proxy_secret_file`` it must bring that file's first line as well."""
+
+    open: Literal["loopback", "everyone", "nobody"] = "loopback"
+    tokens_path: OptionalFolder = Field(default=None, alias="tokens_file")
+    hosts: list[str] = []
+    proxy_from: Annotated[list[str], pydantic.AfterValidator(_addresses)] = []
+    proxy_user_header: Header = "X-Forwarded-User"
+    proxy_groups_header: Header = "X-Forwarded-Groups"
+    proxy_secret_file: OptionalFolder = None
+    groups: list[GroupSettings] = Field(default=[], alias="group")
+
+
 class PollSettings(_Section):
     """How often the world is looked at, in seconds.  ``jobs_seconds`` is for this machine's own jobs; a
     resource manager with a queue is asked every ``queue_seconds`` while something is close or moves, and at
@@ -155,6 +196,7 @@ class Settings(_Section):
     policy_file: OptionalFolder = None
     policy_dir: OptionalFolder = None
     listen: ListenSettings = ListenSettings()
+    access: AccessSettings = AccessSettings()
     feeds: list[FeedSettings] = Field(default=[], alias="feed")
     publish: PublishSettings = PublishSettings()
     poll: PollSettings = PollSettings()
@@ -169,6 +211,10 @@ class Settings(_Section):
     @property
     def socket(self) -> Path:
         return self.listen.socket or self.state_dir / "tiltd.sock"
+
+    @property
+    def tokens_file(self) -> Path:
+        return self.access.tokens_path or self.state_dir / "tokens.json"
 
     @property
     def journal(self) -> Path:

@@ -40,6 +40,7 @@ CREATE TABLE IF NOT EXISTS facts (
     seq INTEGER PRIMARY KEY, at REAL NOT NULL, dataset_id TEXT NOT NULL,
     kind TEXT NOT NULL, version INTEGER NOT NULL, body TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS facts_of ON facts (dataset_id, seq);
+CREATE INDEX IF NOT EXISTS facts_acted ON facts (seq) WHERE kind = 'OperatorActed';
 CREATE TABLE IF NOT EXISTS datasets (
     dataset_id TEXT PRIMARY KEY, feed TEXT NOT NULL, series_key BLOB NOT NULL, name BLOB NOT NULL,
     project BLOB NOT NULL, session BLOB NOT NULL, state TEXT NOT NULL, live INTEGER NOT NULL,
@@ -48,6 +49,8 @@ CREATE INDEX IF NOT EXISTS datasets_by_name ON datasets (name);
 CREATE INDEX IF NOT EXISTS datasets_by_change ON datasets (changed_at);
 CREATE INDEX IF NOT EXISTS datasets_counted ON datasets (live, feed, state);
 CREATE INDEX IF NOT EXISTS datasets_of_series ON datasets (feed, series_key);
+CREATE INDEX IF NOT EXISTS datasets_of_project ON datasets (project, live, changed_at, state);
+CREATE INDEX IF NOT EXISTS datasets_finished ON datasets (live, changed_at, state, project, feed);
 CREATE TABLE IF NOT EXISTS seen (
     feed TEXT NOT NULL, series_key BLOB NOT NULL, dataset_id TEXT NOT NULL, revision INTEGER NOT NULL,
     digest TEXT NOT NULL, stat_signature TEXT NOT NULL, reason TEXT NOT NULL, detail BLOB NOT NULL,

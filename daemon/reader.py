@@ -44,20 +44,23 @@ class JournalReader:
         rows = self._rows("SELECT body FROM datasets WHERE dataset_id = ?", (dataset_id,))
         return decode_dataset(rows[0][0]) if rows else None
 
-    def find(self, name: str, limit: int = 20) -> list[Dataset]:
-        """Datasets with this id or series name, newest first; else those whose id begins with it."""
+    def find(self, name: str, limit: int = 20, projects: Sequence[str] | None = None) -> list[Dataset]:
+        """Datasets with this id or series name, newest first; else those whose id begins with it.  Of these
+        ``projects`` only, unless that is ``None``."""
+        mine = "" if projects is None else f"AND project IN ({_marks(projects)}) "
+        among = [_sought(each) for each in projects or ()]
         rows = self._rows(
-            "SELECT body FROM datasets WHERE dataset_id = ? UNION ALL "
-            "SELECT body FROM (SELECT body FROM datasets WHERE name = ? AND dataset_id != ? "
+            f"SELECT body FROM datasets WHERE dataset_id = ? {mine}UNION ALL "
+            f"SELECT body FROM (SELECT body FROM datasets WHERE name = ? AND dataset_id != ? {mine}"
             "ORDER BY found_at DESC LIMIT ?)",
-            (_ascii(name), _sought(name), _ascii(name), limit),
+            (_ascii(name), *among, _sought(name), _ascii(name), *among, limit),
         )
         if not rows:
             first = _ascii(name)
             rows = self._rows(
-                "SELECT body FROM datasets WHERE dataset_id >= ? AND dataset_id < ? "
+                f"SELECT body FROM datasets WHERE dataset_id >= ? AND dataset_id < ? {mine}"
                 "ORDER BY dataset_id LIMIT ?",
-                (first, first + "\x7f", limit),
+                (first, first + "\x7f", *among, limit),
             )
         return [decode_dataset(body) for (body,) in rows]
 
@@ -93,6 +96,84 @@ class JournalReader:
             f"SELECT body FROM datasets {where} ORDER BY changed_at DESC LIMIT ?", (*values, limit)
         )
         return [decode_dataset(body) for (body,) in rows]
+
+    def page(
+        self,
+        *,
+        states: Sequence[str] = (),
+        feed: str = "",
+        project: str = "",
+        session: str = "",
+        text: str = "",
+        projects: Sequence[str] | None = None,
+        before: tuple[float, str] | None = None,
+        limit: int = 100,
+    ) -> list[Dataset]:
+        """Those that have left the working set, last changed first.  ``text`` is in the name or begins the
+        id; ``projects`` are those that may be seen (``None``: all); ``before`` is change and id of the last
+        one of the page before.  Costs the rows of the page, and what the filters pass over."""
+        conditions: list[str] = ["live = 0"]
+        values: list[Any] = []
+        for column, wanted in (("feed", feed), ("project", project), ("session", session)):
+            if wanted:
+                conditions.append(f"{column} = ?")
+                values.append(wanted if column == "feed" else _sought(wanted))
+        if states:
+            conditions.append(f"state IN ({_marks(states)})")
+            values += states
+        if projects is not None:
+            conditions.append(f"project IN ({_marks(projects)})")
+            values += [_sought(name) for name in projects]
+        if text:
+            conditions.append("(instr(lower(CAST(name AS TEXT)), ?) OR substr(dataset_id, 1, ?) = ?)")
+            values += [text.lower(), len(text), text]
+        if before is not None:
+            conditions.append("(changed_at, dataset_id) < (?, ?)")
+            values += before
+        rows = self._rows(
+            f"SELECT body FROM datasets WHERE {' AND '.join(conditions)} "
+            "ORDER BY changed_at DESC, dataset_id DESC LIMIT ?",
+            (*values, limit),
+        )
+        return [decode_dataset(body) for (body,) in rows]
+
+    def counts(self, projects: Sequence[str] | None = None, since_at: float = 0.0) -> dict[str, int]:
+        """State -> how many have left the working set in it (since then).  Costs those, from an index."""
+        conditions: list[str] = ["live = 0", "changed_at >= ?"]
+        values: list[Any] = [since_at]
+        if projects is not None:
+            conditions.append(f"project IN ({_marks(projects)})")
+            values += [_sought(name) for name in projects]
+        rows = self._rows(
+            f"SELECT state, count(*) FROM datasets WHERE {' AND '.join(conditions)} GROUP BY state", values
+        )
+        return {str(state): int(count) for state, count in rows}
+
+    def projects(self) -> list[str]:
+        """The names of all projects; costs an entry of an index for each dataset."""
+        return sorted(
+            as_name(name) for (name,) in self._rows("SELECT DISTINCT project FROM datasets") if name
+        )
+
+    def acts(
+        self, *, before: int | None = None, dataset_id: str = "", limit: int = 100
+    ) -> list[tuple[int, f.OperatorActed]]:
+        """What operators did, last first; of all datasets or of one."""
+        conditions: list[str] = ["kind = 'OperatorActed'"]
+        values: list[Any] = []
+        if before is not None:
+            conditions.append("seq < ?")
+            values.append(before)
+        if dataset_id:
+            conditions.append("json_extract(body, '$.dataset_id') = ?")
+            values.append(dataset_id)
+        rows = self._rows(
+            f"SELECT seq, kind, version, body FROM facts WHERE {' AND '.join(conditions)} "
+            "ORDER BY seq DESC LIMIT ?",
+            (*values, limit),
+        )
+        found = ((seq, decode_fact(kind, version, body)) for seq, kind, version, body in rows)
+        return [(seq, fact) for seq, fact in found if isinstance(fact, f.OperatorActed)]
 
     def latest_run(self, dataset: Dataset) -> int:
         """The highest run number that this revision ever had."""
@@ -158,6 +239,10 @@ class JournalReader:
     def close(self) -> None:
         with self._lock:
             self._connection.close()
+
+
+def _marks(values: Sequence[Any]) -> str:
+    return ", ".join("?" * len(values))
 
 
 def _sought(name: str) -> bytes:

@@ -99,6 +99,7 @@ LINES: dict[type[f.Fact], tuple[str, str, Callable[[Any], Fields]]] = {
     f.StopRequested: ("info", "to stop", lambda fact: {"intent": fact.intent, "by": fact.by}),
     f.AttemptStopped: ("info", "stopped", lambda fact: {"intent": fact.intent}),
     f.DatasetCancelled: ("info", "cancelled", lambda fact: {"reason": fact.reason, "by": fact.by}),
+    f.PrioritySet: ("info", "moved in the queue", lambda fact: {"priority": fact.priority, "by": fact.by}),
     f.DatasetRevived: ("info", "retried", lambda fact: {"by": fact.by}),
     f.DatasetAdopted: ("warning", "taken over from the spool", lambda fact: {}),
     f.BreakerOpened: (

@@ -57,6 +57,8 @@ _SMALL_BYTES = 50_000_000
 class CommandPipeline:
     """``settings`` (the table ``[command]``) gives options of all feeds; a feed's and an operator's win."""
 
+    options = OPTIONS
+
     def __init__(self, settings: Mapping[str, Any], context: Context) -> None:
         self._settings = dict(settings)
         read_options("command", OPTIONS, self._settings)

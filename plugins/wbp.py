@@ -106,6 +106,8 @@ class _Work(Record):
 class WbpPipeline:
     """``settings`` (the table ``[wbp]``) gives options of all feeds; a feed's and an operator's win."""
 
+    options = OPTIONS
+
     def __init__(self, settings: Mapping[str, Any], context: Context) -> None:
         self._settings = dict(settings)
         read_options("wbp", OPTIONS, self._settings)

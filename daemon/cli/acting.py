@@ -1,4 +1,4 @@
-"""``tiltd hold | release | retry | rerun | cancel | accept``: one dataset, several, or a selection."""
+"""``tiltd hold | release | retry | rerun | cancel | accept | prioritize``: datasets, or a selection."""
 
 from __future__ import annotations
 
@@ -28,6 +28,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     if name == "rerun":
         parser.add_argument(
             "--set", action="append", default=[], metavar="KEY=VALUE", type=option, help="a pipeline option"
+        )
+    if name == "prioritize":
+        parser.add_argument(
+            "--priority", type=int, required=True, metavar="N", help="added to the policy's; 0 takes it back"
         )
     if name == "release":
         parser.add_argument(
@@ -87,6 +91,8 @@ def _body(args: argparse.Namespace) -> dict[str, Any] | None:
         return None
     if args.command == "rerun":
         body["options"] = dict(args.set)
+    if args.command == "prioritize":
+        body["priority"] = args.priority
     return body | ({"selection": chosen} if chosen else {"datasets": args.datasets})
 
 

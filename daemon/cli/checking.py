@@ -13,6 +13,7 @@ from tiltd.daemon.client import config_file
 from tiltd.daemon.config import ConfigError, Settings
 from tiltd.daemon.core.model import SeriesKind
 from tiltd.daemon.text import one_line, shown
+from tiltd.daemon.tokens import SECRET_BYTES_MIN, TokenError, TokenFile
 from tiltd.plugins.api import Context, DirectiveBook, Pipeline
 
 from .asking import print_json
@@ -114,6 +115,31 @@ def examine(path: Path | None) -> Iterator[Check]:
     yield from _policy(settings)
     yield from _plugins(settings)
     yield from _folders(settings)
+    yield from _access(settings)
+
+
+def _access(settings: Settings) -> Iterator[Check]:
+    """The files that say who may come in."""
+    try:
+        count = len(TokenFile(settings.tokens_file).read())
+    except TokenError as error:
+        yield bad("tokens", str(error))
+    else:
+        yield good("tokens", f"{count} in {settings.tokens_file}")
+    secret = settings.access.proxy_secret_file
+    if secret is None:
+        return
+    try:
+        long_enough = len(secret.read_bytes().split(b"\n", 1)[0].strip()) >= SECRET_BYTES_MIN
+    except OSError as error:
+        yield bad("proxy secret", f"{secret}: cannot be read: {error.strerror}")
+    else:
+        told = (
+            str(secret)
+            if long_enough
+            else f"{secret}: its first line must have {SECRET_BYTES_MIN} characters"
+        )
+        yield good("proxy secret", told) if long_enough else bad("proxy secret", told)
 
 
 def _python() -> Check:

@@ -92,6 +92,12 @@ COMMANDS = {
             ("tiltd accept TS_07",),
         ),
         Command(
+            "prioritize",
+            f"{_CLI}.acting",
+            "move waiting series in the queue",
+            ("tiltd prioritize TS_01 --priority 10", "tiltd prioritize --session 2026-11-22 --priority 0"),
+        ),
+        Command(
             "prune",
             f"{_CLI}.pruning",
             "remove what is no longer needed",
@@ -102,6 +108,16 @@ COMMANDS = {
             f"{_CLI}.overview",
             "nodes with their cores and scratch",
             ("tiltd nodes", "tiltd nodes --json"),
+        ),
+        Command(
+            "token",
+            f"{_CLI}.tokens",
+            "let people and programs read or act over TCP",
+            (
+                "tiltd token add grafana",
+                "tiltd token add anna --act --project apoferritin --expires 90d",
+                "tiltd token revoke anna",
+            ),
         ),
         Command(
             "policy",

@@ -136,6 +136,10 @@ def _placed(dataset: Dataset, fact: f.Placed) -> Changes:
     return changes
 
 
+def _priority(dataset: Dataset, fact: f.PrioritySet) -> Changes:
+    return {"operator_priority": fact.priority}
+
+
 def _missed(dataset: Dataset, fact: f.DeadlineMissed) -> Changes:
     return {"missed_at": fact.due_at}
 
@@ -269,6 +273,7 @@ _CHANGES: dict[type[f.DatasetFact], Callable[[Dataset, Any], Changes]] = {
     f.HoldPlaced: _hold_placed,
     f.HoldLifted: _hold_lifted,
     f.PartialAccepted: _partial_accepted,
+    f.PrioritySet: _priority,
     f.DeadlineMissed: _missed,
     f.StopRequested: _stop_requested,
     f.SeriesImported: _imported,

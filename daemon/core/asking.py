@@ -117,7 +117,11 @@ class Asking:
             changes=dataset.changes,
             short={a.failure.failure_class for a in dataset.attempts if a.failure is not None},
         )
-        return replace(shaped, result_bytes=round_up_bytes(asked.result_bytes))
+        return replace(
+            shaped,
+            result_bytes=round_up_bytes(asked.result_bytes),
+            priority=shaped.priority + dataset.operator_priority,
+        )
 
     def _reject(self, dataset: Dataset, error: Permanent) -> None:
         failure = Failure(failure_class="config", reason="rejected", detail=str(error), spent=False)

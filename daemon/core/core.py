@@ -25,7 +25,7 @@ from .answers import Answers
 from .arriving import Arrival, Arriving
 from .desk import Desk
 from .following import Following
-from .model import TERMINAL, Dataset, NodeInfo, Options, Policy, Record, State, Unplaceable
+from .model import TERMINAL, Dataset, NodeInfo, Options, Policy, Progress, Record, State, Unplaceable
 from .operating import Operating
 from .outstanding import outstanding
 from .performing import Performing
@@ -158,6 +158,12 @@ class Core:
     def objection(self, action: str, dataset: Dataset, options: Options) -> str:
         """Why an operator's action would be refused; empty if it can be tried.  Changes nothing."""
         return self.operating.objection(action, dataset, options)
+
+    def progress(self, dataset: Dataset) -> Progress | None:
+        """The newest word of the runner of its newest attempt."""
+        attempt = dataset.attempt
+        seen = self.following.seen.get(attempt.attempt_id) if attempt is not None else None
+        return seen.progress if seen is not None else None
 
     def watchlist(self, feed: str) -> dict[str, str]:
         return self.arriving.watchlist(feed)

@@ -89,6 +89,13 @@ class PartialAccepted(DatasetFact):
     by: str
 
 
+class PrioritySet(DatasetFact):
+    """An operator moves it in the queue: ``priority`` is added to the policy's, 0 takes that back."""
+
+    priority: int
+    by: str
+
+
 class DeadlineMissed(DatasetFact):
     """Its result was due (by the policy in force) and is not there."""
 
@@ -307,6 +314,25 @@ class BreakerProbed(Fact):
 class BreakerClosed(Fact):
     scope: str
     by: str
+
+
+class OperatorActed(Fact):
+    """The audit: who did what, when, and what was answered.  What it changed stands in facts of its own.
+
+    ``via`` is how they came: ``socket``, ``token``, ``proxy``.  ``project`` is that of the dataset, so that
+    who sees one project only sees its part of the audit.  Asking for what is done already is no act.
+    """
+
+    by: str
+    via: str
+    action: str
+    dataset_id: str
+    project: str = ""
+    reason: str = ""
+    options: Options = {}
+    priority: int = 0
+    ok: bool = True
+    message: str = ""
 
 
 class NoticeDue(Fact):

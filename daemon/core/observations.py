@@ -119,14 +119,15 @@ class DestinationsObserved(Observation):
     free_bytes: dict[str, int | None]
 
 
-Action = Literal["hold", "release", "retry", "rerun", "cancel", "accept", "close_breaker"]
+Action = Literal["hold", "release", "retry", "rerun", "cancel", "accept", "prioritize", "close_breaker"]
 
 
 class OperatorAsked(Observation):
     """Someone wants something done to one dataset.  ``request_id`` comes back in the ``Reply`` effect.
 
     ``record`` is the journal's row when the dataset is not in the working set.  ``options`` are for
-    ``rerun``.  ``latest_run`` is the highest run number that this revision ever had.
+    ``rerun``, ``priority`` for ``prioritize``.  ``latest_run`` is the highest run number that this revision
+    ever had.  ``via`` is how the one who asks came: ``socket``, ``token`` or ``proxy``.
     """
 
     action: Action
@@ -137,6 +138,8 @@ class OperatorAsked(Observation):
     options: Options = {}
     reason: str = ""
     latest_run: int = 0
+    priority: int = 0
+    via: str = ""
 
 
 # -- answers of effects ------------------------------------------------------------------------------

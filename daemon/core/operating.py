@@ -14,6 +14,8 @@ from .desk import Desk
 from .model import TERMINAL, WITH_ATTEMPT, Dataset, Options, State, dataset_id
 from .outstanding import WORKING_HOLDS
 
+PRIORITY_MAX = 1000
+
 
 class Refused(Exception):
     """The message is the answer to the operator."""
@@ -34,10 +36,12 @@ class Operating:
             "rerun": self._rerun,
             "cancel": self._cancel,
             "accept": self._accept,
+            "prioritize": self._prioritize,
             "close_breaker": self._close_breaker,
         }
+        noted = len(self._desk.facts)
+        known = self._desk.dataset(asked.dataset_id) or asked.record
         try:
-            known = self._desk.dataset(asked.dataset_id) or asked.record
             if known is None and asked.dataset_id:
                 raise Refused(f"no dataset {asked.dataset_id} is known; 'tiltd list' shows those that are")
             if known is not None and (no := self.objection(asked.action, known, asked.options)):
@@ -45,7 +49,30 @@ class Operating:
             message, ok = actions[asked.action](asked), True
         except Refused as refusal:
             message, ok = str(refusal), False
+        self._audit(asked, known, ok, message, changed=len(self._desk.facts) > noted)
         return e.Reply(request_id=asked.request_id, ok=ok, message=message)
+
+    def _audit(
+        self, asked: o.OperatorAsked, known: Dataset | None, ok: bool, message: str, *, changed: bool
+    ) -> None:
+        """Who did what.  A request that changed nothing is answered, and leaves no trace."""
+        if not changed:
+            return
+        self._desk.record(
+            f.OperatorActed(
+                at=self._desk.now,
+                by=asked.by,
+                via=asked.via,
+                action=asked.action,
+                dataset_id=asked.dataset_id,
+                project=known.project if known is not None else "",
+                reason=asked.reason,
+                options=asked.options,
+                priority=asked.priority,
+                ok=ok,
+                message=message,
+            )
+        )
 
     def objection(self, action: str, dataset: Dataset, options: Options) -> str:
         """Why this cannot be done to a dataset as it is now; empty if it can be tried.  Changes nothing."""
@@ -63,6 +90,8 @@ class Operating:
                 return self._options_refused(dataset, options)
             case "cancel" if state in (State.DELIVERED, State.CANCELLED):
                 return f"{known} is {state} already"
+            case "prioritize" if state not in (State.ARRIVING, State.READY):
+                return f"{known} is {state}: the order matters only until a series is placed"
             case "accept" if state is not State.ARRIVING:
                 return f"{known} is {state}: only an arriving series can be accepted as it is"
         return ""
@@ -201,6 +230,18 @@ class Operating:
                 f"{dataset.dataset_id} is accepted; it runs once its files can be read without contradiction"
             )
         return f"{dataset.dataset_id} is accepted with the tilts it has"
+
+    def _prioritize(self, asked: o.OperatorAsked) -> str:
+        dataset = self._find(asked)
+        if abs(asked.priority) > PRIORITY_MAX:
+            raise Refused(f"a priority is between {-PRIORITY_MAX} and {PRIORITY_MAX}, not {asked.priority}")
+        if dataset.operator_priority != asked.priority:
+            self._desk.record(
+                f.PrioritySet(
+                    at=self._desk.now, dataset_id=dataset.dataset_id, priority=asked.priority, by=asked.by
+                )
+            )
+        return f"{dataset.dataset_id} has priority {asked.priority:+d} over the policy's"
 
     def _close_breaker(self, asked: o.OperatorAsked) -> str:
         scope = asked.reason

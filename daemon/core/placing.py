@@ -27,15 +27,7 @@ from .desk import Desk
 from .gates import Gates
 from .keeping import Keeping
 from .ledger import Free
-from .model import (
-    Attempt,
-    Dataset,
-    NodeInfo,
-    Placement,
-    State,
-    Unplaceable,
-    attempt_id,
-)
+from .model import Attempt, Dataset, NodeInfo, Placement, State, Unplaceable, attempt_id
 from .sharing import Sharing
 from .waiting import Waiting, Want
 

@@ -9,17 +9,19 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import PackageNotFoundError, version
+from typing import get_args
 
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from tiltd.daemon.core import facts as f
 from tiltd.daemon.core import observations as o
-from tiltd.daemon.core.model import TERMINAL, Dataset, Failure, Measured, State
+from tiltd.daemon.core.model import TERMINAL, Dataset, Failure, FailureClass, Measured, State
 from tiltd.plugins.api import CommandCount
 
 from .labels import BoundedLabels
 from .notes import Note, note_of
+from .shapes import BoundedShapes, shape_of
 from .table import METRICS
 from .view import CoreView, Outside, ViewCollector
 
@@ -34,7 +36,9 @@ class Metrics:
         self.outside = Outside(build=(_version(), platform.python_version()))
         self.finished: dict[tuple[str, State], int] = {}
         self._labels = BoundedLabels()
+        self._shapes = BoundedShapes()
         self._notes: dict[str, Note] = {}
+        self._pipelines: set[str] = set()
         self._counters = {
             m.name: _counter(m.name, self.registry) for m in METRICS.values() if _ours(m.name, "counter")
         }
@@ -58,6 +62,8 @@ class Metrics:
         self._view.core, self._view.ready, self._view.commands = core, ready, commands
         self.finished.update({(feed, state): count for feed, state, count in finished})
         self._notes = {key: note_of(dataset) for key, dataset in core.state.datasets.items()}
+        for note in self._notes.values():
+            self._begun(note.pipeline)
 
     def render(self) -> bytes:
         """The exposition text.  Cost grows with live datasets (one pass), nodes and label values."""
@@ -86,7 +92,12 @@ class Metrics:
         """What an observation alone tells: who answers and who does not."""
         match observation:
             case o.FilesObserved(feed=feed, up=up):
+                self._met(feed)
                 self.outside.feed_up[feed] = up
+            case o.DestinationsObserved(free_bytes=free_bytes):
+                # Templates of the policy's rules are looked at too; they are no feeds.
+                known = {name: free for name, free in free_bytes.items() if free is not None}
+                self.outside.destination_free = {n: free for n, free in known.items() if "/" not in n}
             case o.JobsObserved(at=at) | o.NodesObserved(at=at):
                 self.outside.manager_up, self.outside.manager_answered_at = True, at
             case o.ServerUnreachable():
@@ -99,6 +110,32 @@ class Metrics:
             case o.PolicyRefused():
                 self.policy_refused()
                 self.count("tiltd_policy_reloads_total", outcome="refused")
+
+    def _met(self, feed: str) -> None:
+        """Counters begin at 0 and not with their first event, which a rate would not see."""
+        if feed in self.outside.feed_up:
+            return
+        for name in ("tiltd_datasets_found_total", "tiltd_datasets_completed_total"):
+            self.count(name, 0, feed=feed)
+        for state in TERMINAL:
+            self.count("tiltd_datasets_ended_total", 0, feed=feed, state=state)
+        self._histograms["tiltd_completion_to_submit_seconds"].labels(**self._bounded({"feed": feed}))
+
+    def _begun(self, pipeline: str) -> None:
+        if pipeline in self._pipelines:
+            return
+        self._pipelines.add(pipeline)
+        for failure_class in get_args(FailureClass):
+            self.count("tiltd_failures_total", 0, pipeline=pipeline, failure_class=failure_class)
+            self.count("tiltd_retries_total", 0, failure_class=failure_class)
+        self.count("tiltd_results_stranded_total", 0, pipeline=pipeline)
+        self.count("tiltd_runs_over_predicted_total", 0, pipeline=pipeline)
+        for kind in ("run", "rescue"):
+            self.count("tiltd_attempts_total", 0, pipeline=pipeline, kind=kind)
+        bounded = self._bounded({"pipeline": pipeline})
+        for name, histogram in self._histograms.items():
+            if METRICS[name].labels == ("pipeline",):
+                histogram.labels(**bounded)
 
     def policy_refused(self) -> None:
         """A policy file was read and not accepted; the old one stays in force."""
@@ -117,6 +154,9 @@ class Metrics:
 
     def _dataset_fact(self, fact: f.DatasetFact, core: CoreView | None) -> None:
         if isinstance(fact, f.DatasetFound):
+            self._begun(fact.pipeline)
+            labels = self._bounded({"feed": fact.feed, "pipeline": fact.pipeline})
+            self._histograms["tiltd_last_tilt_to_tomogram_seconds"].labels(**labels)
             self._notes[fact.dataset_id] = Note(fact.feed, fact.pipeline, fact.run)
             self.count("tiltd_datasets_found_total", feed=fact.feed)
             return
@@ -152,6 +192,7 @@ class Metrics:
                 if attempt.kind == "run":
                     note.predicted = attempt.decided.predicted if attempt.decided is not None else None
                     note.placement = attempt.placement
+                    note.shape = shape_of(attempt.placement)
                 self.count("tiltd_attempts_total", pipeline=note.pipeline, kind=attempt.kind)
             case f.JobAccepted(at=at):
                 self._accepted(at, note)
@@ -177,9 +218,7 @@ class Metrics:
             case f.AttemptFailed(failure=failure, retry_at=retry_at):
                 run = fact.end.measured.run_seconds if fact.end is not None else 0.0
                 if run > 0:  # a runner that was killed has measured nothing
-                    self.measure(
-                        "tiltd_run_seconds", run, pipeline=note.pipeline, outcome=failure.failure_class
-                    )
+                    self._ran(note, run, failure.failure_class)
                 self._failed(note, failure, retry_at is not None)
             case f.DatasetRejected(failure=failure):
                 self._failed(note, failure, again=False)
@@ -197,7 +236,7 @@ class Metrics:
         if fact.adopted:  # an earlier life's result: its times are not ours
             return
         measured, pipeline = fact.measured, note.pipeline
-        self.measure("tiltd_run_seconds", measured.run_seconds, pipeline=pipeline, outcome=fact.verdict)
+        self._ran(note, measured.run_seconds, fact.verdict)
         self.count("tiltd_verdicts_total", pipeline=pipeline, verdict=fact.verdict)
         for problem in fact.problems:
             self.count("tiltd_problems_total", pipeline=pipeline, code=problem.code)
@@ -209,6 +248,10 @@ class Metrics:
         if note.last_change_at and note.run == 1:
             took = fact.at - note.last_change_at
             self.measure("tiltd_last_tilt_to_tomogram_seconds", took, feed=note.feed, pipeline=pipeline)
+
+    def _ran(self, note: Note, seconds: float, outcome: str) -> None:
+        labels = self._shapes.labels(note.pipeline, outcome, note.shape)
+        self.measure("tiltd_run_seconds", seconds, **labels)
 
     def _against_predicted(self, measured: Measured, note: Note) -> None:
         """What was predicted of the run and asked for it, and what came of it."""

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from tiltd.daemon.core.model import TERMINAL, Dataset, Placement, Prediction, State
 
+from .shapes import OTHER, Shape, shape_of
+
 
 @dataclass(slots=True)
 class Note:
@@ -22,6 +24,7 @@ class Note:
     ended: State | None = None
     predicted: Prediction | None = None
     placement: Placement | None = None
+    shape: Shape = OTHER
 
 
 def note_of(dataset: Dataset) -> Note:
@@ -40,4 +43,5 @@ def note_of(dataset: Dataset) -> Note:
         ended=dataset.state if dataset.state in TERMINAL else None,
         predicted=decided.predicted if decided is not None else None,
         placement=last.placement if last is not None else None,
+        shape=shape_of(last.placement if last is not None else None),
     )

@@ -24,35 +24,10 @@ class Metric(NamedTuple):
 
 
 MINUTE, HOUR = 60.0, 3600.0
-_WAITS: tuple[float, ...] = (
-    1,
-    2,
-    5,
-    10,
-    30,
-    MINUTE,
-    2 * MINUTE,
-    5 * MINUTE,
-    15 * MINUTE,
-    30 * MINUTE,
-    HOUR,
-    3 * HOUR,
-    12 * HOUR,
-)
-_RUNS: tuple[float, ...] = (
-    5,
-    15,
-    30,
-    MINUTE,
-    2 * MINUTE,
-    5 * MINUTE,
-    10 * MINUTE,
-    20 * MINUTE,
-    40 * MINUTE,
-    HOUR,
-    2 * HOUR,
-)
-_RUNS += (4 * HOUR, 8 * HOUR, 24 * HOUR)
+_WAITS: tuple[float, ...] = (1, 2, 5, 10, 30, MINUTE, 2 * MINUTE, 5 * MINUTE, 15 * MINUTE, 30 * MINUTE)
+_WAITS += (HOUR, 3 * HOUR, 12 * HOUR)
+_RUNS: tuple[float, ...] = (5, 15, 30, MINUTE, 2 * MINUTE, 5 * MINUTE, 10 * MINUTE, 20 * MINUTE, 40 * MINUTE)
+_RUNS += (HOUR, 2 * HOUR, 4 * HOUR, 8 * HOUR, 24 * HOUR)
 _STAGES = (0.1, 0.5, 1, 2, 5, 10, 30, MINUTE, 2 * MINUTE, 5 * MINUTE, 15 * MINUTE, HOUR)
 _SHORT = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 
@@ -99,6 +74,13 @@ _TABLE = (
         "retry (its delay is not over), or the refusal that most nodes gave.",
     ),
     _gauge("tiltd_series_arriving", "", ("feed",), "Series that are being watched and are not complete yet."),
+    _gauge(
+        "tiltd_arriving_quiet_seconds",
+        "seconds",
+        ("feed",),
+        "Longest time without a change among series that are not complete and not held: a microscope that "
+        "fell silent in the middle of a series.  0 when none is on its way.",
+    ),
     _counter("tiltd_datasets_found_total", ("feed",), "Datasets met (new series, new revisions and reruns)."),
     _counter(
         "tiltd_datasets_completed_total",
@@ -128,10 +110,10 @@ _TABLE = (
     # -- jobs
     _histogram(
         "tiltd_run_seconds",
-        ("pipeline", "outcome"),
+        ("pipeline", "outcome", "cores", "threads", "nodes"),
         _RUNS,
-        "Run time of attempts on the node, staging not included, by how they ended: good, doubtful, "
-        "or a failure class.",
+        "Run time of attempts on the node, staging not included, by how they ended (good, doubtful, or a "
+        "failure class) and by what they were given: cores a node, threads, number of nodes.",
     ),
     _histogram(
         "tiltd_step_seconds",
@@ -257,6 +239,12 @@ _TABLE = (
     ),
     # -- the world outside
     _gauge("tiltd_feed_up", "", ("feed",), "1 if the feed's folder could be read at the last pass."),
+    _gauge(
+        "tiltd_destination_free_bytes",
+        "bytes",
+        ("feed",),
+        "Free space where the results of a feed go; none for one that could not be looked at.",
+    ),
     _gauge("tiltd_resource_manager_up", "", (), "1 if the resource manager answered the last question."),
     _gauge(
         "tiltd_resource_manager_answer_age_seconds",

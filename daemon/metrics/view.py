@@ -59,6 +59,7 @@ class Outside:
 
     build: tuple[str, str]
     feed_up: dict[str, bool] = field(default_factory=dict)
+    destination_free: dict[str, int] = field(default_factory=dict)
     manager_up: bool = False
     manager_answered_at: float | None = None
     policy_version: str = ""
@@ -121,6 +122,7 @@ class ViewCollector(Collector):
     def _outside_world(self) -> Iterator[Metric]:
         seen = self._outside
         yield self._family("tiltd_feed_up", [((feed,), float(up)) for feed, up in seen.feed_up.items()])
+        yield self._family("tiltd_destination_free_bytes", _single(seen.destination_free))
         yield self._one("tiltd_resource_manager_up", float(seen.manager_up))
         if seen.manager_answered_at is not None:
             age = max(0.0, self._now() - seen.manager_answered_at)
@@ -132,8 +134,10 @@ class ViewCollector(Collector):
             yield self._one("tiltd_policy_last_reload_success_timestamp_seconds", at)
 
     def _datasets(self, core: CoreView) -> Iterator[Metric]:
-        counts = Counter({(state.value, feed): n for (feed, state), n in self._finished.items()})
-        depth: Counter[str] = Counter()
+        feeds = self._outside.feed_up
+        counts = Counter({(state.value, feed): 0 for feed in feeds for state in State})
+        counts.update({(state.value, feed): n for (feed, state), n in self._finished.items()})
+        depth = Counter(dict.fromkeys(feeds, 0))
         causes: Counter[str] = Counter()
         oldest: dict[str, float] = {}
         refused: Counter[str] = Counter()
@@ -156,7 +160,20 @@ class ViewCollector(Collector):
         yield self._family("tiltd_oldest_waiting_seconds", _single(oldest))
         yield self._family("tiltd_placement_refusals", _single(refused))
         yield self._family("tiltd_refusals_total", _single(core.refusals))
-        yield self._family("tiltd_series_arriving", _single(Counter(_arriving(core))))
+        arriving = Counter(dict.fromkeys(feeds, 0))
+        arriving.update(_arriving(core))
+        yield self._family("tiltd_series_arriving", _single(arriving))
+        yield self._family("tiltd_arriving_quiet_seconds", _single(self._quiet(core, now)))
+
+    def _quiet(self, core: CoreView, now: float) -> dict[str, float]:
+        """Of each feed that was looked at.  What is held is known to a person, and may be so for ever."""
+        longest = dict.fromkeys(self._outside.feed_up, 0.0)
+        for key, arrival in core.arrivals.items():
+            dataset = core.state.datasets.get(core.state.current.get(key, ""))
+            if dataset is not None and dataset.state is State.ARRIVING and not dataset.holds:
+                quiet = now - arrival.stable_since_at
+                longest[dataset.feed] = max(longest.get(dataset.feed, 0.0), quiet)
+        return longest
 
     def _shares(self, core: CoreView) -> Iterator[Metric]:
         """Projects become labels only where the site's own policy names them."""

@@ -12,9 +12,11 @@ from tiltd.daemon import prune
 from tiltd.daemon.core.model import TERMINAL
 from tiltd.daemon.spool import Spool
 
-from .guard import Refusal, answer, json_body, peer_name
+from .guard import json_body, who
+from .identity import peer_name
 from .lookup import MAX_ROWS, Lookup
-from .reading import API
+from .refusal import Refusal, answer
+from .routes import API, Route
 from .view import Daemon, record
 
 KINDS = ("spool", "attempts", "imports", "journal", "results")
@@ -27,18 +29,20 @@ class Pruning:
         self.lookup = lookup
         self._spool = Spool(daemon.settings.spool_dir)
 
-    def routes(self) -> list[web.RouteDef]:
-        return [web.post(f"{API}/prune", self.removals)]
+    def routes(self) -> list[Route]:
+        return [Route("POST", f"{API}/prune", self.removals, "act_whole")]
 
     async def removals(self, request: web.Request) -> web.Response:
-        """``what``: kinds; ``datasets``: for ``results`` only, by name.  A dry run unless told not to."""
+        """``what``: kinds; ``datasets``: for ``results`` only, by name.  A dry run unless told not to.  On
+        the unix socket only: what is removed is gone."""
         peer_name(request)
         what, names, older_than_seconds, dry_run = _checked(await json_body(request))
         before_at = self.daemon.clock.now() - older_than_seconds
+        principal = who(request)
         found = await self._found(what, before_at)
         if "results" in what:
             for name in names:
-                dataset = await self.lookup.one(name)
+                dataset = await self.lookup.one(principal, name)
                 found.append(await asyncio.to_thread(prune.result, dataset))
         if not dry_run:
             found = await self._remove(found)

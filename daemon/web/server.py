@@ -1,15 +1,18 @@
-"""Where the applications listen: a unix socket for operators of this machine, and a loopback address."""
+"""Where it listens: a unix socket for operators of this machine, and an address."""
 
 from __future__ import annotations
 
 import os
 import socket
 import stat
+from collections.abc import Iterable
 from pathlib import Path
 
 from aiohttp import web
 
-from .app import make_app
+from tiltd.daemon.core.model import Dataset
+
+from .app import Room
 from .lookup import Lookup
 from .view import Daemon
 
@@ -26,39 +29,50 @@ class Servers:
     def __init__(self, daemon: Daemon) -> None:
         self.daemon = daemon
         self.port = 0
+        self.room: Room | None = None
         self._lookup = Lookup(daemon)
-        self._runners: list[web.AppRunner] = []
+        self._runner: web.AppRunner | None = None
         self._bound = False
 
     async def start(self) -> None:
-        """Raises AddressInUse."""
+        """Raises AddressInUse, and OSError for a proxy's secret that cannot be read."""
         path, listen = self.daemon.settings.socket, self.daemon.settings.listen
-        runner = await self._runner(acting=True)
+        self.room = Room(self.daemon, self._lookup)
+        runner = web.AppRunner(
+            self.room.app(),
+            access_log=None,
+            shutdown_timeout=2.0,
+            handle_signals=False,
+            keepalive_timeout=30.0,
+        )
+        await runner.setup()
+        self._runner = runner
         await web.SockSite(runner, unix_socket(path)).start()
         self._bound = True
         if listen.port:
-            runner = await self._runner(acting=False)
+            site = web.TCPSite(runner, listen.address, listen.port)
             try:
-                await web.TCPSite(runner, listen.address, listen.port).start()
+                await site.start()
             except OSError as error:
                 await self.stop()
                 raise AddressInUse(
                     f"cannot listen on {listen.address}:{listen.port} ({error.strerror}); "
                     "change port in [listen] of tiltd.toml, 0 for none"
                 ) from None
-            self.port = int(runner.addresses[0][1])
+            self.port = int(next(each[1] for each in runner.addresses if isinstance(each, tuple)))
 
-    async def _runner(self, acting: bool) -> web.AppRunner:
-        app = make_app(self.daemon, self._lookup, acting)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=2.0, handle_signals=False)
-        await runner.setup()
-        self._runners.append(runner)
-        return runner
+    def changed(self, datasets: Iterable[Dataset], nodes: bool = False) -> None:
+        """Tell the pages that are open."""
+        if self.room is not None:
+            self.room.hub.publish(datasets, nodes)
 
     async def stop(self) -> None:
-        for runner in self._runners:
-            await runner.cleanup()
-        self._runners.clear()
+        if self.room is not None:
+            self.room.hub.close()
+            self.room.data.close()
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None
         self._lookup.close()
         if self._bound:  # never the socket of another daemon, which kept us from starting
             self.daemon.settings.socket.unlink(missing_ok=True)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
 
 from tiltd.daemon.config import Settings
-from tiltd.daemon.core.facts import Fact
-from tiltd.daemon.core.model import Dataset, Options
+from tiltd.daemon.core.facts import Fact, OperatorActed
+from tiltd.daemon.core.model import Dataset, Options, Policy, Progress
 from tiltd.daemon.core.observations import OperatorAsked
 from tiltd.daemon.metrics import Metrics
 from tiltd.daemon.metrics.view import CoreView, waiting_reason
+from tiltd.daemon.questions.candidate import Judged
 from tiltd.plugins.api import DirectiveFault, DirectiveRow
 
 
@@ -25,6 +26,9 @@ class Core(CoreView, Protocol):
     ) -> tuple[tuple[DirectiveRow, ...], tuple[DirectiveFault, ...]] | None: ...
     def release_troubles(self, attempt_id: str, node: str) -> Sequence[str]: ...
     def objection(self, action: str, dataset: Dataset, options: Options) -> str: ...
+    def progress(self, dataset: Dataset) -> Progress | None: ...
+    @property
+    def policy(self) -> Policy: ...
 
 
 class SeenRow(Protocol):
@@ -42,7 +46,9 @@ class Reader(Protocol):
     """:class:`tiltd.daemon.reader.JournalReader`; asked from one worker thread."""
 
     def dataset(self, dataset_id: str) -> Dataset | None: ...
-    def find(self, name: str) -> Sequence[Dataset]: ...
+    def find(
+        self, name: str, limit: int = 20, projects: Sequence[str] | None = None
+    ) -> Sequence[Dataset]: ...
     def select(
         self,
         *,
@@ -52,6 +58,23 @@ class Reader(Protocol):
         session: str = "",
         limit: int = 500,
     ) -> Sequence[Dataset]: ...
+    def page(
+        self,
+        *,
+        states: Sequence[str] = (),
+        feed: str = "",
+        project: str = "",
+        session: str = "",
+        text: str = "",
+        projects: Sequence[str] | None = None,
+        before: tuple[float, str] | None = None,
+        limit: int = 100,
+    ) -> Sequence[Dataset]: ...
+    def counts(self, projects: Sequence[str] | None = None, since_at: float = 0.0) -> Mapping[str, int]: ...
+    def projects(self) -> Sequence[str]: ...
+    def acts(
+        self, *, before: int | None = None, dataset_id: str = "", limit: int = 100
+    ) -> Sequence[tuple[int, OperatorActed]]: ...
     def facts(self, dataset_id: str) -> Sequence[tuple[int, Fact]]: ...
     def latest_run(self, dataset: Dataset) -> int: ...
     def ignored(self, feed: str) -> Sequence[SeenRow]: ...
@@ -63,6 +86,23 @@ class Clock(Protocol):
 
 class Plugged(Protocol):
     async def scheduler_words(self, job_id: str) -> Sequence[str]: ...
+
+
+class OptionView(Protocol):
+    """An option that a pipeline declares; ``default`` of ``None``: a number, or unset."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def default(self) -> str | int | float | bool | None: ...
+    @property
+    def meaning(self) -> str: ...
+    @property
+    def low(self) -> float: ...
+    @property
+    def high(self) -> float: ...
+    @property
+    def choices(self) -> tuple[str, ...]: ...
 
 
 class Daemon(Protocol):
@@ -84,9 +124,11 @@ class Daemon(Protocol):
     @property
     def policy_refused(self) -> list[str]: ...
 
+    def pipeline_options(self, name: str) -> Sequence[OptionView]: ...
     def ready(self) -> tuple[bool, list[str]]: ...
     async def ask(self, observation: OperatorAsked) -> tuple[bool, str]: ...
     async def reload_policy(self, by: str) -> tuple[bool, list[str], str]: ...
+    async def try_policy(self, text: str, instead: bool) -> Judged: ...
     async def prune_journal(self, dataset_ids: Sequence[str]) -> int: ...
 
 

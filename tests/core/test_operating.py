@@ -131,7 +131,15 @@ ANSWERS: dict[tuple[str, State], tuple[str, list[str]]] = {
         ["PartialAccepted", "DatasetCompleted"],
     ),
 }
-CONSEQUENCES = {"Placed", "DatasetFinalized", "DatasetRecalled", "NoticeDue", "ScratchReleased"}
+ORDER_IS_PAST = "the order matters only until a series is placed"
+ANSWERS |= {
+    **{("prioritize", state): (f"no: {ID} is {state}: {ORDER_IS_PAST}", []) for state in State},
+    ("prioritize", State.ARRIVING): (f"{ID} has priority +5 over the policy's", ["PrioritySet"]),
+    ("prioritize", State.READY): (f"{ID} has priority +5 over the policy's", ["PrioritySet"]),
+}
+CONSEQUENCES = {
+    "Placed", "DatasetFinalized", "DatasetRecalled", "NoticeDue", "ScratchReleased", "OperatorActed",
+}  # fmt: skip
 """What follows of itself: placing, and the coming and going of finished ones."""
 
 
@@ -165,11 +173,15 @@ def asked(bench: Bench, action: str, record: Dataset, **fields: object) -> tuple
 @pytest.mark.parametrize(("action", "state"), list(ANSWERS), ids=lambda value: str(value))
 def test_every_action_in_every_state(action: str, state: State, monkeypatch: pytest.MonkeyPatch) -> None:
     bench, record = in_state(state, monkeypatch)
-    assert asked(bench, action, record, latest_run=1) == ANSWERS[action, state]
+    earlier = len(bench.facts)
+    assert asked(bench, action, record, latest_run=1, priority=5) == ANSWERS[action, state]
+    acts = [fact for fact in bench.facts[earlier:] if isinstance(fact, f.OperatorActed)]
+    if ANSWERS[action, state][1]:
+        assert [(act.by, act.action, act.dataset_id, act.ok) for act in acts] == [("op", action, ID, True)]
 
 
 def test_every_pair_is_tried() -> None:
-    actions = {"hold", "release", "retry", "rerun", "cancel", "accept"}
+    actions = {"hold", "release", "retry", "rerun", "cancel", "accept", "prioritize"}
     assert set(ANSWERS) == {(action, state) for action in actions for state in State}
 
 
@@ -348,3 +360,21 @@ def test_a_breaker_is_closed_once() -> None:
     assert bench.ask("close_breaker", "", reason="node:n1").message == "the breaker of node:n1 is closed"
     reply = bench.ask("close_breaker", "", reason="node:n1")
     assert (reply.ok, reply.message) == (False, "no breaker node:n1 is open")
+
+
+def test_a_higher_priority_is_placed_first() -> None:
+    bench = Bench(node(state="offline"))
+    first, second = bench.arrive("TS"), bench.arrive("TT")
+    ids = list(bench.core.state.datasets)
+    bench.ask("prioritize", ids[1], priority=7)
+    assert bench.core.state.datasets[ids[1]].operator_priority == 7
+    queue = bench.core.placing.queue
+    wants = sorted(queue.buckets, key=queue.order)
+    assert [queue.where[ids[1]] is want for want in wants] == [True, False], (first, second)
+
+
+def test_a_priority_out_of_bounds_is_refused() -> None:
+    bench = ready()
+    reply = bench.ask("prioritize", ID, priority=1001)
+    assert (reply.ok, bench.core.state.datasets[ID].operator_priority) == (False, 0)
+    assert "between -1000 and 1000" in reply.message

@@ -57,6 +57,7 @@ EXAMPLES: list[f.DatasetFact] = [
     f.PartialAccepted(**HEAD, by="x"),
     *(f.StopRequested(**HEAD, intent=intent, by="x") for intent in get_args(StopIntent)),
     f.DeadlineMissed(**HEAD, due_at=1.0),
+    f.PrioritySet(**HEAD, priority=5, by="x"),
     f.SeriesImported(**HEAD, path="/x"),
     f.Placed(**HEAD, attempt=ATTEMPT),
     f.JobAccepted(**HEAD, **ONE, job_id="1"),

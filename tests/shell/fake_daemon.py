@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,10 +11,12 @@ from typing import Any
 from tiltd.daemon.config import Settings
 from tiltd.daemon.core import facts as f
 from tiltd.daemon.core.ledger import Ledger
-from tiltd.daemon.core.model import Dataset, Failure, Hold, NodeInfo, State, Unplaceable
+from tiltd.daemon.core.model import Dataset, Failure, Hold, NodeInfo, Policy, State, Unplaceable
 from tiltd.daemon.core.observations import OperatorAsked
 from tiltd.daemon.metrics import Metrics
 from tiltd.daemon.plugged import Plugged
+from tiltd.daemon.questions.candidate import Judged, judge
+from tiltd.plugins import wbp
 from tiltd.policy.breaker import Breakers
 
 NOW = 10_000.0
@@ -42,12 +45,33 @@ def dataset(dataset_id: str, name: str = "TS_01", **changes: Any) -> Dataset:
 class FakeReader:
     def __init__(self, *rows: Dataset) -> None:
         self.rows = {row.dataset_id: row for row in rows}
+        self.acted: list[tuple[int, f.OperatorActed]] = []
 
     def dataset(self, dataset_id: str) -> Dataset | None:
         return self.rows.get(dataset_id)
 
-    def find(self, name: str) -> list[Dataset]:
-        return [d for d in self.rows.values() if d.tilt_series_name == name or d.dataset_id.startswith(name)]
+    def find(self, name: str, limit: int = 20, projects: Any = None) -> list[Dataset]:
+        found = [d for d in self.rows.values() if d.tilt_series_name == name or d.dataset_id.startswith(name)]
+        return [d for d in found if projects is None or d.project in projects]
+
+    def page(
+        self, *, states: Any = (), projects: Any = None, before: Any = None, limit: int = 100, **_: Any
+    ) -> list[Dataset]:
+        rows = [d for d in self.rows.values() if projects is None or d.project in projects]
+        rows = [d for d in rows if before is None or (d.state_since_at, d.dataset_id) < before]
+        rows.sort(key=lambda d: (d.state_since_at, d.dataset_id), reverse=True)
+        return [d for d in rows if not states or d.state in states][:limit]
+
+    def counts(self, projects: Any = None, since_at: float = 0.0) -> dict[str, int]:
+        return dict(Counter(d.state.value for d in self.page(projects=projects, limit=10_000)))
+
+    def projects(self) -> list[str]:
+        return sorted({d.project for d in self.rows.values()})
+
+    def acts(
+        self, *, before: int | None = None, dataset_id: str = "", limit: int = 100
+    ) -> list[tuple[int, f.OperatorActed]]:
+        return [each for each in self.acted if not dataset_id or each[1].dataset_id == dataset_id][:limit]
 
     def select(
         self, *, states: Any = (), feed: str = "", project: str = "", session: str = "", limit: int = 500
@@ -104,8 +128,11 @@ class FakeDaemon:
             listed_states=dict,
             shares=lambda now: [],
             why=lambda dataset_id, now: [f"{dataset_id} waits at {now:g}"],
+            directives=lambda dataset: None,
             release_troubles=lambda attempt_id, node: [f"{node} is down"],
             objection=lambda action, dataset, options: "",
+            progress=lambda dataset: None,
+            policy=Policy(version="0123456789ab"),
         )
         self.reader = FakeReader(*finished)
         self.metrics = Metrics(now=lambda: NOW)
@@ -116,6 +143,12 @@ class FakeDaemon:
         self.pruned: list[str] = []
         self.plugged: Any = Plugged({}, {}, {}, manager=FakeManager())  # type: ignore[arg-type]
         self.metrics.attach(self.core)
+
+    def pipeline_options(self, name: str) -> Any:
+        return wbp.OPTIONS
+
+    async def try_policy(self, text: str, instead: bool) -> Judged:
+        return judge(text, self.settings, self.core.policy, instead=instead)
 
     def ready(self) -> tuple[bool, list[str]]:
         return not self.reasons, self.reasons

@@ -30,6 +30,7 @@ from tiltd.daemon.core.model import (
 from tiltd.daemon.core.model.series import Fingerprint, Problem
 from tiltd.daemon.metrics import METRICS, Metrics
 from tiltd.daemon.metrics.labels import BoundedLabels
+from tiltd.daemon.metrics.shapes import BoundedShapes
 from tiltd.plugins.api import CommandCount
 from tiltd.policy.breaker import Breakers, opened
 
@@ -180,6 +181,8 @@ def full(metrics: Metrics) -> Metrics:
     refused = {"a.1.1": Unplaceable(rejected={"scratch": 3, "cores": 1}, unblocked_by=("node",))}
     metrics.attach(core(waiting, held, blocked_by=refused.get), lambda: True, [("krios1", State.FAILED, 4)])
     metrics.saw(o.FilesObserved(at=NOW - 3, feed="krios1", up=False))
+    free = {"krios1": 5000, "gone": None, "/data/{project}/{series}": 7}
+    metrics.saw(o.DestinationsObserved(at=NOW, free_bytes=free))
     metrics.saw(o.JobsObserved(at=NOW - 30, jobs=(), complete=True, asked_at=NOW - 31))
     metrics.saw(o.ServerUnreachable(at=NOW - 20, detail="no"))
     metrics.saw(o.PolicyLoaded(at=77.0, policy=Policy(version="abc123")))
@@ -235,8 +238,8 @@ def test_the_times_of_one_life(metrics: Metrics) -> None:
     assert seen["tiltd_completion_to_submit_seconds_count{feed=krios1}"] == 1.0
     assert seen["tiltd_last_tilt_to_tomogram_seconds_sum{feed=krios1,pipeline=wbp}"] == 200.0
     assert seen["tiltd_queue_wait_seconds_sum{pipeline=wbp}"] == 5.0
-    assert seen["tiltd_run_seconds_sum{outcome=good,pipeline=wbp}"] == 100.0
-    assert seen["tiltd_run_seconds_sum{outcome=memory,pipeline=wbp}"] == 7.0
+    assert seen["tiltd_run_seconds_sum{cores=4,nodes=1,outcome=good,pipeline=wbp,threads=4}"] == 100.0
+    assert seen["tiltd_run_seconds_sum{cores=4,nodes=1,outcome=memory,pipeline=wbp,threads=4}"] == 7.0
     assert seen["tiltd_stage_in_seconds_sum{pipeline=wbp}"] == 2.0
     assert seen["tiltd_step_seconds_sum{pipeline=wbp,step=tilt}"] == 80.0
     assert seen["tiltd_step_seconds_sum{pipeline=wbp,step=other}"] == 1.0, "no name of a series is a label"
@@ -262,6 +265,8 @@ def test_what_a_scrape_reads_from_the_core(metrics: Metrics) -> None:
     assert seen["tiltd_node_scratch_reserved_bytes{node=n1}"] == 10.0
     assert seen["tiltd_breakers_open{scope=node}"] == 1.0
     assert seen["tiltd_feed_up{feed=krios1}"] == 0.0
+    assert seen["tiltd_destination_free_bytes{feed=krios1}"] == 5000.0
+    assert not [name for name in seen if name.startswith("tiltd_destination") and "krios1" not in name]
     assert seen["tiltd_resource_manager_up{}"] == 0.0
     assert seen["tiltd_resource_manager_answer_age_seconds{}"] == 30.0
     assert seen["tiltd_policy_info{version=abc123}"] == 1.0
@@ -273,6 +278,57 @@ def test_a_recalled_dataset_is_counted_once(metrics: Metrics) -> None:
     metrics.attach(core(old), finished=[("krios1", State.FAILED, 1)])
     metrics.observe([f.DatasetRecalled(at=1.0, dataset_id=ID, record=old, by="me")])
     assert samples(metrics)["tiltd_datasets{feed=krios1,state=failed}"] == 1.0
+
+
+def test_a_microscope_that_falls_silent_in_the_middle_of_a_series(metrics: Metrics) -> None:
+    held = (Hold(cause="partial", origin="policy", detail="", since_at=0.0),)
+    shots = {"a.1.1": 700.0, "b.1.1": 90.0, "c.1.1": 5000.0, "d.1.1": 9000.0}
+    states = {"c.1.1": {"holds": held}, "d.1.1": {"state": State.READY}}
+    series = [dataset(key, **({"state": State.ARRIVING} | states.get(key, {}))) for key in shots]
+    view = core(*series)
+    view.arrivals = {
+        ("krios1", key): SimpleNamespace(stable_since_at=NOW - quiet) for key, quiet in shots.items()
+    }
+    view.state.current = {("krios1", key): key for key in shots}
+    metrics.attach(view)
+    for feed in ("krios1", "krios2"):
+        metrics.saw(o.FilesObserved(at=NOW, feed=feed, up=True))
+    seen = samples(metrics)
+    assert seen["tiltd_arriving_quiet_seconds{feed=krios1}"] == 700.0
+    assert seen["tiltd_arriving_quiet_seconds{feed=krios2}"] == 0.0
+
+
+def test_a_feed_of_which_nothing_is_there_counts_nought(metrics: Metrics) -> None:
+    """A gauge that is absent says nothing, and hides its feed from every sum."""
+    metrics.attach(core(arrivals={}))
+    metrics.saw(o.FilesObserved(at=NOW, feed="krios1", up=True))
+    seen = samples(metrics)
+    assert seen["tiltd_queue_depth{feed=krios1}"] == 0.0
+    assert seen["tiltd_series_arriving{feed=krios1}"] == 0.0
+    assert seen["tiltd_datasets{feed=krios1,state=running}"] == 0.0
+
+
+def test_counters_begin_at_nought(metrics: Metrics) -> None:
+    """A counter that begins with its first event hides it from every rate."""
+    metrics.attach(core())
+    metrics.saw(o.FilesObserved(at=NOW, feed="krios1", up=True))
+    metrics.observe(life()[:1])
+    seen = samples(metrics)
+    for state in ("delivered", "failed", "cancelled"):
+        assert seen[f"tiltd_datasets_ended_total{{feed=krios1,state={state}}}"] == 0.0
+    assert seen["tiltd_failures_total{failure_class=lost,pipeline=wbp}"] == 0.0
+    assert seen["tiltd_retries_total{failure_class=lost}"] == 0.0
+    metrics.observe(life()[1:])
+    metrics.saw(o.FilesObserved(at=NOW, feed="krios1", up=True))
+    assert samples(metrics)["tiltd_datasets_ended_total{feed=krios1,state=delivered}"] == 1.0
+
+
+def test_shapes_of_runs_are_bounded() -> None:
+    shapes = BoundedShapes(max_runs=3)
+    labels = [shapes.labels("wbp", "good", (str(cores), "1", "1")) for cores in range(5)]
+    assert [each["cores"] for each in labels] == ["0", "1", "2", "other", "other"]
+    assert shapes.labels("wbp", "good", ("1", "1", "1"))["cores"] == "1"
+    assert shapes.labels("wbp", "memory", ("1", "1", "1"))["nodes"] == "other"
 
 
 def test_after_a_restart_the_notes_come_from_the_core(metrics: Metrics) -> None:
@@ -289,8 +345,8 @@ def test_a_rerun_is_no_new_tilt_series(metrics: Metrics) -> None:
     found, *rest = life()
     metrics.observe([msgspec.structs.replace(found, run=2), *rest])
     seen = samples(metrics)
-    assert "tiltd_last_tilt_to_tomogram_seconds_sum{feed=krios1,pipeline=wbp}" not in seen
-    assert seen["tiltd_run_seconds_sum{outcome=good,pipeline=wbp}"] == 100.0
+    assert seen["tiltd_last_tilt_to_tomogram_seconds_count{feed=krios1,pipeline=wbp}"] == 0.0
+    assert seen["tiltd_run_seconds_sum{cores=4,nodes=1,outcome=good,pipeline=wbp,threads=4}"] == 100.0
 
 
 def test_a_refused_policy_leaves_the_old_one(metrics: Metrics) -> None:

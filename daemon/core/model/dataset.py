@@ -97,6 +97,7 @@ class Dataset(Record):
     ``pipeline``, ``options`` and ``destination`` are those of the last placement; ``asked_pipeline`` and
     ``asked_options`` keep the feed's where a rule changed them.  ``operator_options`` win over every rule.
     ``released_holds`` are the reasons of a policy's holds that an operator lifted: they hold it no more.
+    ``operator_priority`` is added to the policy's priority.
     """
 
     dataset_id: str
@@ -115,6 +116,7 @@ class Dataset(Record):
     asked_pipeline: str = ""
     asked_options: Options | None = None
     operator_options: Options = {}
+    operator_priority: int = 0
     destination: str = ""
     released_holds: tuple[str, ...] = ()
     missed_at: float | None = None

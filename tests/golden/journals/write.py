@@ -350,6 +350,9 @@ def facility(book: Book) -> None:
         book.note(f.BreakerOpened(at=0.0, scope=scope, failure_class="environment", detail="three series"))
         book.note(f.BreakerProbed(at=0.0, scope=scope, dataset_id=Story(book, "TS_14").id))
     book.note(f.BreakerClosed(at=0.0, scope="node:n1", by="ada"))
+    story = Story(book, "TS_24").found().note(f.PrioritySet, priority=5, by="ada")
+    acted = {"action": "prioritize", "dataset_id": story.id, "priority": 5, "message": "moved"}
+    book.note(f.OperatorActed(at=0.0, by="ada", via="socket", project="apoferritin", **acted))
     for number in (1, 2):
         notice = Notice(notice_id=f"failed:{number}", event="failed", summary="it failed", due_at=book.at)
         book.note(f.NoticeDue(at=0.0, notice=notice))
