@@ -168,7 +168,7 @@ async def test_bookings_name_ones_own_series_and_sum_up_all(place: Place) -> Non
     assert own["bookings"][1]["why"] == []
     assert len(everything["bookings"]) == 5
     for sums in (own, everything):
-        assert (sums["cores_reserved"], sums["scratch_reserved_bytes"]) == (5, 50_000_000_000)
+        assert (sums["cores_reserved"], sums["scratch_reserved_bytes"]) == (2, 50_000_000_000)
         assert sums["scratch_leaked_bytes"] == 30_000_000_000
 
 

@@ -135,7 +135,19 @@ def test_pictures_and_progress_are_drawn(visit: Visit) -> None:
     page.wait_for_function("document.querySelector('.gallery img').naturalWidth === 64")
     expect(page.get_by_role("img", name="41 %").first).to_be_visible()
     page = visit().go("/nodes")
-    expect(page.get_by_role("img", name="0 of 8 cores are tiltd's, 3 others', 5 free")).to_be_visible()
+    expect(page.get_by_role("img", name="2 of 8 cores are tiltd's, 1 others', 5 free")).to_be_visible()
+    expect(page.locator("#nodes")).to_contain_text("30GB leaked")
+    expect(page.locator("#nodes")).to_contain_text("cannot be swept: n1 is down")
+
+
+def test_a_report_is_drawn_and_runs_nothing(visit: Visit) -> None:
+    reader = visit()
+    page = reader.go("/datasets/TS_11")
+    page.get_by_role("link", name="Its report").click()
+    expect(page.get_by_role("heading", name="The report on TS_11")).to_be_visible()
+    assert page.title() != "owned"
+    assert reader.said, "the browser tells what it did not run"
+    reader.said.clear()
 
 
 # -- the list ----------------------------------------------------------------------------------------------
@@ -274,7 +286,7 @@ def test_a_rerun_with_the_pipelines_own_options(visit: Visit, served: Serving) -
     page.get_by_text("Run it again with other options").click()
     form = page.locator("#rerun form")
     expect(form.get_by_text("pixels averaged; 0: longer side at most 1024")).to_be_visible()
-    form.get_by_label("binning").fill("8")
+    form.locator("[name='option.binning']").fill("8")
     form.get_by_label("output_mode").select_option("int16")
     form.get_by_label("hot_pixel").select_option("false")
     form.get_by_role("button", name="Run it again").click()

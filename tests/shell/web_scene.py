@@ -260,12 +260,12 @@ def node(name: str, used: int) -> NodeInfo:
     )
 
 
-def booked(attempt_id: str) -> Reservation:
+def booked(attempt_id: str, cores: int) -> Reservation:
     return Reservation(
         attempt_id=attempt_id,
         node="n1",
         reserved_bytes=10_000_000_000,
-        cores=1,
+        cores=cores,
         memory_bytes=1,
         reserved_at=NOW,
     )
@@ -355,8 +355,10 @@ def _fill(daemon: FakeDaemon, live: list[Dataset]) -> None:
     ours = next(d for d in live if d.state is State.RUNNING and d.project != SECRET)
     theirs = next(d for d in live if d.state is State.RUNNING and d.project == SECRET)
     over = "TS_98-00000098.1.1.a1", f"{SECRET}_99-00000099.1.1.a1"  # of series that have left long ago
-    for attempt_id in (f"{ours.dataset_id}.a1", f"{theirs.dataset_id}.a1", f"{ours.dataset_id}.a0", *over):
-        core.state.ledger.book(booked(attempt_id))
+    for attempt_id in (f"{ours.dataset_id}.a1", f"{theirs.dataset_id}.a1"):
+        core.state.ledger.book(booked(attempt_id, cores=1))
+    for attempt_id in (f"{ours.dataset_id}.a0", *over):
+        core.state.ledger.book(booked(attempt_id, cores=0))
     daemon.policy_refused = [f"policy.toml:9: rule {SECRET}: no such key"]
     daemon.reader.acted = [
         (9, f.OperatorActed(at=NOW, by="ada", via="socket", action="hold", dataset_id="TS_02-00000002.1.1",
