@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from tiltd.daemon.metrics.table import as_markdown
+from tiltd.daemon.metrics.page import as_markdown
 
 PAGE = Path(__file__).parent / "metrics.md"
 

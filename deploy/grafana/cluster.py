@@ -123,13 +123,13 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             "Our jobs, by state",
             "As the resource manager lists them.",
             "short",
-            ("sum by (state) (tiltd_jobs{@})", "{{state}}"),
+            ("sum by (state) (tiltd_jobs{@}) or vector(0)", "{{state}}"),
         ),
         stack(
             "Jobs of others, by state",
             "In the resource manager's last answer.",
             "short",
-            ("sum by (state) (tiltd_foreign_jobs{@})", "{{state}}"),
+            ("sum by (state) (tiltd_foreign_jobs{@}) or vector(0)", "{{state}}"),
         ),
         lines(
             "Wait in the queue",

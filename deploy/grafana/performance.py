@@ -59,7 +59,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             "What was doubtful, 24 h",
             "About results that were delivered, by code.",
             "short",
-            ("sum by (code) (increase(tiltd_problems_total{@}[24h]))", "{{code}}"),
+            ("sum by (code) (increase(tiltd_problems_total{@}[24h])) or vector(0)", "{{code}}"),
         ),
     ),
     "Predictions and requests": (
@@ -86,6 +86,18 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             "Of what was asked for. Little of it is bad for backfill, all of it kills.",
             "percentunit",
             *quantiles("tiltd_walltime_used_ratio", "pipeline", "24h", 0.5, 0.9),
+        ),
+        lines(
+            "Memory used",
+            "Of what was asked for; median and 90th percentile.",
+            "percentunit",
+            *quantiles("tiltd_memory_used_ratio", "pipeline", "24h", 0.5, 0.9),
+        ),
+        lines(
+            "Scratch used",
+            "Of what was booked; above 1 is too little.",
+            "percentunit",
+            *quantiles("tiltd_scratch_used_ratio", "pipeline", "24h", 0.5, 0.9),
         ),
         lines(
             "Runs over what was predicted",

@@ -21,12 +21,11 @@ TARGET_LABELS = {"job", "instance"}
 PROMETHEUS_OWN = {"up": set[str]()}
 LOCAL_HAS_NONE = frozenset(
     {
-        "tiltd_foreign_jobs",
         "tiltd_resource_manager_commands_total",
         "tiltd_resource_manager_command_seconds_total",
     }
 )
-"""What only a batch system shows: there is nobody else on this machine, and no command."""
+"""What only a batch system shows: on this machine alone no command is run."""
 COMING = frozenset(
     {
         "tiltd_node_scratch_leaked_bytes",
@@ -35,6 +34,8 @@ COMING = frozenset(
         "tiltd_jobs_forgotten_total",
         "tiltd_resource_manager_commands_total",
         "tiltd_resource_manager_command_seconds_total",
+        "tiltd_memory_used_ratio",
+        "tiltd_scratch_used_ratio",
         "tiltd_step_seconds",
         "tiltd_verdicts_total",
         "tiltd_problems_total",

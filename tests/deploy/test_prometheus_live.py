@@ -19,6 +19,14 @@ from deploy.monitoring import COMING, LOCAL_HAS_NONE, Asked, asked, family, prog
 from shell.daemon_process import POLICY, DaemonProcess, Site, running, wait_until
 
 SCRAPE = "500ms"
+RULES = """
+[shares]
+p = 2
+[[rule]]
+name = "wait"
+when = { project = "waiting" }
+set = { hold = "until the tests are over" }
+"""
 
 
 def free_port() -> int:
@@ -85,8 +93,8 @@ class Prometheus:
 
 
 def live_through(daemon: DaemonProcess, site: Site, prometheus: Prometheus) -> None:
-    """Some are delivered, before and after Prometheus has looked; one is tried twice, one fails, one is held,
-    one is being recorded, and one is running."""
+    """Some are delivered, before and after Prometheus has looked; one is tried twice, one fails, one is
+    held."""
     site.feed("first.mrc")
     daemon.delivered("first")
     wait_until(lambda: prometheus.values('tiltd_datasets{state="delivered"}') == [1.0], 20)
@@ -94,9 +102,10 @@ def live_through(daemon: DaemonProcess, site: Site, prometheus: Prometheus) -> N
         site.feed(name)
     daemon.delivered("second", "fails_once")
     daemon.wait(lambda: daemon.states().get("fails_always") == "failed")
-    site.feed("held.mrc")
-    daemon.wait(lambda: "held" in daemon.states())
-    daemon.act("hold", datasets=["held"], reason="to be seen")
+    site.feed("kept.mrc", folder="waiting/s")
+    daemon.wait(lambda: daemon.held("kept") == ["policy"])
+    held = "sum(tiltd_datasets_held)"
+    wait_until(lambda: prometheus.values(held) == [1.0], 20, lambda: prometheus.values(held))
     ended = 'sum(tiltd_datasets_ended_total{state=~"delivered|failed"})'
     wait_until(lambda: prometheus.values(ended) == [4.0], 20, lambda: prometheus.values(ended))
     rate = "sum(feed:tiltd_datasets_ended:rate6h) > 0"
@@ -106,8 +115,7 @@ def live_through(daemon: DaemonProcess, site: Site, prometheus: Prometheus) -> N
 @pytest.fixture(scope="module")
 def world(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Prometheus, Site]]:
     program("prometheus")
-    policy = POLICY + "\n[shares]\np = 2\n"
-    site = Site(tmp_path_factory.mktemp("scraped"), policy=policy)
+    site = Site(tmp_path_factory.mktemp("scraped"), policy=POLICY + RULES)
     port = free_port()
     site.config.write_text(site.config.read_text().replace("port = 0", f"port = {port}"))
     with running(site) as daemon, Prometheus(project, tmp_path_factory.mktemp("prometheus"), port) as there:
