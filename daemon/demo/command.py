@@ -34,6 +34,8 @@ from .torque import Cluster
 
 INTERRUPTED = 130
 LOOK_SECONDS = 0.5
+LOOK_CLOSELY_SECONDS = 0.1
+"""Who waits for scratch, and says so, may wait for less than a second."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -162,7 +164,7 @@ class Demo:
             self.screen.draw(self.seconds, self.microscope, self.seen)
             if not self.microscope.shooting and all(self.seen[e.name].settled(e) for e in EXPECTED):
                 return
-            time.sleep(LOOK_SECONDS)
+            time.sleep(LOOK_SECONDS if self.cluster is None else LOOK_CLOSELY_SECONDS)
 
     def _until_released(self, daemon: Daemon) -> None:
         """Scratch is released just after a result is published; wait for the last one."""
