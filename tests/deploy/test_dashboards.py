@@ -15,7 +15,6 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from deploy.monitoring import (
-    COMING,
     PROMETHEUS_OWN,
     TARGET_LABELS,
     asked,
@@ -80,7 +79,7 @@ def faults(expression: str, known: set[str]) -> list[str]:
     anything = False
     for each in selected(expression):
         name = family(each.name)
-        if name in COMING or name in known:
+        if name in known:
             anything = True
             continue
         own = PROMETHEUS_OWN.get(name, set(METRICS[name].labels) if name in METRICS else None)
@@ -127,7 +126,7 @@ def test_every_rule_that_is_recorded_is_used(project: Path) -> None:
 
 
 def test_legends_name_labels_that_are_there(project: Path) -> None:
-    unchecked = COMING | recorded(project)
+    unchecked = recorded(project)
     for one in asked(project):
         named = set(re.findall(r"\{\{(\w+)\}\}", one.legend))
         names = [family(each.name) for each in selected(one.expression)]
@@ -141,10 +140,6 @@ def test_every_metric_is_shown_or_said_why_not(project: Path) -> None:
     shown = {family(each.name) for one in asked(project) for each in selected(one.expression)}
     shown |= {family(each.name) for rule in rules(project) for each in selected(rule["expr"])}
     assert set(METRICS) - shown == set()
-
-
-def test_what_has_come_is_no_longer_coming() -> None:
-    assert COMING & set(METRICS) == set()
 
 
 def test_provisioning(project: Path) -> None:

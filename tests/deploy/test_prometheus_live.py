@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from deploy.monitoring import COMING, LOCAL_HAS_NONE, Asked, asked, family, program, selected
+from deploy.monitoring import LOCAL_HAS_NONE, Asked, asked, family, program, selected
 from shell.daemon_process import POLICY, DaemonProcess, Site, running, wait_until
 
 SCRAPE = "500ms"
@@ -129,11 +129,10 @@ def empty(prometheus: Prometheus, panels: list[Asked]) -> dict[str, str]:
 
 
 def askable(project: Path) -> list[Asked]:
-    missing = COMING | LOCAL_HAS_NONE
     return [
         each
         for each in asked(project)
-        if not {family(one.name) for one in selected(each.expression)} & missing
+        if not {family(one.name) for one in selected(each.expression)} & LOCAL_HAS_NONE
     ]
 
 
