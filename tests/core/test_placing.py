@@ -75,7 +75,7 @@ def test_the_space_of_the_destination_is_booked() -> None:
     bench.arrive("A")
     second = bench.arrive("B")
     assert bench.core.blocked_by(second).rejected == {"destination": 1}  # type: ignore[union-attr]
-    assert bench.core.placing.waiting() == {"destination": 1}
+    assert bench.core.placing.blocked.waiting() == {"destination": 1}
     bench.tell(o.DestinationsObserved, free_bytes={"a": 100 * GB})
     assert bench.of(second).state is State.RESERVED
 
