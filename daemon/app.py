@@ -7,14 +7,12 @@ import contextlib
 import getpass
 import re
 import signal
-import uuid
 from collections.abc import Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter
 from typing import Any
 
 import structlog
-from msgspec.structs import replace
 
 from tiltd.plugins.api import Context, Counting, PluginError
 
@@ -43,6 +41,7 @@ from .telling import tell
 from .watch import FeedWatch
 from .watcher import Watcher
 from .web import Servers
+from .wishes import Wishes
 
 DRAIN_SECONDS = 10.0
 IDLE_SECONDS = 60.0
@@ -51,7 +50,6 @@ LAG_SECONDS = 1.0
 THREADS = 24
 THREADS_PER_FEED = 3
 """A look, a destination's free space and an import may hang on a file server and must stop nobody else."""
-ASK_TIMEOUT_SECONDS = 30.0
 
 
 def run(settings: Settings) -> int:
@@ -92,14 +90,20 @@ class App:
         met = set() if self.behind else set(self.core.state.feeds_met)
         self._without_baseline = {feed.name for feed in settings.feeds} - met
         self._mark_now = asyncio.Event()
-        self._asked: dict[str, asyncio.Future[tuple[bool, str]]] = {}
         self._stop = asyncio.Event()
         self.loop = Loop(
             self.core, self.journal, self._start_effect, self.clock, self._recorded, self.metrics.appended
         )
+        self._wishes = Wishes(self.loop)
         self.poll = Poll(self.plugged.manager, self.loop.put, self.clock)
         self.perform = Perform(
-            self.core, settings, self.plugged, self.spool, self.clock, self.loop.put, self._replied
+            self.core,
+            settings,
+            self.plugged,
+            self.spool,
+            self.clock,
+            self.loop.put,
+            self._wishes.replied,
         )
         self.servers = Servers(self)
         self._awaited: dict[int, asyncio.Event] = {}
@@ -260,26 +264,9 @@ class App:
         ended = isinstance(observation, o.SpoolObserved) and observation.end is not None
         return ended or any(isinstance(fact, f.StopRequested | f.AttemptRevoked) for fact in step.facts)
 
-    def _replied(self, reply: e.Reply) -> None:
-        waiting = self._asked.pop(reply.request_id, None)
-        if waiting is not None and not waiting.done():
-            waiting.set_result((reply.ok, reply.message))
-
     async def ask(self, observation: o.OperatorAsked) -> tuple[bool, str]:
-        """An operator's wish, through the inbox like everything else; answered once it is durable."""
-        request_id = observation.request_id or uuid.uuid4().hex
-        waiting: asyncio.Future[tuple[bool, str]] = asyncio.get_running_loop().create_future()
-        self._asked[request_id] = waiting
-        await self.loop.put(replace(observation, request_id=request_id))
-        try:
-            async with asyncio.timeout(ASK_TIMEOUT_SECONDS):
-                return await waiting
-        except TimeoutError:
-            self._asked.pop(request_id, None)
-            return (
-                False,
-                self.loop.stuck or "tiltd did not come to it in time; look again before repeating it",
-            )
+        """An operator's wish; answered once it is durable."""
+        return await self._wishes.ask(observation)
 
     async def prune_journal(self, dataset_ids: Sequence[str]) -> int:
         """Forget the facts of finished datasets; they stay known.  Returns how many facts went."""

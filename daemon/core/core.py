@@ -133,7 +133,7 @@ class Core:
         return self.desk.bugs
 
     def blocked_by(self, dataset_id: str) -> Unplaceable | None:
-        return self.placing.blocked_by(dataset_id)
+        return self.placing.blocked.by(dataset_id)
 
     def shares(self, now: float) -> list[Share]:
         """How projects stand in fair sharing, the least served first."""

@@ -122,7 +122,7 @@ def _ready(core: Explained, dataset: Dataset, now: float) -> list[str]:
         return [f"Its feed {dataset.feed} is not configured any more."]
     if feed.imports and not dataset.imported_path:
         return ["It is being copied to storage that nodes see."]
-    blocked = core.placing.blocked_by(dataset.dataset_id)
+    blocked = core.placing.blocked.by(dataset.dataset_id)
     if blocked is None:
         return []
     counted = ", ".join(f"{reason} {count}" for reason, count in sorted(blocked.rejected.items()))

@@ -13,7 +13,6 @@ has waited longer than ``placement.aged_seconds`` keeps the node that comes clos
 from __future__ import annotations
 
 import heapq
-from collections import defaultdict
 
 from tiltd.policy import place
 
@@ -21,6 +20,7 @@ from . import facts as f
 from . import pinning
 from .asking import Asking
 from .best import Best
+from .blocked import Blocked
 from .deadlines import Deadlines
 from .deciding import Deciding
 from .desk import Desk
@@ -49,7 +49,7 @@ class Placing:
         self._best = Best()
         self._roomier: dict[str, None] = {}
         self._keeping = Keeping(desk, self.queue)
-        self._asked: dict[Want, Unplaceable | None] = {}
+        self.blocked = Blocked(self.queue, self.gates, self.evaluate)
         self._each: int | None = None
         self._aside: set[Want] = set()
         desk.listeners.append(self._changed)
@@ -124,7 +124,7 @@ class Placing:
     def run(self) -> None:
         """Place what can be placed.  Costs one node evaluation per waiting request and roomier node, and
         one per node for a request that waits anew."""
-        self._asked.clear()
+        self.blocked.forget()
         self._each = None
         queue = self.queue
         queue.dirty |= self._aside & queue.buckets.keys()
@@ -372,28 +372,3 @@ class Placing:
     def evaluations(self) -> int:
         """How often a node was held against a request, since the start."""
         return self._best.evaluations
-
-    # -- questions -----------------------------------------------------------------------------------------
-
-    def blocked_by(self, dataset_id: str) -> Unplaceable | None:
-        """Why a queued dataset waits, as things stand now; ``None`` when it does not wait for a place.
-
-        Evaluates all nodes once per bucket and step; changes nothing.
-        """
-        want = self.queue.where.get(dataset_id)
-        return self._why(want) if want is not None else None
-
-    def _why(self, want: Want) -> Unplaceable | None:
-        if want not in self._asked:
-            found = self.gates.stopped(want) or self.evaluate(want)
-            self._asked[want] = found if isinstance(found, Unplaceable) else None
-        return self._asked[want]
-
-    def waiting(self) -> dict[str, int]:
-        """How many wait for a place, by the reasons that block them.  Evaluates each bucket once."""
-        counts: dict[str, int] = defaultdict(int)
-        for want in self.queue.where.values():
-            blocked = self._why(want)
-            for reason in blocked.rejected if blocked else ("placing",):
-                counts[reason] += 1
-        return dict(counts)

@@ -75,7 +75,7 @@ def test_the_space_of_the_destination_is_booked() -> None:
     bench.arrive("A")
     second = bench.arrive("B")
     assert bench.core.blocked_by(second).rejected == {"destination": 1}  # type: ignore[union-attr]
-    assert bench.core.placing.waiting() == {"destination": 1}
+    assert bench.core.placing.blocked.waiting() == {"destination": 1}
     bench.tell(o.DestinationsObserved, free_bytes={"a": 100 * GB})
     assert bench.of(second).state is State.RESERVED
 
@@ -139,7 +139,7 @@ def test_why_looks_afresh_and_changes_nothing() -> None:
     evaluations = bench.core.placing.evaluations
     bench.see_nodes(replace(bench.nodes[0], state="down", observed_at=bench.now))
     assert bench.core.blocked_by(waits).rejected == {"node_down": 1}  # type: ignore[union-attr]
-    assert bench.core.placing.waiting() == {"node_down": 1}
+    assert bench.core.placing.blocked.waiting() == {"node_down": 1}
     assert bench.core.placing.evaluations == evaluations
 
 
@@ -157,7 +157,7 @@ def test_who_waits_for_a_limit_is_placed_when_it_is_free_and_not_with_the_next_l
         staged(name)
     for name in ("C", "D"):
         scene.complete(name)
-    assert scene.core.placing.waiting() == {"cores": 2}
+    assert scene.core.placing.blocked.waiting() == {"cores": 2}
     scene.end("A")
     assert scene.running() == ["B", "C"]
     scene.end("B")
