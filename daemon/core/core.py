@@ -337,5 +337,8 @@ class Core:
                 self.desk.record(f.DatasetFinalized(at=self.desk.now, dataset_id=dataset_id))
 
     def _nothing_left(self, dataset: Dataset) -> bool:
-        booked = self.state.ledger.booked
-        return not any([attempt.attempt_id in booked for attempt in dataset.attempts])
+        booked = self.desk.state.ledger.booked
+        for attempt in dataset.attempts:
+            if attempt.attempt_id in booked:
+                return False
+        return True

@@ -64,7 +64,7 @@ class Following:
         self.seen: dict[str, Followed] = {}
         self._live: dict[str, str] = {}
         self._looking_since_at = 0.0
-        desk.listeners.append(self._changed)
+        desk.listen(self._changed, lambda was, now: (was in LIVE) is not (now in LIVE))
 
     def _changed(self, before: Dataset | None, after: Dataset | None) -> None:
         was = before.attempts[-1] if before is not None and before.attempts else None

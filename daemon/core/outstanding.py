@@ -37,10 +37,11 @@ def outstanding_of(
     elif state in LIVE:
         wanted += _of_live(dataset)
     elif state is State.COLLECTING:
-        if not any([hold.cause in WORKING_HOLDS for hold in dataset.holds]):
+        if not dataset.holds or WORKING_HOLDS.isdisjoint([hold.cause for hold in dataset.holds]):
             wanted.append(_for(e.CollectResult, dataset, dataset.attempts[-1]))
-    if dataset.attempts:
-        wanted += _releases(dataset, booked)
+    for attempt in dataset.attempts:
+        if attempt.ended_at is not None and attempt.attempt_id in booked:
+            wanted += _releases(dataset, attempt, booked[attempt.attempt_id])
     return tuple(wanted)
 
 
@@ -62,19 +63,16 @@ def _of_live(dataset: Dataset) -> list[e.Effect]:
     return wanted
 
 
-def _releases(dataset: Dataset, booked: Mapping[str, tuple[str, ...]]) -> list[e.Effect]:
+def _releases(dataset: Dataset, attempt: Attempt, nodes: tuple[str, ...]) -> list[e.Effect]:
     """Scratch is given back once its attempt is over, except where a result still waits to be rescued.
 
     A fenced attempt's node is out of reach: its reservation stays until the node is seen again.
     """
-    if not any([attempt.attempt_id in booked for attempt in dataset.attempts]):
+    if attempt.attempt_id == dataset.rescue and dataset.state not in TERMINAL:
         return []
-    kept = "" if dataset.state in TERMINAL else dataset.rescue
     return [
         e.ReleaseScratch(attempt_id=attempt.attempt_id, dataset_id=dataset.dataset_id, node=node)
-        for attempt in dataset.attempts
-        if attempt.ended_at is not None and attempt.attempt_id != kept
-        for node in booked.get(attempt.attempt_id, ())
+        for node in nodes
     ]
 
 

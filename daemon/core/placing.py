@@ -26,6 +26,7 @@ from .desk import Desk
 from .gates import Gates
 from .ledger import Free
 from .model import (
+    WITH_ATTEMPT,
     Attempt,
     Dataset,
     NodeInfo,
@@ -57,7 +58,7 @@ class Placing:
         self._kept_node: tuple[str, str] | None = None
         """(dataset id, node): an aged head, and the node that it keeps for itself."""
         self._asked: dict[Want, Unplaceable | None] = {}
-        desk.listeners.append(self._changed)
+        desk.listen(self._changed, _concerned)
 
     # -- what changes ----------------------------------------------------------------------------------
 
@@ -368,3 +369,8 @@ class Placing:
             for reason in blocked.rejected if blocked else ("placing",):
                 counts[reason] += 1
         return dict(counts)
+
+
+def _concerned(was: State | None, now: State | None) -> bool:
+    """Placing looks at what is READY, and at attempts that begin, go on or end."""
+    return State.READY in (was, now) or (was is not now and (was in WITH_ATTEMPT or now in WITH_ATTEMPT))
