@@ -10,10 +10,13 @@ import zoneinfo
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from tiltd.daemon import registry
 from tiltd.daemon.config import Settings
-from tiltd.daemon.core.model import Policy
+from tiltd.daemon.core.model import Options, Policy
+from tiltd.daemon.sample import SAMPLE
+from tiltd.plugins.api import Context, Permanent, Pipeline
 from tiltd.policy.policy import DEFAULT_NAME, Known, PolicyError, load
 
 FILE_BYTES_MAX = 1_000_000
@@ -88,14 +91,55 @@ def _unreadable(path: Path, message: str, line: int = 1) -> PolicyError:
 
 
 def known(settings: Settings | None = None) -> Known:
-    """The names that rules may use: time zones of this machine, pipelines installed here; and the feeds'
-    folders, into which no result may go."""
+    """The names that rules may use: time zones of this machine, pipelines installed here with their options,
+    the settings' feeds; and the feeds' folders, into which no result may go."""
     feeds = settings.feeds if settings is not None else []
     return Known(
         zones=_zones(),
         pipelines=registry.names("pipeline"),
         feed_folders=[str(feed.path) for feed in feeds],
+        feeds={feed.name: feed.pipeline for feed in feeds} if settings is not None else None,
+        option_fault=_Options(settings).fault,
     )
+
+
+class _Options:
+    """Asks pipelines whether they know an option, and would take its value; each is made when first asked."""
+
+    def __init__(self, settings: Settings | None) -> None:
+        self._settings = settings
+        self._pipelines: dict[str, Pipeline | None] = {}
+
+    def fault(self, name: str, option: str, value: Any) -> str:
+        """A sentence about this option, or "": also where the pipeline cannot be asked, which is said
+        elsewhere, and for what is wrong without this option too."""
+        pipeline = self._pipeline(name)
+        if pipeline is None:
+            return ""
+        without, told = _refusal(pipeline, {}), _refusal(pipeline, {option: value})
+        about_it = told != without and option in told.removeprefix(f"pipeline {name}:")
+        return told if about_it else ""
+
+    def _pipeline(self, name: str) -> Pipeline | None:
+        if name not in self._pipelines:
+            table = self._settings.table(name) if self._settings is not None else {}
+            context = Context(state_folder="", spool_folder="", journal_id="question", owner="")
+            try:
+                self._pipelines[name] = registry.make("pipeline", name, table, context)
+            except registry.RegistryError:
+                self._pipelines[name] = None
+        return self._pipelines[name]
+
+
+def _refusal(pipeline: Pipeline, options: Options) -> str:
+    """What a pipeline says to an ordinary series with these options; "" if it takes it."""
+    try:
+        pipeline.request(SAMPLE, options)
+    except Permanent as error:
+        return str(error)
+    except Exception:  # a bug of a stranger's; it holds the first series, and says so
+        return ""
+    return ""
 
 
 @lru_cache(maxsize=1)

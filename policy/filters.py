@@ -41,6 +41,11 @@ def cores_on(request: ResourceRequest, node: NodeInfo) -> int:
     return min(request.cores, node.cores)
 
 
+def least_cores(request: ResourceRequest, node: NodeInfo) -> int:
+    """The fewest with which it may run there."""
+    return min(request.cores_min or request.cores, node.cores)
+
+
 def other_node(request: ResourceRequest, node: NodeInfo, free: Free, terms: Terms) -> str:
     return "other_node" if terms.only_node and node.name != terms.only_node else ""
 
@@ -73,7 +78,7 @@ def properties(request: ResourceRequest, node: NodeInfo, free: Free, terms: Term
 
 
 def cores(request: ResourceRequest, node: NodeInfo, free: Free, terms: Terms) -> str:
-    return "cores" if node.cores < 1 or free.cores < min(request.cores, node.cores) else ""
+    return "cores" if node.cores < 1 or free.cores < least_cores(request, node) else ""
 
 
 def memory(request: ResourceRequest, node: NodeInfo, free: Free, terms: Terms) -> str:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
 
 from tiltd.daemon.core.model import Record
 from tiltd.daemon.core.units import shown_value
 
 
 class Known(Record):
-    """What the shell knows of the world: names of time zones and of pipelines, and the folders of the feeds,
-    in which no result may come to lie.  ``None``: not known, so not checked."""
+    """What the shell knows of the world: names of time zones and of pipelines, the folders of the feeds, in
+    which no result may come to lie, the feeds with their pipelines, and what is wrong with an option of a
+    pipeline (pipeline, option, value; "" for nothing).  ``None``: not known, so not checked."""
 
     zones: Collection[str] | None = None
     pipelines: Collection[str] | None = None
     feed_folders: Collection[str] | None = None
+    feeds: Mapping[str, str] | None = None
+    option_fault: Callable[[str, str, Any], str] | None = None
 
 
 def zone_fault(name: str, known: Known | None) -> str:

@@ -41,6 +41,7 @@ from .checks import contradictions, later, names_faults, names_in, sound
 from .faults import PolicyError, key_text, printable, sentence, syntax_error
 from .known import Known
 from .lines import Path, key_lines, line_of
+from .outside import outside_faults
 from .schema import KNOWN_KEYS, PolicyFile, keys_of
 from .trial import run_tests
 
@@ -120,6 +121,7 @@ def load(
         errors += _read(number, file, text, values, known)
     policy = _build(values)
     errors += _contradictions(policy, values)
+    errors += [_told_at(values, name, message) for name, message in outside_faults(policy, known)]
     errors = errors or (run_tests(policy) if tested else [])
     return sorted(errors, key=lambda error: (error.file, error.line, error.key)) if errors else policy
 
@@ -203,6 +205,9 @@ def _note_keys(values: _Values, name: str, table: Section | None, file: _File, p
         inner = getattr(table, field_name)
         if key in ("completeness", "retry"):
             _note_keys(values, f"{name}.{key}", inner, file, (*path, key))
+        elif key == "options":
+            for option in inner:
+                values.origins[f"{name}.{key}.{option}"] = file.origin((*path, key, option))
 
 
 def _build(values: _Values) -> Policy:
@@ -239,7 +244,10 @@ def _contradictions(policy: Policy, values: _Values) -> list[PolicyError]:
     for key, other, message in contradictions(policy):
         if {key, other, key.partition(".")[0], other.partition(".")[0]} & values.faulty:
             continue  # one of the two values is not what the operator means
-        name = later(values.origins, (key, other))
-        _, line, file = values.origins.get(name, (0, 1, DEFAULT_NAME))
-        found.append(PolicyError(file=file, line=line, key=printable(name), message=message))
+        found.append(_told_at(values, later(values.origins, (key, other)), message))
     return found
+
+
+def _told_at(values: _Values, name: str, message: str) -> PolicyError:
+    _, line, file = values.origins.get(name, (0, 1, DEFAULT_NAME))
+    return PolicyError(file=file, line=line, key=printable(name), message=message)

@@ -36,6 +36,7 @@ GROWING = {
 
 PLAIN = {
     "nodes": "nodes",
+    "cores_min": "cores_min",
     "memory_factor": "memory_factor",
     "memory_min": "memory_bytes_min",
     "scratch_factor": "scratch_factor",
@@ -264,6 +265,7 @@ def _decision(
         "nodes": defaults.nodes,
         "cores": count(defaults.cores.at(size_bytes)),
         "threads": count(defaults.threads.at(size_bytes)),
+        "cores_min": defaults.cores_min,
         "memory_factor": defaults.memory_factor,
         "memory_bytes_min": defaults.memory_bytes_min,
         "memory_by_size_bytes": defaults.memory_by_size.at(size_bytes),

@@ -15,6 +15,7 @@ from .breaker import MARKS_MAX
 from .predict import SAMPLES_MAX
 from .schema_parts import (
     Classes,
+    CoresMin,
     Directives,
     Factor,
     Limit,
@@ -71,6 +72,9 @@ class Resources(Section):
 
     nodes: Nodes = key("nodes", "nodes of one job; more gained nothing", "1", "nodes")
     cores: CoreSteps = key("cores", "cores on each node; a node with fewer gives its maximum", "4", "cores")
+    cores_min: CoresMin = key(
+        "cores_min", "with many waiting or few free, as few as this; 0: cores or none", "1", "cores"
+    )
     threads: CoreSteps = key("threads", "threads of programs that run once (OMP_NUM_THREADS)", "4", "threads")
     memory_factor: Factor = key("memory_factor", "times the memory that the pipeline asks", "1")
     memory_bytes_min: Bytes = key("memory_min", "least memory", '"500MB"', "bytes")

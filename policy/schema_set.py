@@ -10,6 +10,7 @@ from tiltd.daemon.core.model import Rule
 
 from .amounts import Bytes, ByteSteps, CoreSteps, Growing, Section, Span, SpanSteps, growing
 from .schema_parts import (
+    CoresMin,
     Destination,
     Directives,
     Factor,
@@ -34,6 +35,9 @@ class Sets(Section):
 
     nodes: Nodes = key("nodes", "nodes of one job; more gained nothing in the study", "2", "nodes")
     cores: CoreSteps = key("cores", "cores on each node", "{ base = 4, per_gb = 0.5, max = 8 }", "cores")
+    cores_min: CoresMin = key(
+        "cores_min", "with many waiting or few free, as few as this; 0: cores or none", "1", "cores"
+    )
     threads: CoreSteps = key("threads", "threads of programs that run once", "4", "threads")
     memory: ByteSteps = key("memory", "memory, whatever the pipeline asks", '"12GB"', "bytes")
     memory_factor: Factor = key("memory_factor", "times the memory that the pipeline asks", "1.5")

@@ -76,6 +76,7 @@ def shape(
         priority=decision.priority,
         directives=decision.directives,
         rule=decision.rule,
+        cores_min=min(decision.cores_min, decision.cores),
     )
 
 
@@ -103,6 +104,7 @@ def key(request: ResourceRequest) -> tuple[object, ...]:
         request.priority,
         request.directives,
         request.rule,
+        request.cores_min,
     )
 
 

@@ -24,7 +24,7 @@ from tiltd.daemon.core.units import show_bytes, show_seconds, shown_value
 
 from .directives import filled
 from .faults import PolicyError, printable
-from .place import fits, place
+from .place import each_of, fits, place
 from .rules import decide, matches, zones
 from .schema_test import EVERY_ZONE
 from .shape import round_up_bytes, round_up_seconds, shape
@@ -65,6 +65,7 @@ def outcome(test: PolicyTest, policy: Policy) -> Outcome:
     refused = {
         node.name: reason for node in test.nodes if (reason := fits(request, node, free(node), policy))
     }
+    each = each_of(test.nodes, free, features.waiting_count)
     values = {name: getattr(features, name) for name in ("feed", "microscope", "project", "session")}
     values |= {
         name: getattr(request, name) for name in ("account", "queue", "priority", "nodes", "cores", "threads")
@@ -72,7 +73,7 @@ def outcome(test: PolicyTest, policy: Policy) -> Outcome:
     return Outcome(
         decision=decision,
         request=request,
-        placement=place(request, test.nodes, free, policy) if test.nodes else None,
+        placement=place(request, test.nodes, free, policy, each=each) if test.nodes else None,
         refused=refused,
         directives=filled(
             decision.directives, {**values, "pipeline": decision.pipeline or features.pipeline}

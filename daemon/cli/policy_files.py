@@ -24,7 +24,7 @@ from .exits import FAILED, OK, USAGE
 
 def add_check(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "files", nargs="+", metavar="FILE", help="laid over the shipped policy, in this order"
+        "files", nargs="*", metavar="FILE", help="laid over the shipped policy (default: the site's own)"
     )
     add_config(parser)
     parser.add_argument("--json", action="store_true", help="print JSON, for programs")
@@ -33,7 +33,8 @@ def add_check(parser: argparse.ArgumentParser) -> None:
 def check(args: argparse.Namespace) -> int:
     """Exit code 1 if there is a fault; the files' own tests are run too."""
     try:
-        policy = policy_of(map(Path, args.files), settings_of(args.config))
+        files = list(map(Path, args.files)) or site_files(args.config)
+        policy = policy_of(files, settings_of(args.config))
     except PolicyRefused as refused:
         return _told_faults(refused.faults, args.json)
     except ConfigError as error:

@@ -13,13 +13,12 @@ from tiltd.daemon.text import shown
 
 from .exits import FAILED, OK
 
-FOLDERS = ("incoming", "tomograms", "state", "scratch")
+FOLDERS = ("incoming", "tomograms", "state", "scratch", "policy.d")
+POLICY = "policy.d/10-site.toml"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.description = (
-        "Write DIR/tiltd.toml and DIR/policy.toml, commented, and folders. Overwrites nothing."
-    )
+    parser.description = f"Write DIR/tiltd.toml and DIR/{POLICY}, commented, and folders. Overwrites nothing."
     parser.add_argument("folder", metavar="DIR", help="where; made if it is not there")
 
 
@@ -31,15 +30,16 @@ def main(args: argparse.Namespace) -> int:
     try:
         for name in FOLDERS:
             (folder / name).mkdir(parents=True, exist_ok=True)
-        for name, text in (("tiltd.toml", settings_text(folder)), ("policy.toml", policy_text())):
+        for name, text in (("tiltd.toml", settings_text(folder)), (POLICY, policy_text())):
             with open(folder / name, "x", encoding="utf-8") as file:
                 file.write(text)
     except OSError as error:
         print(f"tiltd init: {shown(str(error.filename))}: {error.strerror}", file=sys.stderr)
         return FAILED
-    print(f"Wrote {folder / 'tiltd.toml'} and policy.toml. Next:")
+    print(f"Wrote {folder / 'tiltd.toml'} and {POLICY}. Next:")
     print(f"  edit {folder / 'tiltd.toml'}: the folder of your microscope, where tomograms go, your nodes")
     print(f"  tiltd check --config {folder / 'tiltd.toml'}")
+    print(f"  tiltd policy check {folder / 'policy.d'}  (whenever you change something there)")
     print(f"  tiltd run --config {folder / 'tiltd.toml'}")
     return OK
 
@@ -49,7 +49,7 @@ def _trouble(folder: Path) -> str:
     name = os.fspath(folder)
     if not name.isprintable() or any(mark in name for mark in "{}\\\"'"):
         return f"{shown(name)}: take a folder whose name has no quotes, braces, backslashes or odd characters"
-    for file in ("tiltd.toml", "policy.toml"):
+    for file in ("tiltd.toml", POLICY):
         if os.path.lexists(folder / file):
             return f"{folder / file} is there already; nothing was written"
     return ""
@@ -64,7 +64,7 @@ def settings_text(folder: Path) -> str:
     memory_gb = max(1, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * 3 // 4 // 10**9)
     return TEMPLATE.format(
         state=quoted("state"),
-        policy=quoted("policy.toml"),
+        policy=quoted("policy.d"),
         incoming=quoted("incoming"),
         tomograms=quoted("tomograms", "{project}", "{session}", "{series}"),
         scratch=quoted("scratch"),
@@ -74,16 +74,35 @@ def settings_text(folder: Path) -> str:
 
 
 def policy_text() -> str:
-    """The shipped policy, every line a comment: what is uncommented here goes over it."""
+    """The shipped policy, every line a comment: what is uncommented here goes over it; then a rule and a test
+    to begin with."""
     shipped = resources.files("tiltd.policy").joinpath("default.toml").read_text(encoding="utf-8")
-    lines = (line if not line or line.startswith("#") else f"# {line}" for line in shipped.splitlines())
-    return (
-        "# The site's policy. Uncomment a key, with the [section] above it, to change it; what stays a\n"
-        "# comment is as shipped. `tiltd check` tells every fault with its line.\n\n"
-        + "\n".join(lines)
-        + "\n"
-    )
+    values = shipped.partition("\n#\n")[2]  # its head speaks of itself
+    lines = [line if not line or line.startswith("#") else f"# {line}" for line in values.splitlines()]
+    return "\n".join([POLICY_HEAD, *lines, POLICY_EXAMPLE])
 
+
+POLICY_HEAD = """\
+# The site's policy: what stands here goes over what tiltd ships.  Uncomment a key, with the [section] above
+# it, to change it; what stays a comment is as shown.  Further files of this folder are laid over this one in
+# the order of their names.  `tiltd policy check` with this folder's name tells every fault with its line,
+# `tiltd policy explain --size 2.6GB` what a series gets and why.  A running tiltd takes a sound file at once,
+# and stays with what it has if there is a fault.
+"""
+
+POLICY_EXAMPLE = """
+# Rules set values for some series, tests keep watch over them: a policy whose tests fail is refused.
+#
+# [[rule]]
+# name = "urgent"
+# when = { project = "covid-*" }
+# set = { priority = 100, due = "4h" }
+#
+# [[test]]
+# name = "an urgent series goes first, with the usual cores"
+# dataset = { project = "covid-17", size = "2.6GB" }
+# expect = { rules = ["urgent"], priority = 100, cores = 4 }
+"""
 
 TEMPLATE = """\
 # tiltd's configuration; docs/settings.md explains every key. Commented values are the defaults.
@@ -92,7 +111,7 @@ TEMPLATE = """\
 state_dir = {state}  # the journal lives here: a local disk
 # spool_dir = ""                # default: spool below state_dir; every node must see it
 resource_manager = "local"      # this machine
-policy_file = {policy}
+policy_dir = {policy}  # every *.toml there, in the order of their names, over the shipped policy
 
 [listen]
 # address = "127.0.0.1"         # /metrics, /healthz, /readyz and reading; never acting

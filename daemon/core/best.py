@@ -13,6 +13,7 @@ from math import inf
 
 from tiltd.policy import place
 from tiltd.policy.filters import UP
+from tiltd.policy.scores import scratch_step
 
 from .ledger import Free, Ledger, Mark
 from .model import NodeInfo, Policy, ResourceRequest
@@ -43,7 +44,8 @@ class Scores:
     def __init__(self, score: place.Score, request: ResourceRequest) -> None:
         self.score = score
         self.by_name = bool(request.only_nodes or request.not_nodes)
-        self.cores = 0 if self.by_name or request.properties else request.cores
+        self.cores = 0 if self.by_name or request.properties else request.cores_min or request.cores
+        self.request = request
         self.seen: Mark = (-1, 0)
         self.known: dict[str, float | str] = {}
         self.order: list[tuple[float, str]] = []
@@ -167,8 +169,18 @@ class Best:
     def _score(self, scores: Scores, node: NodeInfo, picture: Picture) -> float | str:
         """Nodes that are alike and have the same room score the same: it is worked out once for all."""
         free, traits, _ = picture
-        name = node.name if scores.by_name else ""
-        state = (free.cores, free.memory_bytes, free.scratch_bytes, traits, name)
+        if scores.cores and node.state in UP:  # the commonest noes, by one comparison each
+            if free.cores < min(scores.cores, node.cores):
+                return "cores"
+            if node.memory_bytes and 0 < scores.request.memory_bytes > free.memory_bytes:
+                return "memory"
+            if 0 < scores.request.scratch_bytes > free.scratch_bytes:
+                return "scratch"
+            # Memory and scratch fit: of them only what is scored counts.
+            state: tuple[object, ...] = (free.cores, scratch_step(scores.request, node, free), traits)
+        else:
+            name = node.name if scores.by_name else ""
+            state = (free.cores, free.memory_bytes, free.scratch_bytes, traits, name)
         known = scores.alike.get(state)
         if known is None:
             if len(scores.alike) >= ALIKE_MAX:

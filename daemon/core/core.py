@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from tiltd.plugins.api import Pipeline
 
 from . import effects as e
+from . import explain
 from . import facts as f
 from . import observations as o
 from .answers import Answers
@@ -130,9 +131,7 @@ class Core:
 
     def why(self, dataset_id: str, now: float) -> list[str]:
         """Why it is where it is, in words; see ``explain.py``."""
-        from .explain import why  # here, because it explains the core and so imports it
-
-        return why(self, dataset_id, now)
+        return explain.why(self, dataset_id, now)
 
     def objection(self, action: str, dataset: Dataset, options: Options) -> str:
         """Why an operator's action would be refused; empty if it can be tried.  Changes nothing."""

@@ -2,18 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Protocol
+
 from tiltd.policy.completeness import Complete, NotATiltSeries, Partial, Waiting
 
 from .arriving import Arrival
-from .core import Core
+from .desk import Desk
+from .following import Following
 from .model import Dataset, Evidence, Hold, State
 from .outstanding import WORKING_HOLDS
+from .performing import Performing
+from .placing import Placing
 from .units import show_bytes
 
 
-def why(core: Core, dataset_id: str, now: float) -> list[str]:
+class Explained(Protocol):
+    """The core's rooms that are asked, as :class:`.core.Core` has them."""
+
+    desk: Desk
+    placing: Placing
+    following: Following
+    performing: Performing
+    server_up: bool | None
+    server_trouble: str
+
+    @property
+    def arrivals(self) -> Mapping[tuple[str, str], Arrival]: ...
+
+
+def why(core: Explained, dataset_id: str, now: float) -> list[str]:
     """The lines for one live dataset; empty if it is not in the working set."""
-    dataset = core.state.datasets.get(dataset_id)
+    dataset = core.desk.state.datasets.get(dataset_id)
     if dataset is None:
         return []
     lines = [f"It is {dataset.state} since {_ago(now - dataset.state_since_at)}."]
@@ -71,7 +91,7 @@ def _arriving(arrival: Arrival | None, now: float) -> list[str]:
     return lines + [_line(evidence) for evidence in judgement.evidence]
 
 
-def _ready(core: Core, dataset: Dataset, now: float) -> list[str]:
+def _ready(core: Explained, dataset: Dataset, now: float) -> list[str]:
     if dataset.holds:
         return []
     if dataset.retry_not_before_at > now:
@@ -81,7 +101,7 @@ def _ready(core: Core, dataset: Dataset, now: float) -> list[str]:
         return [f"Its feed {dataset.feed} is not configured any more."]
     if feed.imports and not dataset.imported_path:
         return ["It is being copied to storage that nodes see."]
-    blocked = core.blocked_by(dataset.dataset_id)
+    blocked = core.placing.blocked_by(dataset.dataset_id)
     if blocked is None:
         return []
     counted = ", ".join(f"{reason} {count}" for reason, count in sorted(blocked.rejected.items()))
@@ -91,7 +111,7 @@ def _ready(core: Core, dataset: Dataset, now: float) -> list[str]:
     return [*lines, *_asked(core, dataset)]
 
 
-def _asked(core: Core, dataset: Dataset) -> list[str]:
+def _asked(core: Explained, dataset: Dataset) -> list[str]:
     want = core.placing.queue.where.get(dataset.dataset_id)
     if want is None:
         return []
@@ -100,15 +120,15 @@ def _asked(core: Core, dataset: Dataset) -> list[str]:
     lines = [f"It asks for {request.cores} cores, {memory} of memory and {scratch} of scratch."]
     matched = core.placing.deciding.decide(dataset).rules
     rules = f"rules {', '.join(matched)}" if matched else "no rule but the defaults"
-    lines.append(f"So say policy {core.policy.version} and {rules}.")
-    if core.policy.shares:
-        used = core.state.usage.of(dataset.project, core.desk.now) / 3600
+    lines.append(f"So say policy {core.desk.policy.version} and {rules}.")
+    if core.desk.policy.shares:
+        used = core.desk.state.usage.of(dataset.project, core.desk.now) / 3600
         weight = core.placing.sharing.weight(dataset.project)
         lines.append(f"Its project has used {used:.1f} core hours of late, its weight is {weight:g}.")
     return lines
 
 
-def _live(core: Core, dataset: Dataset, now: float) -> list[str]:
+def _live(core: Explained, dataset: Dataset, now: float) -> list[str]:
     attempt = dataset.attempts[-1]
     placement = attempt.placement
     lines = [

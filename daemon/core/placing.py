@@ -23,10 +23,10 @@ from .best import Best
 from .deadlines import Deadlines
 from .deciding import Deciding
 from .desk import Desk
-from .gates import Gates
+from .gates import Gates, concerned
+from .keeping import Keeping
 from .ledger import Free
 from .model import (
-    WITH_ATTEMPT,
     Attempt,
     Dataset,
     NodeInfo,
@@ -36,7 +36,7 @@ from .model import (
     attempt_id,
 )
 from .sharing import Sharing
-from .waiting import Waiting, Want, order_of
+from .waiting import Waiting, Want
 
 ATTEMPT_ENDED = frozenset({"limit", "destination"})
 
@@ -55,10 +55,11 @@ class Placing:
         self._asking = Asking(desk, self.deciding)
         self._best = Best()
         self._roomier: dict[str, None] = {}
-        self._kept_node: tuple[str, str] | None = None
-        """(dataset id, node): an aged head, and the node that it keeps for itself."""
+        self._keeping = Keeping(desk, self.queue)
         self._asked: dict[Want, Unplaceable | None] = {}
-        desk.listen(self._changed, _concerned)
+        self._each: int | None = None
+        self._aside: set[Want] = set()
+        desk.listen(self._changed, concerned)
 
     # -- what changes ----------------------------------------------------------------------------------
 
@@ -106,9 +107,8 @@ class Placing:
 
     def _leave(self, dataset_id: str) -> None:
         self.queue.leave(dataset_id)
-        if self._kept_node is not None and self._kept_node[0] == dataset_id:
-            self.roomier(self._kept_node[1])
-            self._kept_node = None
+        if kept := self._keeping.left(dataset_id):
+            self.roomier(kept)
 
     def _may_be_placed(self, dataset: Dataset) -> bool:
         feed = self._desk.site.feeds.get(dataset.feed)
@@ -123,7 +123,7 @@ class Placing:
         """Judge all waiting datasets afresh (new policy)."""
         self.queue.clear()
         self._best.clear()
-        self._kept_node = None
+        self._keeping.clear()
         self.decide_again()
 
     # -- placing -----------------------------------------------------------------------------------------
@@ -132,7 +132,10 @@ class Placing:
         """Place what can be placed.  Costs one node evaluation per waiting request and roomier node, and
         one per node for a request that waits anew."""
         self._asked.clear()
+        self._each = None
         queue = self.queue
+        queue.dirty |= self._aside & queue.buckets.keys()
+        self._aside.clear()
         if self.deciding.counted(len(queue.where)):
             self.decide_again()
         if self.gates.breakers_turned():
@@ -159,8 +162,7 @@ class Placing:
             refused: set[tuple[object, ...]] = set()
             for _, bucket in self.queue.that_may_fit(node, free) if free.cores > 0 else ():
                 want, head = bucket.want, self.queue.head(bucket.want)
-                if head is not None and self._fits(want, node, free, refused):
-                    self._place(head, want, place.on(want.request, [node], self._desk.policy))
+                if head is not None and self._placed_on(node, free, want, head, refused):
                     placed = True
                     break
 
@@ -173,15 +175,41 @@ class Placing:
         heapq.heapify(turns)
         while turns:
             _, number, want = heapq.heappop(turns)
-            while (head := queue.head(want)) is not None:
+            while want not in self._aside and (head := queue.head(want)) is not None:
                 if turns and queue.order(want) > turns[0][0]:
                     heapq.heappush(turns, (queue.order(want), number, want))
                     break
-                found = self.gates.stopped(want) or self._choose(want)
-                if isinstance(found, Unplaceable):
-                    self._block(want, head, found)
+                if not self._placed_anywhere(want, head):
                     break
-                self._place(head, want, found)
+
+    def _placed_on(
+        self, node: NodeInfo, free: Free, want: Want, head: Dataset, refused: set[tuple[object, ...]]
+    ) -> bool:
+        try:
+            fits = want not in self._aside and self._fits(want, node, free, refused)
+            if fits:
+                self._place(head, want, self._on(want, node))
+            return fits
+        except Exception as bug:
+            return self._set_aside(want, head, bug)
+
+    def _placed_anywhere(self, want: Want, head: Dataset) -> bool:
+        try:
+            found = self.gates.stopped(want) or self._choose(want)
+            if isinstance(found, Unplaceable):
+                self._block(want, head, found)
+                return False
+            self._place(head, want, found)
+            return True
+        except Exception as bug:
+            return self._set_aside(want, head, bug)
+
+    def _set_aside(self, want: Want, head: Dataset, bug: Exception) -> bool:
+        """A bug of ours, met while one series was placed: that one is held, its like wait for the next step,
+        and the others go on."""
+        self._aside.add(want)
+        self._desk.bug(bug, head.dataset_id)
+        return False
 
     def _fits(self, want: Want, node: NodeInfo, free: Free, refused: set[tuple[object, ...]]) -> bool:
         """Evaluate one node for a bucket that waits for nodes, unless the like of it was ``refused`` there
@@ -190,7 +218,10 @@ class Placing:
             self.queue.dirty.add(want)
             return False
         alike = (*place.scored_by(want.request), want.only_node)
-        if alike in refused or self.gates.stopped(want) or node.name in self._barred(want):
+        if alike in refused or node.name in self._barred(want):
+            return False
+        if stopped := self.gates.stopped(want):
+            self.queue.buckets[want].blocked = stopped  # nodes have room: from now on it waits for this
             return False
         self._best.evaluations += 1
         desk = self._desk
@@ -206,7 +237,7 @@ class Placing:
         """
         remembered = self.remembered(want)
         if remembered:
-            return place.on(want.request, [self.nodes[remembered[0]]], self._desk.policy)
+            return self._on(want, self.nodes[remembered[0]])
         if remembered is None:
             self._best.evaluations += len(self.nodes)
             return self.evaluate(want)
@@ -234,7 +265,20 @@ class Placing:
             excluded=self._barred(want),
             only_node=want.only_node,
             now=desk.now,
+            each=self._each_of(want),
         )
+
+    def _on(self, want: Want, node: NodeInfo) -> Placement:
+        return place.on(want.request, [node], self._desk.policy, self._free_of, self._each_of(want))
+
+    def _each_of(self, want: Want) -> int | None:
+        """How many free cores there are for each series that waits, as it was when placing began.  Costs a
+        look-up for each node, once in every step that places what takes fewer cores than it asks."""
+        if not want.request.cores_min:
+            return None
+        if self._each is None:
+            self._each = place.each_of(self.nodes.values(), self._free_of, len(self.queue.where))
+        return self._each
 
     def _free_of(self, node: NodeInfo) -> Free:
         return self._desk.state.ledger.free(node, self._desk.policy.placement.scratch_margin_bytes)
@@ -246,16 +290,9 @@ class Placing:
             policy = self._desk.policy
             still = place.still_excluded(want.request, self.nodes.values(), policy, want.excluded_nodes)
             barred.update(dict.fromkeys(still, "excluded"))
-        if self._kept_node is not None and self._kept_from(self._kept_node[0], want):
-            barred[self._kept_node[1]] = "kept_for_aged"
+        if self._keeping.bars(want):
+            barred[self._keeping.node] = "kept_for_aged"
         return barred
-
-    def _kept_from(self, kept_id: str, want: Want) -> bool:
-        """Does the aged head come before the head of this bucket, as the order is now?"""
-        kept, kept_want = self._desk.dataset(kept_id), self.queue.where.get(kept_id)
-        if kept is None or kept_want is None:
-            return False
-        return self.queue.order_for(kept, kept_want) < self.queue.order(want)
 
     def _block(self, want: Want, head: Dataset, found: Unplaceable) -> None:
         desk = self._desk
@@ -264,23 +301,9 @@ class Placing:
             desk.refusals[reason] += 1
         if "breaker" in found.rejected:
             self.gates.wake_for_probes()
-        if "node" in found.unblocked_by:
-            self._keep_for_aged(head, want)
-
-    def _keep_for_aged(self, head: Dataset, want: Want) -> None:
-        kept = self._kept_node
-        if kept is not None and kept[0] != head.dataset_id and self._kept_from(kept[0], want):
-            return
-        aged_at = order_of(head)[0] + self._desk.policy.placement.aged_seconds
-        if aged_at > self._desk.now:
-            self._desk.wake(aged_at, "aged", head.dataset_id)
-            return
-        found = self.evaluate(want)
-        node = found.best_effort_node if isinstance(found, Unplaceable) else ""
-        if node and kept != (head.dataset_id, node):
-            self._kept_node = (head.dataset_id, node)
-            if kept is not None:
-                self.roomier(kept[1])
+        by_node = "node" in found.unblocked_by
+        if by_node and (given_up := self._keeping.blocked(head, want, self.evaluate)):
+            self.roomier(given_up)
 
     def look_again(self, key: tuple[str, ...]) -> None:
         """A wake-up of ours: a breaker's probe is due, or a head has aged."""
@@ -369,8 +392,3 @@ class Placing:
             for reason in blocked.rejected if blocked else ("placing",):
                 counts[reason] += 1
         return dict(counts)
-
-
-def _concerned(was: State | None, now: State | None) -> bool:
-    """Placing looks at what is READY, and at attempts that begin, go on or end."""
-    return State.READY in (was, now) or (was is not now and (was in WITH_ATTEMPT or now in WITH_ATTEMPT))

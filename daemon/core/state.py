@@ -179,7 +179,9 @@ class CoreState:
         """An attempt's end: what it really used counts from here on."""
         was = before.live_attempt
         now = after.attempt if after is not None else None
-        if was is not None and now is not None and now.ended_at is not None and now.attempt_id == was.attempt_id:
+        if was is None or now is None or now.ended_at is None:
+            return
+        if now.attempt_id == was.attempt_id:
             self.usage = self.usage.ended(before.project, was, at)
 
     def _book(self, attempt: Attempt) -> None:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import heapq
 from operator import itemgetter
 
+from tiltd.policy.filters import least_cores
+
 from .desk import Desk
 from .ledger import Free
 from .model import Dataset, NodeInfo, Record, ResourceRequest, Unplaceable
@@ -120,7 +122,8 @@ class Waiting:
             if (
                 blocked is not None
                 and "node" in blocked.unblocked_by
-                and free.cores >= min(request.cores, node.cores)
+                and free.cores >= least_cores(request, node)
+                and (free.memory_bytes >= request.memory_bytes or not node.memory_bytes)
                 and (free.scratch_bytes >= request.scratch_bytes or not request.scratch_bytes)
             ):
                 found.append((self._order_at(bucket.waiting[0], bucket.want), bucket))

@@ -11,6 +11,7 @@ Cost: some seven observations a series, and one look at the nodes a minute: a mi
 from __future__ import annotations
 
 import heapq
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 
@@ -32,6 +33,7 @@ from tiltd.daemon.core.model import (
     TiltSeries,
 )
 from tiltd.daemon.core.site import Site
+from tiltd.daemon.perform import GATES
 from tiltd.daemon.policies import civil_times
 from tiltd.plugins.api import Pipeline
 
@@ -96,6 +98,8 @@ class Facility:
         self._left: set[str] = set()
         self._began: dict[str, float] = {}
         self._woken_at: float | None = None
+        self._collecting = 0
+        self._to_collect: deque[Act] = deque()
         self._moved_at = 0.0
         self._last_at = 0.0
         self._expected = 0
@@ -341,7 +345,20 @@ class Facility:
                 )
             )  # fmt: skip
 
-        self._copy(f"{attempt_id}:verify", DAEMON_HOST, verified, publish)
+        def verify() -> None:
+            self._collecting += 1
+            self._copy(f"{attempt_id}:verify", DAEMON_HOST, verified, next_one)
+
+        def next_one() -> None:
+            self._collecting -= 1
+            publish()
+            if self._to_collect and self._collecting < GATES[e.CollectResult]:
+                self._to_collect.popleft()()
+
+        if self._collecting < GATES[e.CollectResult]:
+            verify()
+        else:
+            self._to_collect.append(verify)
 
     def _owner(self, attempt_id: str) -> Dataset | None:
         return self.core.state.datasets.get(attempt_id.rpartition(".a")[0])

@@ -29,8 +29,8 @@ EXAMPLE_WAITING = (0, 200)
 EXAMPLE_ATTEMPTS = (1, 2)
 NOT_VALUES = frozenset({"version", "origins", "tests"})
 DECIDED = (
-    "queue", "account", "priority", "properties", "only_nodes", "not_nodes", "pipeline", "options",
-    "destination", "directives", "hold", "due_seconds", "completeness", "retry",
+    "cores_min", "queue", "account", "priority", "properties", "only_nodes", "not_nodes", "pipeline",
+    "options", "destination", "directives", "hold", "due_seconds", "completeness", "retry",
 )  # fmt: skip
 
 

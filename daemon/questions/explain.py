@@ -18,16 +18,16 @@ from tiltd.daemon.core.model import (
     Unplaceable,
 )
 from tiltd.daemon.core.units import show_bytes, shown_value
-from tiltd.policy.filters import cores_on
+from tiltd.policy.filters import least_cores
 from tiltd.policy.needs import Needs, asked_of, needs
-from tiltd.policy.place import fits, place
+from tiltd.policy.place import each_of, fits, place
 from tiltd.policy.predict import Prediction, Samples, predict
 from tiltd.policy.rules import decide, trace
 from tiltd.policy.shape import shape
 
 RESOURCE_KEYS = (
-    "nodes", "cores", "threads", "memory_factor", "memory_min", "memory_by_size", "scratch_factor",
-    "scratch_min", "scratch_by_size", "walltime_factor", "walltime_min", "walltime_max",
+    "nodes", "cores", "cores_min", "threads", "memory_factor", "memory_min", "memory_by_size",
+    "scratch_factor", "scratch_min", "scratch_by_size", "walltime_factor", "walltime_min", "walltime_max",
     "walltime_by_size", "queue", "account", "priority", "directives",
 )  # fmt: skip
 """Keys of ``[resources]`` that a decision starts from."""
@@ -80,7 +80,8 @@ def explain(
     pipeline = decision.pipeline or features.pipeline
     request = shape(asked, features.size_bytes, policy, decision=decision, pipeline=pipeline, samples=samples)
     free = free_of(policy)
-    placement = place(request, nodes, free, policy, now=now) if nodes else None
+    each = each_of(nodes, free, features.waiting_count)
+    placement = place(request, nodes, free, policy, now=now, each=each) if nodes else None
     at = placement if isinstance(placement, Placement) else request
     prediction = predict(
         samples or Samples(),
@@ -205,7 +206,7 @@ def _origins(decision: Decision, policy: Policy) -> dict[str, str]:
 def _refusal(reason: str, request: ResourceRequest, node: NodeInfo, free: Free) -> str:
     match reason:
         case "cores":
-            return f"{cores_on(request, node)} cores are needed, {free.cores} of {node.cores} are free"
+            return f"{least_cores(request, node)} cores are needed, {free.cores} of {node.cores} are free"
         case "memory":
             need, have = show_bytes(request.memory_bytes), show_bytes(free.memory_bytes)
             return f"{need} of memory are needed, it has {have}"

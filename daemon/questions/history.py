@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from tiltd.daemon.core.core import Core
 from tiltd.daemon.core.model import (
+    Attempt,
     Dataset,
     NodeInfo,
     Options,
@@ -52,11 +55,11 @@ def cases(datasets: Iterable[Dataset], policy: Policy, pipelines: Mapping[str, P
 
 
 class RecordedPipeline(StudyPipeline):
-    """Stands in for a pipeline that is not installed here: it asks for what it was given then."""
+    """Stands in for a pipeline that is not installed here: it asks for what that one asked then."""
 
     def __init__(self, datasets: Iterable[Dataset]) -> None:
         self._known = {
-            d.series.fingerprint.digest: d.attempts[-1].request
+            d.series.fingerprint.digest: _request_of(d.attempts[-1])
             for d in datasets
             if d.series is not None and d.attempts
         }
@@ -72,6 +75,17 @@ class RecordedPipeline(StudyPipeline):
             scratch_bytes=known.scratch_bytes,
             result_bytes=known.result_bytes,
         )
+
+
+def _request_of(attempt: Attempt) -> ResourceRequest:
+    """What was asked, with the pipeline's own words for memory and scratch where they are known."""
+    if attempt.decided is None:
+        return attempt.request
+    return replace(
+        attempt.request,
+        memory_bytes=attempt.decided.asked_memory_bytes,
+        scratch_bytes=attempt.decided.asked_scratch_bytes,
+    )
 
 
 def pipelines_for(datasets: Sequence[Dataset], installed: Mapping[str, Pipeline]) -> dict[str, Pipeline]:

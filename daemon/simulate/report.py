@@ -15,7 +15,6 @@ from tiltd.daemon.core.core import Step
 from .heap import HeapClock
 from .scene import START_AT
 
-
 COUNTED = frozenset({f.DatasetCompleted, f.Placed, f.AttemptFailed, f.ResultStranded})
 
 

@@ -3,7 +3,8 @@
 1,200 series of 2.6 GB from four microscopes in bursts of 50.  The day must be simulated in 20 s.  The backlog
 at once must be done within 10 % of the lower bound over all resources (cores, memory, scratch, the bytes
 through the file server, the nodes' links) and all shapes that the policy allows, by the recipe of
-docs/policy-recipes.md in which a long queue uses fewer cores a series; the naive ways stand beside it.
+docs/policy-recipes.md in which a long queue uses fewer cores a series; the naive ways stand beside it.  So it
+must with a file server that limits everything, and with one that leaves it to cores and memory.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "policy-recipes.md"
 SERIES = 1200
 DAY_SECONDS_MAX = 20.0
 OVER_THE_BOUND = 0.10
+EVALUATIONS_MAX = 2.0
 
 
 def policy(text: str = "") -> Policy:
@@ -99,7 +101,22 @@ def day() -> bool:
     return seconds <= DAY_SECONDS_MAX and found.delivered == SERIES and not told.killed
 
 
-def at_once(title: str, hardware: Hardware, *, promised: bool) -> bool:
+BY_QUEUE = """
+[limits]
+stage_ins_max = 10
+[[rule]]
+name = "queue"
+when = { waiting = { min = 50 } }
+set = { cores = 2, threads = 2 }
+[[rule]]
+name = "long-queue"
+when = { waiting = { min = 200 } }
+set = { cores = 1, threads = 1 }
+"""
+"""What could be done without ``cores_min``: the same cores on every node, by rules on the queue."""
+
+
+def at_once(title: str, hardware: Hardware) -> bool:
     coming = backlog(SERIES)
     least = backlog_bound(coming, hardware, policy(), StudyPipeline())
     print(f"{SERIES} series at once, {title}: at least {show(least.seconds)}, by the {least.binding}")
@@ -109,7 +126,8 @@ def at_once(title: str, hardware: Hardware, *, promised: bool) -> bool:
         "recipe: fewer cores": recipe(),
         "shipped: 4 cores": "",
         "1 core each": everything("cores = 1, threads = 1"),
-        "1 core, few copying": everything("cores = 1, threads = 1") + "[limits]\nstage_ins_max = 14\n",
+        "1 core, few copying": everything("cores = 1, threads = 1") + "[limits]\nstage_ins_max = 10\n",
+        "rules on the queue": BY_QUEUE,
         "everything 8 cores": everything("cores = 8, threads = 8"),
         "everything 2 nodes": everything("nodes = 2"),
     }
@@ -118,8 +136,10 @@ def at_once(title: str, hardware: Hardware, *, promised: bool) -> bool:
         over = found.makespan / least.seconds - 1
         print(f"  {name:20} {show(found.makespan):>10}  {100 * over:+5.0f} %   (in {seconds:.1f} s)")
         whole = found.delivered == SERIES and not told.killed
-        if name.startswith("recipe") and promised:
-            good = over <= OVER_THE_BOUND and whole
+        if name.startswith("recipe"):
+            evaluations = told.evaluations / found.attempts
+            print(f"  {'':20} {evaluations:.2f} node evaluations a placement (at most {EVALUATIONS_MAX:g})")
+            good = over <= OVER_THE_BOUND and whole and evaluations <= EVALUATIONS_MAX
     return good
 
 
@@ -128,9 +148,13 @@ def show(seconds: float) -> str:
 
 
 def main() -> int:
-    good = [day(), replayed(), at_once("file server 1.25 GB/s, links 125 MB/s", study(), promised=True)]
     fast = replace(study(), server_bytes_per_second=5e9, link_bytes_per_second=1.25e9)
-    at_once("file server 5 GB/s, links 1.25 GB/s (for comparison)", fast, promised=False)
+    good = [
+        day(),
+        replayed(),
+        at_once("file server 1.25 GB/s, links 125 MB/s", study()),
+        at_once("file server 5 GB/s, links 1.25 GB/s", fast),
+    ]
     return 0 if all(good) else 1
 
 

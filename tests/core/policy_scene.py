@@ -133,6 +133,17 @@ class Scene:
             o.FilesObserved, feed=feed, up=True, sightings=(sighting(name, size, content, labels),), gone=()
         )
 
+    def see_all(self, names: Iterable[str]) -> None:
+        """Series that are complete at one instant."""
+        self.step(
+            o.FilesObserved,
+            feed="f",
+            up=True,
+            sightings=tuple(sighting(n, GB, "1", {}) for n in names),
+            gone=(),
+        )
+        self.wait(3.0)
+
     def complete(self, name: str, **more: object) -> Dataset:
         """Seen, and quiet for long enough."""
         self.see(name, **more)  # type: ignore[arg-type]
@@ -163,6 +174,10 @@ class Scene:
         """Start it, let ``seconds`` pass, and end it; delivered and released if it was a success."""
         self.start(name)
         self.now += seconds
+        self.end(name, seconds, outcome, **fields)
+
+    def end(self, name: str, seconds: float = 100.0, outcome: str = "success", **fields: object) -> None:
+        """The end of what runs: delivered and released if it was a success."""
         attempt = self.of(name).attempts[-1]
         node = attempt.placement.nodes[0]
         end = RunEnd(

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from core.scene import SITE, Bench, node, sighting
+from core.scene import GB, SITE, Bench, node, sighting
 from tiltd.daemon.core import arriving
 from tiltd.daemon.core import observations as o
 from tiltd.daemon.core.core import Core
@@ -188,3 +188,76 @@ def test_only_the_newest_bugs_are_kept() -> None:
         bench.core.desk.bug(ValueError(f"number {number}"))
     assert len(bench.core.bugs) == 100
     assert bench.core.bugs[-1].startswith("number 149 (ValueError in ?)")
+
+
+# -- while placing -------------------------------------------------------------------------------------------
+
+
+def no_decision_for(bench: Bench, name: str, patch: pytest.MonkeyPatch) -> None:
+    real = bench.core.placing.deciding.decided
+
+    def decided(dataset: Dataset, *rest: Any) -> Any:
+        if dataset.tilt_series_name == name:
+            raise RuntimeError("a bug of ours")
+        return real(dataset, *rest)
+
+    patch.setattr(bench.core.placing.deciding, "decided", decided)
+
+
+def quiet(bench: Bench) -> None:
+    """So long that what was seen at the start is complete; the nodes' figures are fresh."""
+    bench.now = 299.0
+    bench.see_nodes()
+    bench.core.handle(o.TimeReached(at=301.0))
+
+
+def test_a_bug_in_placing_one_holds_it_and_the_others_of_the_same_run_are_placed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bench = Bench(node(cores=64))
+    bench.see(sighting("A"), sighting("B"), sighting("big", size_bytes=10 * GB))
+    with monkeypatch.context() as patch:
+        no_decision_for(bench, "A", patch)
+        quiet(bench)
+        states = {name: dataset.state for name, dataset in by_name(bench).items()}
+        assert (states["A"], states["big"]) == (State.READY, State.RESERVED), "another bucket goes on"
+        assert causes(by_name(bench)["A"]) == ["bug"] and len(bench.core.bugs) == 1
+        bench.core.handle(o.TimeReached(at=302.0))
+    assert by_name(bench)["B"].state is State.RESERVED, "its like is placed with the next step"
+    assert causes(by_name(bench)["B"]) == []
+
+
+def test_a_bug_where_a_node_gained_room_leaves_the_room_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(node("n1", cores=4))
+    first = bench.running("first")
+    bench.see(sighting("A", size_bytes=100_000_000), sighting("small", size_bytes=10_000_000))
+    bench.wait(301.0)
+    assert {by_name(bench)[name].state for name in ("A", "small")} == {State.READY}
+    bench.end(first)
+    with monkeypatch.context() as patch:
+        no_decision_for(bench, "A", patch)
+        bench.core.handle(o.ReleaseAnswered(at=bench.now, attempt_id=first, node="n1"))
+    assert causes(by_name(bench)["A"]) == ["bug"]
+    assert by_name(bench)["small"].state is State.RESERVED
+
+
+def test_a_bug_with_one_kind_of_request_stops_that_kind_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is met at every look; each look costs the head of that bucket, never the run."""
+    bench = Bench(node("n1", cores=64))
+    real = bench.core.placing._choose
+
+    def choose(want: Any) -> Any:
+        if want.request.scratch_bytes > 20 * GB:
+            raise RuntimeError("a bug of ours")
+        return real(want)
+
+    bench.see(sighting("big", size_bytes=10 * GB), sighting("small"))
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.core.placing, "_choose", choose)
+        quiet(bench)
+    assert by_name(bench)["small"].state is State.RESERVED
+    assert causes(by_name(bench)["big"]) == ["bug"]
+    bench.core.bugs.clear()
+    bench.now = 302.0
+    assert bench.ask("release", by_name(bench)["big"].dataset_id).ok
+    assert by_name(bench)["big"].state is State.RESERVED

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
+from core.policy_scene import Scene
 from core.scene import GB, Bench, node
 from tiltd.daemon.core import observations as o
-from tiltd.daemon.core.model import BreakerPolicy, JobState, LimitPolicy, PlacementPolicy, Policy, State
+from tiltd.daemon.core.model import (
+    BreakerPolicy,
+    JobState,
+    LimitPolicy,
+    PlacementPolicy,
+    Policy,
+    Progress,
+    State,
+)
 
 BIG = {"size_bytes": 30 * GB}
 """Asks for 150 GB of scratch: more than a node has left beside another."""
@@ -132,3 +141,52 @@ def test_why_looks_afresh_and_changes_nothing() -> None:
     assert bench.core.blocked_by(waits).rejected == {"node_down": 1}  # type: ignore[union-attr]
     assert bench.core.placing.waiting() == {"node_down": 1}
     assert bench.core.placing.evaluations == evaluations
+
+
+def test_who_waits_for_a_limit_is_placed_when_it_is_free_and_not_with_the_next_look_at_a_node() -> None:
+    """A job ends while another still copies: its node has room, and the limit on copies stands in the way."""
+    scene = Scene("[limits]\nstage_ins_max = 1\n", nodes=1, cores=8)
+
+    def staged(name: str) -> None:
+        scene.start(name)
+        run = Progress(phase="run", at=scene.now)
+        scene.step(o.SpoolObserved, attempt_id=scene.of(name).attempts[-1].attempt_id, progress=run)
+
+    for name in ("A", "B"):
+        scene.complete(name)
+        staged(name)
+    for name in ("C", "D"):
+        scene.complete(name)
+    assert scene.core.placing.waiting() == {"cores": 2}
+    scene.end("A")
+    assert scene.running() == ["B", "C"]
+    scene.end("B")
+    assert scene.running() == ["C"], "D may not copy beside it"
+    staged("C")
+    assert scene.running() == ["C", "D"]
+
+
+def test_a_long_queue_gets_few_cores_each_and_its_end_more() -> None:
+    scene = Scene("[resources]\ncores_min = 1\n", nodes=2, cores=4)
+    scene.see_all([f"TS_{number:02}" for number in range(9)])
+    cores = [a.placement.cores for d in scene.core.state.datasets.values() for a in d.attempts]
+    assert cores == [1] * 8, "nine on eight cores"
+    for name in scene.running()[:4]:
+        scene.end(name)
+    late = scene.of("TS_08").attempts[-1].placement
+    assert (late.cores, late.threads) == (1, 1), "it took the first core that was free"
+    assert scene.complete("alone").attempts[-1].placement.cores == 2, "all that one node has free"
+
+
+def test_small_ones_that_take_any_core_do_not_hold_up_an_aged_one_that_needs_four() -> None:
+    wide = '[[rule]]\nname = "wide"\nwhen = { name = "wide*" }\nset = { cores_min = 0 }\n'
+    scene = Scene('[resources]\ncores_min = 1\n[placement]\naged = "10min"\n' + wide, nodes=1, cores=4)
+    scene.see_all([f"TS_{number}" for number in range(4)])
+    scene.complete("wide")
+    scene.wait(601.0)
+    scene.look_at_nodes()
+    scene.complete("late")
+    for number in range(4):
+        assert scene.state("late") is State.READY, "its core is kept for the aged one"
+        scene.end(f"TS_{number}")
+    assert scene.running() == ["wide"] and scene.of("wide").attempts[-1].placement.cores == 4

@@ -236,7 +236,7 @@ def test_never_beyond_what_is_free_and_never_no_while_a_node_fits(
 
 
 def test_on_the_named_nodes() -> None:
-    assert on(ASK, [node("b"), node("a")], POLICY).nodes == ("a", "b")
+    assert on(ASK, [node("b"), node("a")], POLICY, free).nodes == ("a", "b")
 
 
 def test_nodes_that_the_policy_names() -> None:
@@ -245,3 +245,55 @@ def test_nodes_that_the_policy_names() -> None:
     found = refused(request, node("n1"), node("fast2"))
     assert found.rejected == {"only_nodes": 1, "not_nodes": 1}
     assert found.permanent and "a node named fast* not named fast2, " in found.detail
+
+
+# -- as few cores as cores_min -------------------------------------------------------------------------------
+
+FEW = replace(ASK, cores_min=1, memory_bytes=int(3.7 * GB), scratch_bytes=10 * GB)
+
+
+@pytest.mark.parametrize(
+    ("cores", "free_cores", "each", "given_"),
+    [
+        (4, 4, None, 4),  # it waits alone
+        (4, 4, 9, 4),  # never more than asked
+        (4, 3, None, 3),
+        (4, 1, None, 1),
+        (4, 4, 0, 1),  # a long queue: 4 by memory, so one core each
+        (8, 8, 0, 2),  # and two of eight
+        (8, 4, 0, 1),  # of which four are busy
+        (8, 8, 3, 3),  # a short queue
+        (4, 1, 3, 1),  # no more than is free
+    ],
+)
+def test_cores_between_the_least_and_what_is_asked(
+    cores: int, free_cores: int, each: int | None, given_: int
+) -> None:
+    found = placed(FEW, node(cores=cores, cores_free=free_cores), each=each)
+    assert (found.cores, found.threads) == (given_, given_)
+    assert found.walltime_seconds == pytest.approx(3600 * (4 / given_) ** 0.5)
+
+
+def test_what_is_left_is_given_to_the_last_that_fits() -> None:
+    """Three fit by memory: of eight cores they get two, three and three."""
+    ask, left, cores = replace(FEW, memory_bytes=5 * GB), node(), []
+    for _ in range(3):
+        found = placed(ask, left, each=0)
+        cores.append(found.cores)
+        left = replace(
+            left, cores_free=left.cores_free - found.cores, memory_bytes=left.memory_bytes - 5 * GB
+        )
+    assert cores == [2, 3, 3]
+
+
+def test_fewer_than_the_least_are_refused_and_without_a_least_fewer_than_asked() -> None:
+    assert refused(replace(FEW, cores_min=2), node(cores_free=1)).rejected == {"cores": 1}
+    assert refused(replace(FEW, cores_min=0), node(cores_free=3)).rejected == {"cores": 1}
+    assert placed(replace(FEW, cores_min=0), node(), each=0).cores == 4
+    assert placed(replace(FEW, cores_min=8, cores=8), node(cores=4, cores_free=4)).cores == 4
+
+
+def test_a_node_with_more_of_the_cores_asked_comes_first() -> None:
+    one, four = node("a", cores_free=1), node("b", cores_free=4)
+    assert placed(FEW, one, four).nodes == ("b",)
+    assert placed(replace(FEW, nodes=2), one, four).cores == 1, "over two nodes the smaller one counts"

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from tiltd.daemon.core.ledger import Free
 from tiltd.daemon.core.model import CivilTime, Features, NodeInfo, Policy, ResourceRequest, RetryPolicy
 from tiltd.policy.place import on
 from tiltd.policy.policy import DEFAULT_NAME, load
@@ -117,6 +118,7 @@ def test_all_conditions_have_to_hold() -> None:
 SETS: dict[str, tuple[str, str, object]] = {
     "nodes": ("2", "nodes", 2),
     "cores": ("{ base = 4, per_gb = 0.5, max = 8 }", "cores", 5),
+    "cores_min": ("1", "cores_min", 1),
     "threads": ("{ base = 2, steps = [{ above = '1GB', value = 3 }] }", "threads", 3),
     "memory": ("'12GB'", "memory_bytes", 12 * GB),
     "memory_factor": ("1.5", "memory_factor", 1.5),
@@ -253,7 +255,7 @@ def test_a_rules_word_goes_into_the_request_and_the_placement() -> None:
         scratch_path="",
         observed_at=0.0,
     )
-    placed = on(found, [node], policy)
+    placed = on(found, [node], policy, lambda _: Free(cores=2, memory_bytes=0, scratch_bytes=0))
     assert (placed.queue, placed.account, placed.priority, placed.directives) == ("q", "em", 9, ("-x",))
     assert (placed.rule, placed.cores, placed.walltime_seconds) == ("r", 2, 4 * 3600)
     assert key(found) != key(replace(found, account="other"))

@@ -18,8 +18,10 @@ from tiltd.daemon.cli.acting import option
 from tiltd.daemon.cli.commands import COMMANDS
 from tiltd.daemon.cli.dispatch import dispatch, parser_of
 from tiltd.daemon.config import Settings
-from tiltd.daemon.core.model import Reservation, State
+from tiltd.daemon.core.model import Policy, Reservation, State
+from tiltd.daemon.policy_files import shipped
 from tiltd.daemon.web import Servers
+from tiltd.policy.policy import load
 
 OUR_OWN = [name for name, command in COMMANDS.items() if command.module.startswith("tiltd.daemon.cli")]
 
@@ -243,6 +245,7 @@ def test_init_writes_what_check_finds_right(tmp_path: Path, capsys: pytest.Captu
     assert f"tiltd check --config {folder}/tiltd.toml" in capsys.readouterr().out
     settings = Settings.load(folder / "tiltd.toml")
     assert settings.feeds[0].destination == f"{folder}/tomograms/{{project}}/{{session}}/{{series}}"
+    assert settings.policy_dir == folder / "policy.d"
     before = sorted(str(path) for path in folder.rglob("*"))
     assert dispatch(["check", "--config", str(folder / "tiltd.toml")]) == 0
     assert "checks passed" in capsys.readouterr().out
@@ -266,6 +269,30 @@ def test_every_default_that_init_shows_is_the_default(tmp_path: Path) -> None:
     assert "\njobs_seconds = 2" in (tmp_path / "tiltd.toml").read_text()
 
 
+def test_the_policy_that_init_writes_is_the_shipped_one_and_its_example_is_good(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dispatch(["init", str(tmp_path)])
+    config, path = str(tmp_path / "tiltd.toml"), tmp_path / "policy.d" / "10-site.toml"
+    capsys.readouterr()
+    dispatch(["policy", "check", "--config", config, "--json", str(path)])
+    untouched = json.loads(capsys.readouterr().out)
+    assert untouched["policy_version"] == shipped_version()
+    text = path.read_text()
+    assert "# cores = { base = 4" in text and "[learning]" in text
+    head, _, example = text.partition("# [[rule]]")
+    lines = [line.removeprefix("# ") if line.startswith("# ") else line for line in example.splitlines()]
+    path.write_text(head + "[[rule]]" + "\n".join(lines) + "\n")
+    assert dispatch(["policy", "test", "--config", config]) == 0
+    assert "all 1 tests passed" in capsys.readouterr().out
+
+
+def shipped_version() -> str:
+    found = load([("default.toml", shipped())])
+    assert isinstance(found, Policy)
+    return found.version
+
+
 def test_init_refuses_odd_folders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("a{b}", "new\nline", 'quo"te', "\udcff"):
         assert dispatch(["init", str(tmp_path / name)]) == 1
@@ -277,7 +304,7 @@ def test_check_tells_each_thing_with_its_remedy(tmp_path: Path, capsys: pytest.C
     capsys.readouterr()
     path = tmp_path / "tiltd.toml"
     (tmp_path / "incoming").rmdir()
-    (tmp_path / "policy.toml").write_text("[completeness]\nquite_min = '5min'\n")
+    (tmp_path / "policy.d" / "10-site.toml").write_text("[completeness]\nquite_min = '5min'\n")
     path.write_text(path.read_text().replace('# pipeline = "wbp"', 'pipeline = "wpb"'))
     assert dispatch(["check", "--config", str(path), "--json"]) == 1
     checks: list[dict[str, Any]] = json.loads(capsys.readouterr().out)

@@ -7,8 +7,11 @@ from pathlib import Path
 import pytest
 
 from tiltd.daemon import policy_files
+from tiltd.daemon.cli.dispatch import dispatch
 from tiltd.daemon.config import Settings
+from tiltd.daemon.plugged import Plugged
 from tiltd.daemon.policy_files import PolicyRefused, files_of, read_policy, signature
+from tiltd.plugins.api import Context
 
 
 def settings(tmp_path: Path, more: str = "") -> Settings:
@@ -100,3 +103,69 @@ def test_what_counts_as_a_change(tmp_path: Path) -> None:
     assert signature(site) == seen[-1]
     (tmp_path / "policy.d" / "a.toml").unlink()
     assert len(set(seen)) == 3 and signature(site) == seen[0]
+
+
+# -- what stands in the settings -----------------------------------------------------------------------------
+
+R = '[[rule]]\nname = "r"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "words"),
+    [
+        (
+            R + "set = { options = { binnning = 4 } }\n",
+            3,
+            "unknown option 'binnning'; did you mean 'binning'?",
+        ),
+        (R + "[rule.set.options]\nbinning = 4\nmood = 'x'\n", 5, "rule.r.set.options.mood"),
+        (R + "set = { options = { binning = 'four' } }\n", 3, "must be a whole number"),
+        (R + "set = { pipeline = 'command', options = { binning = 4 } }\n", 3, "pipeline command: unknown"),
+        (
+            R + "when = { pipeline = 'wbp' }\nset = { options = { walltime = 4 } }\n",
+            4,
+            "pipeline wbp: unknown",
+        ),
+        (R + "when = { feed = 'krois1' }\nset = { cores = 8 }\n", 3, 'did you mean "krios1"?'),
+        (R + "when = { feed = ['krios1', 'k9'] }\nset = { cores = 8 }\n", 3, '"k9" is no feed'),
+    ],
+)
+def test_options_no_pipeline_knows_and_feeds_that_are_not_there(
+    tmp_path: Path, text: str, line: int, words: str
+) -> None:
+    site = settings(tmp_path)
+    path = write(tmp_path, "10-a.toml", text)
+    (told,) = faults(site)
+    assert told.startswith(f"{path}:{line}: rule.r.") and words in told
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        R + "set = { options = { binning = 4 } }\n",
+        R + "set = { pipeline = 'command', options = { memory = 5e9, command = 'x {input}' } }\n",
+        # One rule chooses the pipeline, another its options.
+        R + "set = { pipeline = 'command' }\n[[rule]]\nname = 's'\nset = { options = { memory = 5e9 } }\n",
+        R + "when = { feed = ['krios?', 'later*'] }\nset = { cores = 8 }\n",
+    ],
+)
+def test_what_may_be_meant_is_taken(tmp_path: Path, text: str) -> None:
+    site = settings(tmp_path)
+    write(tmp_path, "10-a.toml", text)
+    assert read_policy(site).rules
+
+
+def test_check_of_a_file_says_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings(tmp_path)
+    path = tmp_path / "new.toml"
+    path.write_text(R + "when = { feed = 'krois1' }\nset = { options = { binnning = 4 } }\n")
+    assert dispatch(["policy", "check", "--config", str(tmp_path / "tiltd.toml"), str(path)]) == 1
+    told = capsys.readouterr().err.splitlines()
+    assert [line.split(":")[1] for line in told] == ["3", "4"]
+    assert "krios1" in told[0] and "binning" in told[1]
+
+
+def test_rules_may_choose_a_pipeline_that_no_feed_has(tmp_path: Path) -> None:
+    site = settings(tmp_path)
+    context = Context(state_folder=str(tmp_path), spool_folder=str(tmp_path), journal_id="j", owner="o")
+    assert set(Plugged.of(site, context).pipelines) >= {"wbp", "command"}

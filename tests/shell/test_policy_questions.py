@@ -11,7 +11,8 @@ import pytest
 from msgspec.structs import replace
 
 from tiltd.daemon.cli.dispatch import dispatch
-from tiltd.daemon.core.model import Decision, Features, Placement, Policy, ResourceRequest
+from tiltd.daemon.cli.policy_explain import _lines
+from tiltd.daemon.core.model import Decision, Features, Measured, Placement, Policy, ResourceRequest
 from tiltd.daemon.facility.cluster import study
 from tiltd.daemon.facility.drive import Facility
 from tiltd.daemon.facility.shooting import PIPELINE, busy_day, site
@@ -23,8 +24,10 @@ from tiltd.daemon.questions import explain as explaining
 from tiltd.daemon.questions.dataset import civil_of, series_like
 from tiltd.daemon.questions.files import policy_of
 from tiltd.daemon.questions.history import arrivals, recorded, staging_rate, used_nodes
+from tiltd.policy.needs import asked_of
 from tiltd.policy.place import place
 from tiltd.policy.policy import load
+from tiltd.policy.predict import Samples, learn
 from tiltd.policy.rules import decide
 from tiltd.policy.shape import shape
 
@@ -199,6 +202,31 @@ def test_explain_is_the_daemon_s_own_decision() -> None:
     assert found.placement == place(request, study().nodes, explaining.free_of(policy), policy)
     assert isinstance(found.placement, Placement) and isinstance(decision, Decision)
     assert found.request.memory_bytes >= 6 * 10**9
+
+
+def test_explain_tells_on_how_many_runs_memory_and_scratch_rest() -> None:
+    samples, asks = Samples(), ResourceRequest(memory_bytes=4 * 10**9, scratch_bytes=60 * 10**9)
+    for _ in range(64):
+        samples = learn(
+            samples,
+            pipeline="p",
+            cores=4,
+            threads=4,
+            size_bytes=2_600_000_000,
+            measured=Measured(run_seconds=250.0, peak_memory_bytes=4 * 10**9, peak_scratch_bytes=31 * 10**9),
+            asked=asked_of(asks),
+        )
+    policy = load([("default.toml", shipped())])
+    assert isinstance(policy, Policy)
+    features = Features(size_bytes=2_600_000_000, pipeline="p")
+    found = explaining.explain(features, policy, asked=asks, samples=samples)
+    assert (found.needs.memory_runs, found.needs.scratch_runs) == (0, 64)
+    assert 1.25 * 31e9 < found.request.scratch_bytes < 60e9
+    assert found.prediction.scratch_bytes_p99 < 40e9
+    lines = list(_lines(found, {"policy": "x", "asked": "y", "history": "j", "nodes": "none"}))
+    (scratch,) = (line for line in lines if line.startswith("scratch"))
+    assert scratch.endswith("history of 64 runs")
+    assert not any("history of" in line for line in lines if line.startswith("memory"))
 
 
 def test_a_series_like_the_asked_one_has_its_size() -> None:

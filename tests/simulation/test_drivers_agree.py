@@ -14,7 +14,7 @@ from tiltd.daemon.core.state import replay
 from tiltd.daemon.simulate.heap import HeapClock
 from tiltd.daemon.simulate.scene import Scene
 
-SCENE = Scene(datasets=1000, nodes=8, failures=0.1, seed=7)
+SCENE = Scene(datasets=1050, nodes=8, failures=0.1, seed=7)
 
 
 def stories(steps: Iterable[Step]) -> dict[str, list[f.Fact]]:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from tiltd.daemon.core.model import Reservation, State
+from tiltd.daemon.core.core import Core
+from tiltd.daemon.core.model import LimitPolicy, Policy, Reservation, ResourcePolicy, State
 from tiltd.daemon.core.outstanding import outstanding
 from tiltd.daemon.simulate.check import Broken, Watch, check, checked
 from tiltd.daemon.simulate.heap import HeapClock
-from tiltd.daemon.simulate.scene import Scene
+from tiltd.daemon.simulate.scene import Scene, pipelines, site
 
 
-def through(scene: Scene, every: int) -> HeapClock:
-    clock = HeapClock(scene)
+def through(scene: Scene, every: int, policy: Policy | None = None) -> HeapClock:
+    clock = HeapClock(scene, Core(site(scene), policy, pipelines()) if policy is not None else None)
     for _ in checked(clock.steps(), clock.core, every):
         pass
     assert clock.world.twice == []
@@ -31,6 +32,17 @@ def test_every_step_of_a_small_and_bad_world(seed: int) -> None:
 def test_a_crowded_cluster_with_little_scratch() -> None:
     scene = Scene(datasets=300, nodes=3, cores=12, scratch_bytes=120_000_000_000, failures=0.05, load=2.0)
     through(scene, every=3)
+
+
+def test_series_that_take_as_few_cores_as_are_free() -> None:
+    """And limits, which must not leave anybody waiting beside a node that has room."""
+    policy = Policy(
+        version="few",
+        resources=ResourcePolicy(cores_min=1),
+        limits=LimitPolicy(stage_ins_max=3, running_max=9),
+    )
+    scene = Scene(datasets=150, nodes=3, cores=6, failures=0.1, load=3.0, seed=4)
+    through(scene, 1, policy)
 
 
 @pytest.mark.slow

@@ -34,8 +34,8 @@ class ResourceRequest(Record):
     ``walltime_seconds`` is for ``cores`` cores as asked.  ``scratch_bytes`` is the peak in the job's
     scratch folder, input copy included; ``result_bytes`` what arrives at the destination.
     ``memory_bytes_least`` is the largest single need of its programs: whatever history tells, no less is
-    asked (0: the pipeline does not say).  What follows
-    ``queue`` is the policy's own: ``only_nodes`` and ``not_nodes`` are patterns of node names,
+    asked (0: the pipeline does not say).  ``cores_min`` and what follows ``queue`` are the policy's own: with
+    0 it gets ``cores`` or none; ``only_nodes`` and ``not_nodes`` are patterns of node names,
     ``walltime_seconds_max`` of 0 is the policy's.
     """
 
@@ -56,6 +56,7 @@ class ResourceRequest(Record):
     directives: tuple[str, ...] = ()
     rule: str = ""
     memory_bytes_least: int = 0
+    cores_min: int = 0
 
 
 class Placement(Record):

@@ -98,6 +98,7 @@ class ResourcePolicy(Record):
     account: str = ""
     priority: int = 0
     directives: tuple[str, ...] = ()
+    cores_min: int = 0
 
 
 class LearningPolicy(Record):
@@ -300,6 +301,7 @@ class Decision(Record):
     completeness: CompletenessPolicy = CompletenessPolicy()
     retry: RetryPolicy = RetryPolicy()
     origins: dict[str, str] = {}
+    cores_min: int = 0
 
     @property
     def rule(self) -> str:
