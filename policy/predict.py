@@ -30,6 +30,7 @@ __all__ = [
     "Samples",
     "learn",
     "learn_killed",
+    "longest",
     "peaks",
     "predict",
     "prior",
@@ -202,6 +203,12 @@ def predict(
         scratch_bytes_p99=scratch_bytes,
         samples=len(known.samples),
     )
+
+
+def longest(samples: Samples, *, pipeline: str, cores: int, threads: int, size_bytes: int) -> float | None:
+    """Seconds that hardly any run of this size passes, by what was measured; ``None`` where nothing was."""
+    known = samples.by_class.get(_key(pipeline, cores, threads))
+    return known.seconds_p99 * max(size_bytes, SMALL_BYTES) if known is not None and known.samples else None
 
 
 def peaks(

@@ -337,7 +337,4 @@ class Core:
 
     def _nothing_left(self, dataset: Dataset) -> bool:
         booked = self.desk.state.ledger.booked
-        for attempt in dataset.attempts:
-            if attempt.attempt_id in booked:
-                return False
-        return True
+        return not any(attempt.attempt_id in booked for attempt in dataset.attempts)

@@ -65,8 +65,8 @@ class Desk:
             changed(before, after)
 
     def listen(self, changed: Changed, concerns: Concerns) -> None:
-        """Have ``changed`` told of every fact between two states that ``concerns`` it (or within one: the same
-        twice), as records before and after.  Who asked first is told first."""
+        """Have ``changed`` told of each fact between two states (or within one) that it ``concerns``, as the
+        records before and after.  Who asked first is told first."""
         self._listeners.append((changed, concerns))
         self._concerned.clear()
 

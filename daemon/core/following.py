@@ -130,25 +130,26 @@ class Following:
 
     def jobs(self, seen: o.JobsObserved) -> None:
         by_id = {job.job_id: job for job in seen.jobs}
+        datasets = self._desk.state.datasets
         for attempt_id, dataset_id in list(self._live.items()):
-            dataset = self._desk.dataset(dataset_id)
+            dataset = datasets.get(dataset_id)
             attempt = dataset.live_attempt if dataset is not None else None
             if dataset is None or attempt is None or not attempt.job_id:
                 continue
             job = by_id.get(attempt.job_id)
             if job is not None:
-                self._listed(dataset, attempt_id, job, seen.asked_at)
+                known = self.seen.get(attempt_id, NOTHING_SEEN)
+                if known.job != job or known.absent_asked_at is not None:
+                    self._listed(dataset, known, job, seen.asked_at)
             elif seen.complete and attempt.accepted_at is not None and seen.asked_at > attempt.accepted_at:
                 self._unlisted(dataset, attempt_id, seen.asked_at)
 
-    def _listed(self, dataset: Dataset, attempt_id: str, job: Job, asked_at: float) -> None:
-        known = self.seen.get(attempt_id, NOTHING_SEEN)
-        if known.job == job and known.absent_asked_at is None:
-            return
+    def _listed(self, dataset: Dataset, known: Followed, job: Job, asked_at: float) -> None:
+        """Its row in the list has changed, or it is back in the list."""
         ended_at = None
         if job.state is JobState.COMPLETED:
             ended_at = known.ended_at if known.ended_at is not None else self._desk.now
-        self.seen[attempt_id] = replace(
+        self.seen[dataset.attempts[-1].attempt_id] = replace(
             known,
             job=job,
             job_asked_at=asked_at,
@@ -253,6 +254,8 @@ class Following:
             desk.record(
                 f.JobRequeued(at=desk.now, dataset_id=dataset.dataset_id, attempt_id=attempt.attempt_id)
             )
+        else:
+            return dataset
         return desk.dataset(dataset.dataset_id) or dataset
 
     def _overdue(self, dataset: Dataset, attempt: Attempt, seen: Followed) -> None:
@@ -276,17 +279,18 @@ class Following:
 
     def _lost_at(self, attempt: Attempt, seen: Followed) -> float | None:
         """When a running attempt counts as lost: its node down or silent, and no news, for long enough."""
-        limit = self._desk.policy.node_lost_after_seconds
-        nodes = [self._placing.nodes.get(name) for name in attempt.nodes]
-        if not nodes or any(
-            node is not None
-            and node.state != "down"
-            and self._desk.now - node.observed_at < self._desk.policy.placement.node_stale_seconds
-            for node in nodes
-        ):
+        if not attempt.nodes:
             return None
-        observed_at = max((node.observed_at for node in nodes if node is not None), default=0.0)
-        return max(observed_at, seen.news_at, attempt.started_at or 0.0, self._looking_since_at) + limit
+        policy, now, nodes = self._desk.policy, self._desk.now, self._placing.nodes
+        news_at = max(seen.news_at, attempt.started_at or 0.0, self._looking_since_at)
+        for name in attempt.nodes:
+            node = nodes.get(name)
+            if node is None:
+                continue
+            if node.state != "down" and now - node.observed_at < policy.placement.node_stale_seconds:
+                return None
+            news_at = max(news_at, node.observed_at)
+        return news_at + policy.node_lost_after_seconds
 
     def _stop(self, dataset: Dataset, intent: str, by: str) -> None:
         if dataset.stop_requested is None or intent == "lost":

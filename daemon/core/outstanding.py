@@ -36,13 +36,16 @@ def outstanding_of(
             wanted.append(e.ImportSeries(dataset_id=dataset.dataset_id))
     elif state in LIVE:
         wanted += _of_live(dataset)
-    elif state is State.COLLECTING:
-        if not dataset.holds or WORKING_HOLDS.isdisjoint([hold.cause for hold in dataset.holds]):
-            wanted.append(_for(e.CollectResult, dataset, dataset.attempts[-1]))
+    elif state is State.COLLECTING and not (dataset.holds and _stops_publishing(dataset)):
+        wanted.append(_for(e.CollectResult, dataset, dataset.attempts[-1]))
     for attempt in dataset.attempts:
         if attempt.ended_at is not None and attempt.attempt_id in booked:
             wanted += _releases(dataset, attempt, booked[attempt.attempt_id])
     return tuple(wanted)
+
+
+def _stops_publishing(dataset: Dataset) -> bool:
+    return any(hold.cause in WORKING_HOLDS for hold in dataset.holds)
 
 
 def _of_live(dataset: Dataset) -> list[e.Effect]:
