@@ -342,7 +342,9 @@ class World:
     def forget(self, dataset: Dataset) -> None:
         """It left the working set: its attempts' folders are pruned."""
         for attempt in dataset.attempts:
-            self.folders.pop(attempt.attempt_id, None)
+            folder = self.folders.pop(attempt.attempt_id, None)
+            if folder is not None:
+                folder.jobs.clear()  # which name it too: nothing is left for the collector
 
     def _notify(self, effect: e.SendNotice) -> None:
         tries = self._again(effect.notice_id)
