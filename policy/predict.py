@@ -280,7 +280,7 @@ def _learn(samples: Samples, key: str, sample: Sample) -> Samples:
 
 
 def _with_sample(known: SampleClass, sample: Sample) -> SampleClass:
-    newest = (*known.samples, sample)[-SAMPLES_MAX:]
+    newest = (*known.samples[1 - SAMPLES_MAX :], sample)
     watch = known.watch.after(log(sample.seconds_per_byte), cut_off=sample.cut_off)
     learnt, moved = known.learnt + 1, watch.moved_since
     if moved:
@@ -327,7 +327,7 @@ def _peak(figures: list[float], believed: float = 1.0) -> Peak:
     known = [log(figure) for figure in figures if figure > 0]
     if not known:
         return Peak()
-    found = fit(known, [False] * len(known), USUAL_SPREAD, log(believed))
+    found = fit(known, (), USUAL_SPREAD, log(believed))
     return Peak(p99=exp(found.p99), largest=exp(found.largest), far=exp(found.far), runs=len(known))
 
 

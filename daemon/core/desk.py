@@ -54,13 +54,15 @@ class Desk:
         """Apply a fact and keep it for the journal.  Raises ``IllegalTransition``; nothing changed then."""
         before, after = self.state.apply(fact)
         self.facts.append(fact)
-        if not isinstance(fact, f.DatasetFact):
-            return
-        self.touched[fact.dataset_id] = None
         if after is not None:
-            self.records[fact.dataset_id] = after
+            dataset_id = after.dataset_id
+            self.records[dataset_id] = after
         elif before is not None:
-            self.records[fact.dataset_id] = replace(before, finalized_at=fact.at)
+            dataset_id = before.dataset_id
+            self.records[dataset_id] = replace(before, finalized_at=fact.at)
+        else:
+            return  # it is about the facility
+        self.touched[dataset_id] = None
         for changed in self._those_concerned(before, after):
             changed(before, after)
 

@@ -200,8 +200,9 @@ class Following:
         if seen.end is not None and seen.end.outcome == "success" and not attempt.fenced:
             self._succeeded(dataset, attempt, seen.end)
             return
-        dataset = self._progressed(dataset, attempt, seen)
-        attempt = dataset.live_attempt or attempt
+        now = self._progressed(dataset, attempt, seen)
+        if now is not dataset:
+            dataset, attempt = now, now.live_attempt or attempt
         if seen.ended_at is None:
             self._overdue(dataset, attempt, seen)
         elif attempt.started_at is None and not seen.claimed_by:
