@@ -215,7 +215,7 @@ def _checks(
     lines = [("not_series", _line("is a tilt series", f"{tilts} tilts"))]
     lines += _content_checks(sighting)
     lines.append(_no_blockers(sighting))
-    line = _line("line tilts", f"{tilts}, at least {policy.min_tilts}", holds=tilts >= policy.min_tilts)
+    line = _line("enough tilts", f"{tilts}, at least {policy.min_tilts}", holds=tilts >= policy.min_tilts)
     lines.append(("too_few_tilts", line))
     if planned is not None:
         line = _line("planned number of tilts", f"{tilts} of {planned}", holds=tilts >= planned)
