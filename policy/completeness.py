@@ -214,9 +214,7 @@ def _checks(
     """Countable code (of the failure) and line of every check but the last, in the order to be fixed."""
     lines = [("not_series", _line("is a tilt series", f"{tilts} tilts"))]
     lines += _content_checks(sighting)
-    lines.append(_no_blockers(sighting))
-    enough = _line("enough tilts", f"{tilts}, at least {policy.min_tilts}", holds=tilts >= policy.min_tilts)
-    lines.append(("too_few_tilts", enough))
+    lines += [_no_blockers(sighting), _least(tilts, policy)]
     if planned is not None:
         line = _line("planned number of tilts", f"{tilts} of {planned}", holds=tilts >= planned)
         lines.append(("fewer_than_planned", line))
@@ -247,6 +245,11 @@ def _no_blockers(sighting: Sighting) -> tuple[str, Evidence]:
         return _NO_BLOCKERS
     names = ", ".join(sighting.blockers)
     return sighting.blockers[0], _line(_AT_WORK, f"beside it: {names}", holds=False)
+
+
+def _least(tilts: int, policy: CompletenessPolicy) -> tuple[str, Evidence]:
+    line = _line("enough tilts", f"{tilts}, at least {policy.min_tilts}", holds=tilts >= policy.min_tilts)
+    return "too_few_tilts", line
 
 
 def _line(check: str, detail: str, *, holds: bool = True) -> Evidence:
