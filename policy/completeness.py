@@ -16,6 +16,8 @@ its last image, and PACEtomo leaves every stack alone for minutes between two ti
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from msgspec.structs import replace
 
 from tiltd.daemon.core.model import CompletenessPolicy, Evidence, Record, Sighting
@@ -119,7 +121,9 @@ def judge(
     if sighting.series is None and not sighting.problems and sighting.not_series is None:
         return _not_opened(sighting)
     stable_since_at = min(stable_since_at, now)
-    wait_seconds, wait_reason = _wait(sighting, policy, usual_tilt_count)
+    tilts = sighting.series.tilt_count if sighting.series is not None else sighting.section_count
+    planned = sighting.planned_tilt_count or policy.planned_tilts
+    wait_seconds, wait_reason = _wait(sighting, policy, tilts, planned, usual_tilt_count)
     # The very sum that is given as ``until_at``: a wake-up at that instant must find it quiet.
     quiet_at = stable_since_at + wait_seconds
     quiet = Evidence(
@@ -135,7 +139,7 @@ def judge(
         if isinstance(waiting, Waiting) and not sighting.blockers:
             return replace(waiting, until_at=min(waiting.until_at or quiet_at, quiet_at))
         return waiting
-    checks = _checks(sighting, policy)
+    checks = _checks(sighting, policy, tilts, planned)
     evidence = (*[line for _, line in checks], quiet)
     failing = None
     for check in checks:
@@ -179,14 +183,22 @@ def _unless_stale(
     return Partial(why=why, runnable=sighting.series is not None and not sighting.problems, evidence=evidence)
 
 
-def _wait(sighting: Sighting, policy: CompletenessPolicy, usual_tilt_count: int | None) -> tuple[float, str]:
-    signs = _positive_signs(sighting, policy)
+def _wait(
+    sighting: Sighting,
+    policy: CompletenessPolicy,
+    tilts: int,
+    planned: int | None,
+    usual_tilt_count: int | None,
+) -> tuple[float, str]:
+    """Seconds without a change that will do, and why so many."""
+    signs = sighting.positive_signs
+    if planned is not None and tilts >= planned and "planned_count" not in signs:
+        signs = (*signs, "planned_count")
     gap_seconds = min(policy.gap_factor * sighting.largest_gap_seconds, policy.gap_max_seconds)
     wait_seconds, reason = policy.quiet_min_seconds, "the policy's least"
     if gap_seconds > wait_seconds:
         wait_seconds = gap_seconds
         reason = f"by the largest recent gap of {sighting.largest_gap_seconds:.0f} s"
-    tilts = _tilt_count(sighting)
     if usual_tilt_count is not None and tilts < usual_tilt_count:
         if policy.short_series_wait_seconds > wait_seconds:
             wait_seconds = policy.short_series_wait_seconds
@@ -196,39 +208,24 @@ def _wait(sighting: Sighting, policy: CompletenessPolicy, usual_tilt_count: int 
     return wait_seconds, reason
 
 
-def _positive_signs(sighting: Sighting, policy: CompletenessPolicy) -> tuple[str, ...]:
-    planned = _planned(sighting, policy)
-    reached = planned is not None and _tilt_count(sighting) >= planned
-    signs = sighting.positive_signs
-    if reached and "planned_count" not in signs:
-        signs = (*signs, "planned_count")
-    return signs
-
-
-def _planned(sighting: Sighting, policy: CompletenessPolicy) -> int | None:
-    return sighting.planned_tilt_count or policy.planned_tilts
-
-
-def _tilt_count(sighting: Sighting) -> int:
-    return sighting.series.tilt_count if sighting.series is not None else sighting.section_count
-
-
-def _checks(sighting: Sighting, policy: CompletenessPolicy) -> list[tuple[str, Evidence]]:
+def _checks(
+    sighting: Sighting, policy: CompletenessPolicy, tilts: int, planned: int | None
+) -> list[tuple[str, Evidence]]:
     """Countable code (of the failure) and line of every check but the last, in the order to be fixed."""
-    lines = [("not_series", _line("is a tilt series", f"{_tilt_count(sighting)} tilts"))]
+    lines = [("not_series", _line("is a tilt series", f"{tilts} tilts"))]
     lines += _content_checks(sighting)
-    lines += [_no_blockers(sighting), _least(sighting, policy)]
-    planned = _planned(sighting, policy)
+    lines.append(_no_blockers(sighting))
+    line = _line("enough tilts", f"{tilts}, at least {policy.min_tilts}", holds=tilts >= policy.min_tilts)
+    lines.append(("too_few_tilts", line))
     if planned is not None:
-        tilts = _tilt_count(sighting)
         line = _line("planned number of tilts", f"{tilts} of {planned}", holds=tilts >= planned)
         lines.append(("fewer_than_planned", line))
     return lines
 
 
-def _content_checks(sighting: Sighting) -> list[tuple[str, Evidence]]:
+def _content_checks(sighting: Sighting) -> Iterable[tuple[str, Evidence]]:
     if not sighting.problems:
-        return list(_ALL_WELL[sighting.kind]) if sighting.series is not None else []
+        return _ALL_WELL[sighting.kind] if sighting.series is not None else ()
     lines = []
     left = list(sighting.problems)
     for check, codes in _CONTENT:
@@ -250,12 +247,6 @@ def _no_blockers(sighting: Sighting) -> tuple[str, Evidence]:
         return _NO_BLOCKERS
     names = ", ".join(sighting.blockers)
     return sighting.blockers[0], _line(_AT_WORK, f"beside it: {names}", holds=False)
-
-
-def _least(sighting: Sighting, policy: CompletenessPolicy) -> tuple[str, Evidence]:
-    tilts = _tilt_count(sighting)
-    line = _line("enough tilts", f"{tilts}, at least {policy.min_tilts}", holds=tilts >= policy.min_tilts)
-    return "too_few_tilts", line
 
 
 def _line(check: str, detail: str, *, holds: bool = True) -> Evidence:

@@ -93,7 +93,7 @@ class Fit(Record):
 
 def fit(figures: Sequence[float], cut_off: Sequence[bool], usual_spread: float, believed: float = 0.0) -> Fit:
     """Fit at least one figure.  Costs a few sorts of them.  None that lies less than ``believed`` beyond the
-    middle counts as wild.
+    middle counts as wild.  ``cut_off`` is a flag a figure, or empty for figures that are all whole.
 
     ``p99`` is a bound for the next figure, not only the percentile of those seen: it allows for how little
     so many samples know of middle and spread, and is at least the observed 99th percentile.
@@ -115,7 +115,7 @@ def fit(figures: Sequence[float], cut_off: Sequence[bool], usual_spread: float, 
         spread=spread,
         median=ordered[ceil(count / 2) - 1],
         p99=max(bound, _observed(ordered, wild)),
-        largest=next((figure for figure in reversed(ordered) if figure <= wild), ordered[0]),
+        largest=ordered[max(0, bisect_right(ordered, wild) - 1)],
         far=middle + FAR * _seen_spread(spread, count, usual_spread),
     )
 

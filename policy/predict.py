@@ -30,6 +30,7 @@ __all__ = [
     "Samples",
     "learn",
     "learn_killed",
+    "longest",
     "peaks",
     "predict",
     "prior",
@@ -213,6 +214,12 @@ def predict(
     )
 
 
+def longest(samples: Samples, *, pipeline: str, cores: int, threads: int, size_bytes: int) -> float | None:
+    """Seconds that hardly any run of this size passes, by what was measured; ``None`` where nothing was."""
+    known = samples.by_class.get(_key(pipeline, cores, threads))
+    return known.seconds_p99 * max(size_bytes, SMALL_BYTES) if known is not None and known.samples else None
+
+
 def peaks(
     samples: Samples,
     *,
@@ -282,7 +289,7 @@ def _learn(samples: Samples, key: str, sample: Sample) -> Samples:
 
 
 def _with_sample(known: SampleClass, sample: Sample) -> SampleClass:
-    newest = (*known.samples, sample)[-SAMPLES_MAX:]
+    newest = (*known.samples[1 - SAMPLES_MAX :], sample)
     watch = known.watch.after(log(sample.seconds_per_byte), cut_off=sample.cut_off)
     learnt, moved = known.learnt + 1, watch.moved_since
     if moved:
@@ -329,7 +336,7 @@ def _peak(figures: list[float], believed: float = 1.0) -> Peak:
     known = [log(figure) for figure in figures if figure > 0]
     if not known:
         return Peak()
-    found = fit(known, [False] * len(known), USUAL_SPREAD, log(believed))
+    found = fit(known, (), USUAL_SPREAD, log(believed))
     return Peak(
         p50=exp(found.median),
         p99=exp(found.p99),

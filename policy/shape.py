@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from tiltd.daemon.core.model import Decision, Features, Policy, ResourceRequest
 
 from .needs import Needs, needs
-from .predict import Samples, predict
+from .predict import Samples, longest
 from .retry import factor
 from .rules import decide
 
@@ -162,9 +162,9 @@ def _expected(
     """Seconds that a run is expected to take at most."""
     cores, threads = decision.cores, decision.threads
     if samples is not None:
-        found = predict(samples, pipeline=pipeline, cores=cores, threads=threads, size_bytes=size_bytes)
-        if found.samples:
-            return found.seconds_p99
+        found = longest(samples, pipeline=pipeline, cores=cores, threads=threads, size_bytes=size_bytes)
+        if found is not None:
+            return found
     if request.walltime_seconds > 0:
         return on_cores(request.walltime_seconds, request.cores, cores)
     return decision.walltime_by_size_seconds

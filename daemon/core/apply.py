@@ -37,9 +37,9 @@ def apply(dataset: Dataset | None, fact: f.DatasetFact) -> Dataset | None:
 
 
 def _born(fact: f.DatasetFact, state: State) -> Dataset:
-    if isinstance(fact, f.DatasetAdopted | f.DatasetRecalled):
+    if not isinstance(fact, f.DatasetFound):
+        assert isinstance(fact, f.DatasetAdopted | f.DatasetRecalled)
         return replace(fact.record, fact_count=fact.record.fact_count + 1, finalized_at=None)
-    assert isinstance(fact, f.DatasetFound)
     holds: tuple[Hold, ...] = ()
     if fact.baseline:
         detail = "it was in the feed before tiltd watched it; release it to have it run"

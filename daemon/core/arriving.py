@@ -46,11 +46,11 @@ class Arriving:
         self.arrivals: dict[Key, Arrival] = {}
         self.feeds_up: dict[str, tuple[bool, str]] = {}
         self.ignored: dict[str, dict[str, int]] = {}
-        desk.listeners.append(self._changed)
+        desk.listen(self._over, lambda was, now: now is None or now in TERMINAL)
 
-    def _changed(self, before: Dataset | None, after: Dataset | None) -> None:
-        """What left ARRIVING, or the working set, need not be remembered as an arrival."""
-        if before is not None and (after is None or after.state in TERMINAL):
+    def _over(self, before: Dataset | None, after: Dataset | None) -> None:
+        """What has come to its end need not be remembered as an arrival."""
+        if before is not None:
             key = (before.feed, before.series_key)
             if self._desk.state.current.get(key) in (None, before.dataset_id):
                 self.arrivals.pop(key, None)

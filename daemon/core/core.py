@@ -372,5 +372,5 @@ class Core:
                 self.desk.record(f.DatasetFinalized(at=self.desk.now, dataset_id=dataset_id))
 
     def _nothing_left(self, dataset: Dataset) -> bool:
-        booked = self.state.ledger.booked
+        booked = self.desk.state.ledger.booked
         return not any(attempt.attempt_id in booked for attempt in dataset.attempts)

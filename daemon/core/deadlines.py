@@ -16,10 +16,10 @@ class Deadlines:
         self._desk = desk
         self._deciding = deciding
         self._awaited: dict[str, float] = {}
-        desk.listeners.append(self._changed)
+        desk.listen(self._over, lambda was, now: now is None or now in TERMINAL)
 
-    def _changed(self, before: Dataset | None, after: Dataset | None) -> None:
-        if before is not None and (after is None or after.state in TERMINAL):
+    def _over(self, before: Dataset | None, after: Dataset | None) -> None:
+        if before is not None:
             self._awaited.pop(before.dataset_id, None)
 
     def watch(self, dataset: Dataset, decision: Decision | None = None) -> None:

@@ -50,12 +50,15 @@ class Deciding:
         self._policy: Policy | None = None
         self._figures: list[float] = []
         self._completeness = False
-        self._made: dict[str, tuple[Dataset, Decision]] = {}
+        self._made: dict[str, tuple[Dataset, Features, Decision]] = {}
 
     # -- what rules can see --------------------------------------------------------------------------------
 
     def features(self, dataset: Dataset) -> Features:
         """Of a dataset, complete or still arriving."""
+        known = self._made.get(dataset.dataset_id)
+        if known is not None and known[0] is dataset:
+            return replace(known[1], waiting_count=self.waiting)
         series = dataset.series
         if series is None:
             return self._features(dataset, size_bytes=0, tilt_count=None)
@@ -102,11 +105,12 @@ class Deciding:
             self._follow_policy()
         known = self._made.get(dataset.dataset_id)
         if known is not None and known[0] is dataset:
-            return known[1]
-        decision = decide(self.features(dataset), self._desk.policy)
+            return known[2]
+        features = self.features(dataset)
+        decision = decide(features, self._desk.policy)
         if len(self._made) >= MADE_MAX:
             self._made.clear()
-        self._made[dataset.dataset_id] = (dataset, decision)
+        self._made[dataset.dataset_id] = (dataset, features, decision)
         return decision
 
     def completeness(self, dataset: Dataset | None, sighting: Sighting) -> CompletenessPolicy:

@@ -11,12 +11,14 @@ from msgspec.structs import replace
 from tiltd.plugins.api import Pipeline
 
 from . import facts as f
-from .model import TERMINAL, Dataset, HoldCause, Notice, Policy
+from .model import TERMINAL, Dataset, HoldCause, Notice, Policy, State
 from .site import Site
 from .state import CoreState
 from .transitions import IllegalTransition
 
 Changed = Callable[[Dataset | None, Dataset | None], None]
+Concerns = Callable[[State | None, State | None], bool]
+"""(state before, state after) of a fact's dataset; ``None`` is "not in the working set"."""
 WakeKey = tuple[str, ...]
 OF_A_DATASET = frozenset({"dataset", "effect", "aged"})
 """Kinds of wake-up whose second word is a dataset's id (or empty: the notices')."""
@@ -43,7 +45,8 @@ class Desk:
         self.touched: dict[str, None] = {}
         self.records: dict[str, Dataset] = {}
         self.refusals: Counter[str] = Counter()
-        self.listeners: list[Changed] = []
+        self._listeners: list[tuple[Changed, Concerns]] = []
+        self._concerned: dict[tuple[State | None, State | None], tuple[Changed, ...]] = {}
         self._wakes: list[tuple[float, WakeKey]] = []
         self._asked_for: set[tuple[float, WakeKey]] = set()
 
@@ -51,15 +54,33 @@ class Desk:
         """Apply a fact and keep it for the journal.  Raises ``IllegalTransition``; nothing changed then."""
         before, after = self.state.apply(fact)
         self.facts.append(fact)
-        if not isinstance(fact, f.DatasetFact):
-            return
-        self.touched[fact.dataset_id] = None
         if after is not None:
-            self.records[fact.dataset_id] = after
+            dataset_id = after.dataset_id
+            self.records[dataset_id] = after
         elif before is not None:
-            self.records[fact.dataset_id] = replace(before, finalized_at=fact.at)
-        for changed in self.listeners:
+            dataset_id = before.dataset_id
+            self.records[dataset_id] = replace(before, finalized_at=fact.at)
+        else:
+            return  # it is about the facility
+        self.touched[dataset_id] = None
+        for changed in self._those_concerned(before, after):
             changed(before, after)
+
+    def listen(self, changed: Changed, concerns: Concerns) -> None:
+        """Have ``changed`` told of each fact between two states (or within one) that it ``concerns``, as the
+        records before and after.  Who asked first is told first."""
+        self._listeners.append((changed, concerns))
+        self._concerned.clear()
+
+    def _those_concerned(self, before: Dataset | None, after: Dataset | None) -> tuple[Changed, ...]:
+        """Who is to be told; worked out once for each pair of states."""
+        was = before.state if before is not None else None
+        now = after.state if after is not None else None
+        concerned = self._concerned.get((was, now))
+        if concerned is None:
+            concerned = tuple([changed for changed, concerns in self._listeners if concerns(was, now)])
+            self._concerned[was, now] = concerned
+        return concerned
 
     def begin(self, now: float) -> None:
         """A new step: nothing recorded yet."""

@@ -57,7 +57,7 @@ class Following:
         self._overdue = Overdue(desk, placing)
         self.forgotten = 0
         """Jobs that vanished from the list without ever being shown completed, counted since the start."""
-        desk.listeners.append(self._changed)
+        desk.listen(self._changed, lambda was, now: (was in LIVE) is not (now in LIVE))
 
     def _changed(self, before: Dataset | None, after: Dataset | None) -> None:
         was = before.attempts[-1] if before is not None and before.attempts else None
@@ -129,8 +129,9 @@ class Following:
 
     def jobs(self, seen: o.JobsObserved) -> None:
         by_id = {job.job_id: job for job in seen.jobs}
+        datasets = self._desk.state.datasets
         for attempt_id, dataset_id in list(self._live.items()):
-            dataset = self._desk.dataset(dataset_id)
+            dataset = datasets.get(dataset_id)
             attempt = dataset.live_attempt if dataset is not None else None
             if dataset is None or attempt is None or not attempt.job_id:
                 continue
@@ -254,9 +255,10 @@ class Following:
         if seen.end is not None and seen.end.outcome == "success" and not attempt.fenced:
             self._succeeded(dataset, attempt, seen.end)
             return
-        dataset = self._progressed(dataset, attempt, seen)
-        attempt = dataset.live_attempt or attempt
-        seen = self.seen.get(attempt.attempt_id, seen)
+        now = self._progressed(dataset, attempt, seen)
+        if now is not dataset:
+            dataset, attempt = now, now.live_attempt or attempt
+            seen = self.seen.get(attempt.attempt_id, seen)
         if seen.ended_at is None:
             self._overdue.look(dataset, attempt, seen)
         elif attempt.started_at is None and not seen.claimed_by:
@@ -297,7 +299,8 @@ class Following:
         listed_running = job is not None and job.state in (JobState.RUNNING, JobState.SUSPENDED)
         if attempt.started_at is None and (seen.claimed_by or listed_running):
             self._started(dataset, attempt, seen)
-        return self._desk.dataset(dataset.dataset_id) or dataset
+            return self._desk.dataset(dataset.dataset_id) or dataset
+        return dataset
 
     @staticmethod
     def _is_requeued(dataset: Dataset, seen: Followed) -> bool:

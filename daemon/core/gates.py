@@ -141,3 +141,8 @@ def _stop(reason: str, by: str, detail: str) -> Unplaceable:
 
 def scopes_of(want: Want) -> tuple[str, ...]:
     return (f"feed:{want.feed}", f"pipeline:{want.pipeline}", f"destination:{want.feed}")
+
+
+def concerned(was: State | None, now: State | None) -> bool:
+    """What placing looks at: all that is READY, and attempts that begin, go on or end."""
+    return State.READY in (was, now) or (was is not now and (was in WITH_ATTEMPT or now in WITH_ATTEMPT))

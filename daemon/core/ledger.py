@@ -122,7 +122,7 @@ class Ledger:
         if known is None or known_others != others:
             self._others[node.name] = others
             self._touch(node.name)
-        elif known is not node and _traits(known) != _traits(node):
+        elif known is not node and not _alike(known, node):
             self._touch(node.name)
 
     def forget(self, node: str) -> None:
@@ -215,6 +215,12 @@ class Ledger:
             )
 
 
-def _traits(node: NodeInfo) -> tuple[object, ...]:
-    """What of a node decides what it can take, beside its free room."""
-    return (node.state, node.cores, node.memory_bytes, node.scratch_total_bytes, node.properties)
+def _alike(one: NodeInfo, other: NodeInfo) -> bool:
+    """In what decides what a node can take, beside its free room."""
+    return (
+        one.state == other.state
+        and one.cores == other.cores
+        and one.memory_bytes == other.memory_bytes
+        and one.scratch_total_bytes == other.scratch_total_bytes
+        and one.properties == other.properties
+    )

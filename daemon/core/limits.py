@@ -26,36 +26,36 @@ class Limits:
 
     def changed(self, before: Dataset | None, after: Dataset | None) -> bool:
         """Count one step of a dataset.  True if any count fell."""
-        if before is not None and after is not None and before.state is after.state:
-            return False
-        return self._uncounted(before, after) | self._counted(before, after)
+        was_live = before is not None and before.state in WITH_ATTEMPT
+        if after is not None and after.state in WITH_ATTEMPT:
+            return self._went_on(after) if was_live else self._began(after)
+        return was_live and before is not None and self._ended(before)
 
-    def _counted(self, before: Dataset | None, after: Dataset | None) -> bool:
-        if after is None or after.state not in WITH_ATTEMPT:
-            return False
-        attempt = after.attempts[-1]
-        if before is None or before.state not in WITH_ATTEMPT:
-            self.live["all"] += 1
-            self._belongs(after, +1)
-            if attempt.kind == "run" and after.state is not State.COLLECTING:
-                self.staging.add(attempt.attempt_id)
-        if after.state in NOT_RUNNING:
+    def _began(self, dataset: Dataset) -> bool:
+        attempt = dataset.attempts[-1]
+        self.live["all"] += 1
+        self._belongs(dataset, +1)
+        if attempt.kind == "run" and dataset.state is not State.COLLECTING:
+            self.staging.add(attempt.attempt_id)
+        if dataset.state in NOT_RUNNING:
             self.queued.add(attempt.attempt_id)
         return False
 
-    def _uncounted(self, before: Dataset | None, after: Dataset | None) -> bool:
-        if before is None or before.state not in WITH_ATTEMPT:
+    def _went_on(self, dataset: Dataset) -> bool:
+        attempt_id = dataset.attempts[-1].attempt_id
+        if dataset.state in NOT_RUNNING:
+            self.queued.add(attempt_id)
             return False
-        fell, attempt_id = False, before.attempts[-1].attempt_id
-        if after is None or after.state not in WITH_ATTEMPT:
-            self.live["all"] -= 1
-            self._belongs(before, -1)
-            fell = True
-        if after is None or after.state not in NOT_RUNNING:
-            fell |= _dropped(self.queued, attempt_id)
-        if after is None or after.state not in WITH_ATTEMPT or after.state is State.COLLECTING:
-            fell |= _dropped(self.staging, attempt_id)
-        return fell
+        fell = _dropped(self.queued, attempt_id)
+        return (dataset.state is State.COLLECTING and _dropped(self.staging, attempt_id)) or fell
+
+    def _ended(self, dataset: Dataset) -> bool:
+        attempt_id = dataset.attempts[-1].attempt_id
+        self.live["all"] -= 1
+        self._belongs(dataset, -1)
+        self.queued.discard(attempt_id)
+        self.staging.discard(attempt_id)
+        return True
 
     def _belongs(self, dataset: Dataset, sign: int) -> None:
         """Count it for its project, its feed and its queue."""
@@ -82,7 +82,7 @@ class Limits:
         self.by_feed.clear()
         self.by_queue.clear()
         for dataset in self._desk.state.datasets.values():
-            self._counted(None, dataset)
+            self.changed(None, dataset)
 
     def passed(self, project: str, *, feed: str = "", queue: str = "", stages_in: bool = True) -> str:
         """The limit that the next attempt of this project, feed and queue would pass, in words; "" if there

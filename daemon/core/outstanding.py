@@ -36,11 +36,16 @@ def outstanding_of(
             wanted.append(e.ImportSeries(dataset_id=dataset.dataset_id))
     elif state in LIVE:
         wanted += _of_live(dataset)
-    elif state is State.COLLECTING and WORKING_HOLDS.isdisjoint(hold.cause for hold in dataset.holds):
+    elif state is State.COLLECTING and not (dataset.holds and _stops_publishing(dataset)):
         wanted.append(_for(e.CollectResult, dataset, dataset.attempts[-1]))
-    if dataset.attempts:
-        wanted += _releases(dataset, booked)
+    for attempt in dataset.attempts:
+        if attempt.ended_at is not None and attempt.attempt_id in booked:
+            wanted += _releases(dataset, attempt, booked[attempt.attempt_id])
     return tuple(wanted)
+
+
+def _stops_publishing(dataset: Dataset) -> bool:
+    return any(hold.cause in WORKING_HOLDS for hold in dataset.holds)
 
 
 def _of_live(dataset: Dataset) -> list[e.Effect]:
@@ -61,19 +66,16 @@ def _of_live(dataset: Dataset) -> list[e.Effect]:
     return wanted
 
 
-def _releases(dataset: Dataset, booked: Mapping[str, tuple[str, ...]]) -> list[e.Effect]:
+def _releases(dataset: Dataset, attempt: Attempt, nodes: tuple[str, ...]) -> list[e.Effect]:
     """Scratch is given back once its attempt is over, except where a result still waits to be rescued.
 
     A fenced attempt's node is out of reach: its reservation stays until the node is seen again.
     """
-    if not any(attempt.attempt_id in booked for attempt in dataset.attempts):
+    if attempt.attempt_id == dataset.rescue and dataset.state not in TERMINAL:
         return []
-    kept = "" if dataset.state in TERMINAL else dataset.rescue
     return [
         e.ReleaseScratch(attempt_id=attempt.attempt_id, dataset_id=dataset.dataset_id, node=node)
-        for attempt in dataset.attempts
-        if attempt.ended_at is not None and attempt.attempt_id != kept
-        for node in booked.get(attempt.attempt_id, ())
+        for node in nodes
     ]
 
 

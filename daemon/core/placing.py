@@ -24,7 +24,7 @@ from .blocked import Blocked
 from .deadlines import Deadlines
 from .deciding import Deciding
 from .desk import Desk
-from .gates import Gates
+from .gates import Gates, concerned
 from .keeping import Keeping
 from .ledger import Free
 from .model import Attempt, Dataset, NodeInfo, Placement, State, Unplaceable, attempt_id
@@ -52,7 +52,7 @@ class Placing:
         self.blocked = Blocked(self.queue, self.gates, self.evaluate)
         self._each: int | None = None
         self._aside: set[Want] = set()
-        desk.listeners.append(self._changed)
+        desk.listen(self._changed, concerned)
 
     # -- what changes ----------------------------------------------------------------------------------
 

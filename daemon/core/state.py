@@ -6,7 +6,8 @@ stays as bounded samples.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from tiltd.policy import breaker, predict
 
@@ -16,20 +17,6 @@ from .ledger import Ledger
 from .model import WITH_ATTEMPT, Attempt, Dataset, Measured, Notice, Record, Reservation
 from .usage import Usage
 
-CONSEQUENTIAL = frozenset(
-    {
-        f.Placed,
-        f.DatasetAdopted,
-        f.DatasetCompleted,
-        f.JobStarted,
-        f.JobEnded,
-        f.AttemptFailed,
-        f.AttemptStopped,
-        f.ResultStranded,
-        f.ResultCollected,
-    }
-)
-"""Facts about a dataset that change more of the state than its record."""
 USUAL_SESSIONS_MAX = 256
 USUAL_COUNTS_MAX = 16
 
@@ -86,9 +73,10 @@ class CoreState:
             before = self.datasets.get(fact.dataset_id)
             after = apply(before, fact)
             self._file(fact.dataset_id, before, after)
-            if type(fact) in CONSEQUENTIAL:
-                self._consequences(fact, before, after)
-            if self.breakers.by_scope and _ended(before, after):
+            consequence = _CONSEQUENCES.get(type(fact))
+            if consequence is not None:
+                consequence(self, fact, before, after)
+            if self.breakers.by_scope and _left_attempt(before, after):
                 # A probe that ended without a verdict (with one it is no probe any more).
                 self.breakers = breaker.unprobed(self.breakers, fact.dataset_id, fact.at)
             return before, after
@@ -143,47 +131,47 @@ class CoreState:
         if older:
             self._older[key] = tuple(older)
 
-    def _consequences(self, fact: f.DatasetFact, before: Dataset | None, after: Dataset | None) -> None:
-        if before is not None and before.attempts:
-            self._ended(fact.at, before, after)
-        match fact:
-            case f.Placed():
-                self._book(fact.attempt)
-                assert after is not None
-                self.usage = self.usage.booked(after.project, fact.attempt)
-            case f.ResultCollected():
-                if after is not None and not fact.adopted:
-                    self._learn(after, fact)
-            case f.DatasetAdopted():
-                if fact.record.attempt is not None:
-                    self._book(fact.record.attempt, fact.record.attempt.nodes)
-                    self.usage = self.usage.booked(fact.record.project, fact.record.attempt)
-            case f.DatasetCompleted() if after is not None:
-                self._remember_count(after)
-            case f.JobStarted() if after is not None and fact.nodes:
-                self._bind(after.attempts[-1], fact)
-            case f.AttemptFailed() if before is not None:
-                scopes = failure_scopes(before, fact.attempt_id)
-                self.breakers = breaker.failed(
-                    self.breakers, scopes, fact.failure.failure_class, before.dataset_id, fact.at
-                )
-                if fact.failure.failure_class == "walltime":
-                    self._learn_killed(before, fact)
-            case f.ResultStranded() if before is not None:
-                self.ledger.only_scratch(fact.attempt_id)
-                scopes = failure_scopes(before, fact.attempt_id)
-                self.breakers = breaker.failed(
-                    self.breakers, scopes, "destination", before.dataset_id, fact.at
-                )
+    # -- what some facts change beside their dataset's record ------------------------------------------
 
-    def _ended(self, at: float, before: Dataset, after: Dataset | None) -> None:
+    def _placed(self, fact: f.Placed, before: Dataset | None, after: Dataset | None) -> None:
+        assert after is not None
+        self._book(fact.attempt)
+        self.usage = self.usage.booked(after.project, fact.attempt)
+
+    def _adopted(self, fact: f.DatasetAdopted, before: Dataset | None, after: Dataset | None) -> None:
+        if fact.record.attempt is not None:
+            self._book(fact.record.attempt, fact.record.attempt.nodes)
+            self.usage = self.usage.booked(fact.record.project, fact.record.attempt)
+
+    def _ended(self, fact: f.DatasetFact, before: Dataset | None, after: Dataset | None) -> None:
         """An attempt's end: what it really used counts from here on."""
-        was = before.live_attempt
+        was = before.live_attempt if before is not None else None
         now = after.attempt if after is not None else None
-        if was is None or now is None or now.ended_at is None:
+        if before is None or was is None or now is None or now.ended_at is None:
             return
         if now.attempt_id == was.attempt_id:
-            self.usage = self.usage.ended(before.project, was, at)
+            self.usage = self.usage.ended(before.project, was, fact.at)
+
+    def _failed(self, fact: f.AttemptFailed, before: Dataset | None, after: Dataset | None) -> None:
+        assert before is not None
+        self._ended(fact, before, after)
+        scopes, failure_class = failure_scopes(before, fact.attempt_id), fact.failure.failure_class
+        self.breakers = breaker.failed(self.breakers, scopes, failure_class, before.dataset_id, fact.at)
+        if failure_class == "walltime":
+            self._learn_killed(before, fact)
+
+    def _stranded(self, fact: f.ResultStranded, before: Dataset | None, after: Dataset | None) -> None:
+        assert before is not None
+        self._ended(fact, before, after)
+        self.ledger.only_scratch(fact.attempt_id)
+        scopes = failure_scopes(before, fact.attempt_id)
+        self.breakers = breaker.failed(self.breakers, scopes, "destination", before.dataset_id, fact.at)
+
+    def _collected(self, fact: f.ResultCollected, before: Dataset | None, after: Dataset | None) -> None:
+        assert after is not None
+        self._ended(fact, before, after)
+        if not fact.adopted:
+            self._learn(after, fact)
 
     def _book(self, attempt: Attempt, nodes: tuple[str, ...] = ()) -> None:
         for node in nodes or attempt.placement.nodes:
@@ -198,8 +186,11 @@ class CoreState:
                 )
             )
 
-    def _bind(self, attempt: Attempt, fact: f.JobStarted) -> None:
+    def _started(self, fact: f.JobStarted, before: Dataset | None, after: Dataset | None) -> None:
         """The booking goes over to where the job runs; where it ran before it stays as well."""
+        if after is None or not fact.nodes:
+            return
+        attempt = after.attempts[-1]
         booked = self.ledger.booked.get(attempt.attempt_id, ())
         for node in fact.nodes:
             if node not in booked:
@@ -208,9 +199,9 @@ class CoreState:
             if node not in fact.nodes and node not in attempt.ran_on:
                 self.ledger.release(attempt.attempt_id, node)
 
-    def _remember_count(self, dataset: Dataset) -> None:
+    def _completed(self, fact: f.DatasetCompleted, before: Dataset | None, dataset: Dataset | None) -> None:
         """The tilt counts of a session tell what is usual there; the oldest session is forgotten first."""
-        if dataset.series is None or dataset.partial or dataset.run > 1:
+        if dataset is None or dataset.series is None or dataset.partial or dataset.run > 1:
             return
         key = session_key(dataset)
         counts = (*self.usual_tilts.pop(key, ()), dataset.series.tilt_count)
@@ -295,6 +286,20 @@ class CoreState:
         return state
 
 
+_CONSEQUENCES: dict[type[f.Fact], Callable[[CoreState, Any, Dataset | None, Dataset | None], None]] = {
+    f.Placed: CoreState._placed,
+    f.DatasetAdopted: CoreState._adopted,
+    f.DatasetCompleted: CoreState._completed,
+    f.JobStarted: CoreState._started,
+    f.JobEnded: CoreState._ended,
+    f.AttemptFailed: CoreState._failed,
+    f.AttemptStopped: CoreState._ended,
+    f.ResultStranded: CoreState._stranded,
+    f.ResultCollected: CoreState._collected,
+}
+"""Facts about a dataset that change more of the state than its record; (fact, before, after)."""
+
+
 def replay(facts: Iterable[f.Fact], state: CoreState | None = None) -> CoreState:
     """Fold facts into a state (a new one, or the one given)."""
     state = state or CoreState()
@@ -303,7 +308,7 @@ def replay(facts: Iterable[f.Fact], state: CoreState | None = None) -> CoreState
     return state
 
 
-def _ended(before: Dataset | None, after: Dataset | None) -> bool:
+def _left_attempt(before: Dataset | None, after: Dataset | None) -> bool:
     if before is None or before.state not in WITH_ATTEMPT:
         return False
     return after is None or after.state not in WITH_ATTEMPT

@@ -23,7 +23,7 @@ Order = tuple[int, int, float, float, str]
 LAST: Order = (2, 0, 0.0, float("inf"), "")
 
 
-class Want(Record):
+class Want(Record, cache_hash=True):
     """What makes two waiting datasets alike: a bucket's key."""
 
     request: ResourceRequest

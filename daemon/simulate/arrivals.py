@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-
-from msgspec.structs import replace
+from typing import Any
 
 from tiltd.daemon.core.model import FilePrint, Fingerprint, Problem, Record, Sighting, TiltSeries, dataset_id
 
@@ -12,7 +11,7 @@ from .draws import Draws, on_grid
 from .scene import FEEDS, GB, START_AT, Scene
 
 COUNTS = (41, 41, 41, 41, 41, 41, 61, 35)
-ANGLES = {count: tuple(float(3 * (n - count // 2)) for n in range(count)) for count in sorted({*COUNTS, 12})}
+ANGLES = {count: tuple(float(3 * (n - count // 2)) for n in range(count)) for count in sorted({*COUNTS})}
 SESSION_SERIES = 40
 IMPORTED_ONE_IN = 8
 """One series in so many comes from the feed that is imported first."""
@@ -71,35 +70,41 @@ def arrivals(scene: Scene) -> Iterator[Arriving]:
 
 def growing(series: Arriving) -> Sighting:
     """While it grows only ``stat`` is done."""
-    return Sighting(
-        series_key=series.key,
-        tilt_series_name=series.name,
-        kind="stack",
-        size_bytes=series.size_bytes // 3,
-        mtime_ns=int(series.at * 1e9),
-        stat_signature="growing",
-        labels=series.labels,
-    )
+    return _seen(series, series.size_bytes // 3, "growing")
 
 
 def stat_only(series: Arriving, content: int = 1) -> Sighting:
     """All of it is written; the files were not opened yet."""
-    return replace(growing(series), size_bytes=series.size_bytes, stat_signature=f"whole{content}")
+    return _seen(series, series.size_bytes, f"whole{content}")
 
 
 def opened(series: Arriving, content: int = 1) -> Sighting:
     """Its files were read.  ``content`` tells apart what was written to the same names."""
-    seen = stat_only(series, content)
+    size_bytes, signature = series.size_bytes, f"whole{content}"
     if series.trouble == "no_series":
-        return replace(seen, not_series=Problem(code="montage", detail="a montage of 3 x 3 pieces"))
-    count = 12 if series.trouble == "partial" else series.tilt_count
+        montage = Problem(code="montage", detail="a montage of 3 x 3 pieces")
+        return _seen(series, size_bytes, signature, not_series=montage)
     if series.trouble == "partial":
         problem = Problem(code="size_short", detail="header tells 41 sections, the file ends in the 13th")
-        return replace(seen, section_count=count, problems=(problem,))
-    return replace(seen, series=_tilt_series(series, count, content), section_count=count)
+        return _seen(series, size_bytes, signature, section_count=12, problems=(problem,))
+    found, count = _tilt_series(series, content), series.tilt_count
+    return _seen(series, size_bytes, signature, series=found, section_count=count)
 
 
-def _tilt_series(series: Arriving, count: int, content: int) -> TiltSeries:
+def _seen(of: Arriving, size_bytes: int, stat_signature: str, **read: Any) -> Sighting:
+    return Sighting(
+        series_key=of.key,
+        tilt_series_name=of.name,
+        kind="stack",
+        size_bytes=size_bytes,
+        mtime_ns=int(of.at * 1e9),
+        stat_signature=stat_signature,
+        labels=of.labels,
+        **read,
+    )
+
+
+def _tilt_series(series: Arriving, content: int) -> TiltSeries:
     stack = FilePrint(
         relative_path=series.key,
         size_bytes=series.size_bytes,
@@ -118,6 +123,6 @@ def _tilt_series(series: Arriving, count: int, content: int) -> TiltSeries:
         fingerprint=Fingerprint(files=(stack, mdoc)),
         stack_path=series.key,
         mdoc_path=f"{series.key}.mdoc",
-        tilt_angles_deg=ANGLES[count],
+        tilt_angles_deg=ANGLES[series.tilt_count],
         image_size=(4096, 4096),
     )

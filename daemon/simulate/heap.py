@@ -31,7 +31,8 @@ class HeapClock:
     def __init__(self, scene: Scene, core: Core | None = None) -> None:
         self.scene = scene
         self.core = core or new_core(scene)
-        self.world = World(scene, lambda: self.core.state)
+        state = self.core.state
+        self.world = World(scene, lambda: state)
         self.routine = Routine(scene, self.world)
         self.world.schedule = self._schedule
         self.world.tell = self._tell
@@ -49,7 +50,7 @@ class HeapClock:
 
     def steps(self) -> Iterator[tuple[o.Observation | None, Step]]:
         """Every step of the core, its effects started, until all is done.  Raises :class:`Stuck`."""
-        core, world, routine = self.core, self.world, self.routine
+        core, desk, world, routine = self.core, self.core.desk, self.world, self.routine
         world.now = START_AT
         routine.begin()
         yield None, self._started(core.recover(START_AT))
@@ -57,7 +58,7 @@ class HeapClock:
         give_up_at = float("inf")
         while True:
             at, _, what, arguments = self._heap[0]
-            wake_at = core.next_wake_at
+            wake_at = desk.next_wake_at
             if wake_at is not None and wake_at <= at:
                 world.now = max(world.now, wake_at)
                 yield self._handled(o.TimeReached(at=world.now))

@@ -60,19 +60,19 @@ class Routine:
             self._expect(self._next)
             self._next = next(self._stream, None)
         for feed, coming in self._due.items():
-            ready = []
+            sightings: list[Sighting] = []
+            gone: list[str] = []
             while coming and coming[0][0] <= now:
-                ready.append(heapq.heappop(coming)[2])
-            if ready:
-                self._show(feed, ready)
+                what = heapq.heappop(coming)[2]
+                if isinstance(what, str):
+                    gone.append(what)
+                else:
+                    sightings.append(what)
+            if sightings or gone:
+                world.tell(
+                    o.FilesObserved(at=now, feed=feed, up=True, sightings=tuple(sightings), gone=tuple(gone))
+                )
         world.schedule(self._repeat(self._scene.scan_seconds, "scan", number), self._scan, number + 1)
-
-    def _show(self, feed: str, ready: list[Sighting | str]) -> None:
-        sightings = tuple(what for what in ready if isinstance(what, Sighting))
-        gone = tuple(what for what in ready if isinstance(what, str))
-        self._world.tell(
-            o.FilesObserved(at=self._world.now, feed=feed, up=True, sightings=sightings, gone=gone)
-        )
 
     def _expect(self, series: Arriving) -> None:
         """All that will be seen of one series, and when."""
@@ -162,8 +162,7 @@ class Routine:
     def _operate(self, number: int) -> None:
         """Someone looks after what is held, and meddles with one dataset."""
         world = self._world
-        for dataset_id in sorted(world.state().datasets):
-            dataset = world.state().datasets[dataset_id]
+        for dataset_id, dataset in sorted(world.state().datasets.items()):
             for hold in dataset.holds:
                 if hold.since_at < world.now - 900.0:
                     action = "cancel" if hold.cause in ("partial", "input_gone") else "release"

@@ -57,12 +57,11 @@ class World:
             handler(effect)
 
     def _answer(self, seconds: float, kind: type[o.Answer], twice: bool = False, **fields: Any) -> None:
-        self.schedule(self.now + seconds, self._told, kind, fields)
+        at = self.now + seconds
+        self.schedule(at, self.tell, kind(at=at, **fields))
         if twice:
-            self.schedule(self.now + on_grid(seconds * 3.0 + 1.0), self._told, kind, fields)
-
-    def _told(self, kind: type[o.Answer], fields: dict[str, Any]) -> None:
-        self.tell(kind(at=self.now, **fields))
+            at = self.now + on_grid(seconds * 3.0 + 1.0)
+            self.schedule(at, self.tell, kind(at=at, **fields))
 
     def _goes_wrong(self, draws: Draws, index: int) -> bool:
         return draws[index] < self.scene.failures
@@ -343,7 +342,9 @@ class World:
     def forget(self, dataset: Dataset) -> None:
         """It left the working set: its attempts' folders are pruned."""
         for attempt in dataset.attempts:
-            self.folders.pop(attempt.attempt_id, None)
+            folder = self.folders.pop(attempt.attempt_id, None)
+            if folder is not None:
+                folder.jobs.clear()  # which name it too: nothing is left for the collector
 
     def _notify(self, effect: e.SendNotice) -> None:
         tries = self._again(effect.notice_id)

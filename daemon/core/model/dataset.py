@@ -49,6 +49,9 @@ StopIntent = Literal["cancel", "superseded", "replace", "deadline", "lost"]
 reach, fence and place anew; ``deadline``: far beyond its walltime."""
 
 
+_UNSAFE = re.compile(r"[^A-Za-z0-9_-]+")
+
+
 class Hold(Record):
     """Why a dataset may not go on.  A cause lifts only its own hold."""
 
@@ -187,7 +190,7 @@ def dataset_id(feed: str, series_key: str, tilt_series_name: str, revision: int,
     The hash is over feed and key, so two hostile names that look alike once cleaned stay apart
     (32 bits: a clash is expected beyond some 65,000 series *of the same cleaned name*).
     """
-    slug = re.sub(r"[^A-Za-z0-9_-]+", "_", tilt_series_name).strip("_-")[:24] or "series"
+    slug = _UNSAFE.sub("_", tilt_series_name).strip("_-")[:24] or "series"
     identity = f"{feed}\0{series_key}".encode("utf-8", "surrogateescape")
     return f"{slug}-{hashlib.sha256(identity).hexdigest()[:8]}.{revision}.{run}"
 

@@ -17,12 +17,15 @@ SeriesKind = Literal["stack", "frames"]
 
 @dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(msgspec.field,))
 class RecordType(msgspec.StructMeta):
-    """Makes every record frozen and keyword-only, so that no class has to say so again."""
+    """Makes every record frozen and keyword-only, so that no class has to say so again.
+
+    What is frozen holds no cycles, so the collector need not look at it.
+    """
 
     def __new__(
         mcls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **config: Any
     ) -> RecordType:
-        config = {"frozen": True, "kw_only": True} | config
+        config = {"frozen": True, "kw_only": True, "gc": False} | config
         return super().__new__(mcls, name, bases, namespace, **config)
 
 
