@@ -74,6 +74,7 @@ class BatchruntomoPipeline:
     with the table ``[imod]`` below its name.  The site's templates are read once, here."""
 
     errors = catalogue.CATALOGUE
+    options = (*OPTIONS, *FILE_OPTIONS)
 
     def __init__(self, settings: Mapping[str, Any], context: Context) -> None:
         self._book = Book.of(settings.get("imod", {}))

@@ -12,7 +12,7 @@ from typing import Any, cast, get_args
 
 from aiohttp import web
 
-from tiltd.daemon.core.model import Options
+from tiltd.daemon.core.model import Dataset, Options
 from tiltd.daemon.core.observations import Action
 
 from .acting import Acting, Wish, batched
@@ -30,6 +30,7 @@ from .view import OptionView
 ON_ONE = tuple(action for action in get_args(Action) if action != "close_breaker")
 ON_MANY = ("hold", "release", "retry", "cancel", "accept")
 PREFIX = "option."
+DIRECTIVES_MAX = 20_000
 REASON_MAX = 1000
 MANY_MAX = 200
 TRIES, TRIES_PER_SECOND = 6.0, 0.2
@@ -71,12 +72,18 @@ class Forms:
             raise Refusal(400, "the form names no action that there is")
         wish = Wish(
             action=cast(Action, action),
-            options=self._options(dataset.pipeline, fields) if action == "rerun" else {},
+            options=self._rerun_options(dataset, fields) if action == "rerun" else {},
             reason=_reason(fields),
             priority=_priority(fields) if action == "prioritize" else 0,
         )
         result = await self.acting.one(who(request), dataset, wish)
         return self._tell(request, result["ok"], [result["message"]], f"{FOLDER}{dataset.dataset_id}")
+
+    def _rerun_options(self, dataset: Dataset, fields: dict[str, str]) -> Options:
+        text = fields.get("directives", "")
+        if text.strip() and self.data.directives(dataset) is None:
+            raise Refusal(400, f"the pipeline {dataset.pipeline} takes no directives")
+        return directive_options(text) | self._options(dataset.pipeline, fields)
 
     def _options(self, pipeline: str, fields: dict[str, str]) -> Options:
         known = {option.name: option for option in self.data.daemon.pipeline_options(pipeline)}
@@ -133,6 +140,19 @@ class Forms:
         instead = fields.get("mode") == "instead"
         judged = await self.data.daemon.try_policy(candidate, instead)
         return self.pages.draw_policy(request, candidate=candidate, instead=instead, judged=judged)
+
+
+def directive_options(text: str) -> Options:
+    """``KEY = VALUE``, a line each.  What a key means the pipeline judges.  Raises Refusal."""
+    if len(text) > DIRECTIVES_MAX:
+        raise Refusal(413, f"directives may have {DIRECTIVES_MAX} characters at most")
+    found: Options = {}
+    for line in filter(None, map(str.strip, text.splitlines())):
+        key, equals, value = line.partition("=")
+        if not equals or "." not in key:
+            raise Refusal(400, f"a directive is KEY = VALUE on a line of its own, not {line[:60]!a}")
+        found[key.strip()] = value.strip()
+    return found
 
 
 def option_value(option: OptionView, text: str) -> str | int | float | bool:

@@ -287,11 +287,17 @@ def test_a_rerun_with_the_pipelines_own_options(visit: Visit, served: Serving) -
     form = page.locator("#rerun form")
     expect(form.get_by_text("pixels averaged; 0: longer side at most 1024")).to_be_visible()
     form.locator("[name='option.binning']").fill("8")
+    form.get_by_label("Directives").fill("comparam.tilt.tilt.THICKNESS = 800\n\n")
     form.get_by_label("output_mode").select_option("int16")
     form.get_by_label("hot_pixel").select_option("false")
     form.get_by_role("button", name="Run it again").click()
     expect(page.locator(".told")).to_be_visible()
-    assert served.daemon.asked[-1].options == {"binning": 8, "output_mode": "int16", "hot_pixel": False}
+    assert served.daemon.asked[-1].options == {
+        "binning": 8,
+        "output_mode": "int16",
+        "hot_pixel": False,
+        "comparam.tilt.tilt.THICKNESS": "800",
+    }
 
 
 def test_acting_on_several(visit: Visit, served: Serving) -> None:

@@ -11,6 +11,8 @@ from core.test_transitions import EXAMPLES
 from tiltd.daemon.core import facts as f
 from tiltd.daemon.core.model import FailureClass, Policy, RetryPolicy
 from tiltd.daemon.web.catalogue import CLASSES, follows
+from tiltd.daemon.web.forms import directive_options
+from tiltd.daemon.web.refusal import Refusal
 from tiltd.daemon.web.story import WORDS, told
 from tiltd.daemon.web.words import in_words, rule_in_words
 
@@ -77,3 +79,17 @@ def test_a_rule_in_words() -> None:
         "sets": [("cores", "8")],
         "stop": True,
     }
+
+
+def test_directives_of_a_form_are_lines() -> None:
+    text = "\r\n a.b.c = 1 = 2 \r\n\r\nsetupset.copyarg.gold=10\r\n"
+    assert directive_options(text) == {"a.b.c": "1 = 2", "setupset.copyarg.gold": "10"}
+    assert directive_options(" \r\n") == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"), [("a.b", "KEY = VALUE"), ("binning = 4", "KEY = VALUE"), ("x" * 20_001, "20000")]
+)
+def test_what_is_no_directive_is_refused(text: str, words: str) -> None:
+    with pytest.raises(Refusal, match=words):
+        directive_options(text)
