@@ -24,7 +24,7 @@ import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -203,6 +203,7 @@ def stuck(app: App) -> str:
 class Unserved:
     async def start(self) -> None: ...
     async def stop(self) -> None: ...
+    def changed(self, datasets: Iterable[object], nodes: bool = False) -> None: ...
 
 
 def settled(site: Site, app: App, scenario: Scenario) -> bool:

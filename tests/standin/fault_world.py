@@ -16,7 +16,7 @@ import socket
 import sys
 import tempfile
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -224,6 +224,7 @@ def feed(site: Site, names: Sequence[str]) -> None:
 class Unserved:
     async def start(self) -> None: ...
     async def stop(self) -> None: ...
+    def changed(self, datasets: Iterable[object], nodes: bool = False) -> None: ...
 
 
 class Line:
