@@ -127,8 +127,9 @@ class Placing:
         self.blocked.forget()
         self._each = None
         queue = self.queue
-        queue.dirty |= self._aside & queue.buckets.keys()
-        self._aside.clear()
+        if self._aside:
+            queue.dirty |= self._aside & queue.buckets.keys()
+            self._aside.clear()
         if self.deciding.counted(len(queue.where)):
             self.decide_again()
         if self.gates.breakers_turned():
@@ -137,7 +138,8 @@ class Placing:
             roomier, self._roomier = self._roomier, {}
             for node in roomier if queue.buckets else ():
                 self._fill(node)
-            self._drain_dirty()
+            if queue.dirty:
+                self._drain_dirty()
 
     def _breakers_turned(self) -> None:
         """Every bucket is tried again: a scope is free, or one may be probed, or its probe is to be awaited.
