@@ -36,8 +36,8 @@ class Cluster:
             raise ValueError(
                 "the name of its folder has blanks or other characters that qsub does not pass on"
             )
-        nodes = [Pretend(name, cores=8, scratch_bytes=scratch_bytes) for name in FULL_NODES]
-        nodes.append(Pretend(SMALL_NODE, cores=4, scratch_bytes=scratch_bytes // 3))
+        nodes = [Pretend(name, cores=16, scratch_bytes=scratch_bytes) for name in FULL_NODES]
+        nodes.append(Pretend(SMALL_NODE, cores=8, scratch_bytes=scratch_bytes // 3))
         self.torque = StandIn(folder / "torque", nodes)
         self.site: Site = made(folder, tuple(node.name for node in nodes), self.torque.scratch)
         write(self.site, tilt_count, "torque", self._tables())
@@ -67,7 +67,8 @@ properties = ["tomography"]
         ``nodes`` is the daemon's answer to that question.
         """
         for name, series in seen.items():
-            if series.state == "ready" and series.reason:
+            told = "scratch" in self.waited.get(name, "")  # what it waits for afterwards does not take that back
+            if series.state == "ready" and series.reason and not told:
                 self.waited[name] = series.reason
         for node in nodes["nodes"]:
             if node["scratch_reserved_bytes"] > node["scratch_total_bytes"]:
