@@ -67,7 +67,8 @@ properties = ["tomography"]
         ``nodes`` is the daemon's answer to that question.
         """
         for name, series in seen.items():
-            told = "scratch" in self.waited.get(name, "")  # what it waits for afterwards does not take that back
+            # What a series waits for afterwards does not take back that it waited for scratch.
+            told = "scratch" in self.waited.get(name, "")
             if series.state == "ready" and series.reason and not told:
                 self.waited[name] = series.reason
         for node in nodes["nodes"]:
