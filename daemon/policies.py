@@ -17,17 +17,17 @@ from zoneinfo import ZoneInfo
 
 import structlog
 
-from tiltd.policy.policy import DEFAULT_NAME, PolicyError, load
+from tiltd.policy.policy import load
 from tiltd.policy.rules import zones
 
 from . import policy_files
 from .config import Settings
 from .core import observations as o
 from .core.model import CivilTime, Policy
+from .policy_files import Texts
 
 LOOK_SECONDS = 2.0
 ACCEPTED = "policy-accepted.json"
-Texts = list[tuple[str, str]]
 Signature = tuple[tuple[str, int, int, int], ...]
 
 
@@ -174,18 +174,7 @@ class Policies:
 
 def read(settings: Settings) -> tuple[Policy, Texts]:
     """The policy of the files as they are, and their texts.  Raises Refused."""
-    texts: Texts = [(DEFAULT_NAME, policy_files.shipped())]
-    faults: list[PolicyError] = []
-    for path in policy_files.files_of(settings):
-        text = policy_files.text_of(path)
-        if isinstance(text, PolicyError):
-            faults.append(text)
-        else:
-            texts.append((str(path), text))
-    folder = settings.policy_dir
-    if folder is not None and not folder.is_dir():
-        message = "is no folder; make it, or mend policy_dir in tiltd.toml"
-        faults.append(PolicyError(file=str(folder), line=1, key="", message=message))
+    texts, faults = policy_files.site_texts(settings)
     found = load(texts, known=policy_files.known(settings))
     faults += found if isinstance(found, list) else []
     if faults or isinstance(found, list):

@@ -6,7 +6,10 @@ their names; later wins.  Editors' leftovers (hidden files, ``x.toml~``) are no 
 
 from __future__ import annotations
 
+import os
+import stat
 import zoneinfo
+from collections.abc import Iterable
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
@@ -32,23 +35,42 @@ class PolicyRefused(Exception):
 
 def read_policy(settings: Settings) -> Policy:
     """The shipped policy with the site's own over it, its own tests passed.  Raises PolicyRefused."""
-    texts, faults = [(DEFAULT_NAME, shipped())], []
-    for path in files_of(settings):
-        text = text_of(path)
-        if isinstance(text, PolicyError):
-            faults.append(text)
-        else:
-            texts.append((str(path), text))
-    folder = settings.policy_dir
-    if folder is not None and not folder.is_dir():
-        message = "is no folder; make it, or mend policy_dir in tiltd.toml"
-        faults.append(PolicyError(file=str(folder), line=1, key="", message=message))
+    texts, faults = site_texts(settings)
     found = load(texts, known=known(settings))
     if isinstance(found, list):
         faults += found
     if faults or isinstance(found, list):
         raise PolicyRefused(faults)
     return found
+
+
+Texts = list[tuple[str, str]]
+"""Name and text of each file, the shipped one first."""
+
+
+def site_texts(settings: Settings) -> tuple[Texts, list[PolicyError]]:
+    """The shipped policy and the site's files, and what cannot be read of them."""
+    texts, faults = texts_of(files_of(settings))
+    folder = settings.policy_dir
+    if folder is not None and not folder.is_dir():
+        message = "is no folder; make it, or mend policy_dir in tiltd.toml"
+        faults.append(PolicyError(file=str(folder), line=1, key="", message=message))
+    elif folder is not None:
+        faults += folder_faults(folder)
+    return texts, faults
+
+
+def texts_of(paths: Iterable[Path], *, any_kind: bool = False) -> tuple[Texts, list[PolicyError]]:
+    """The shipped policy and these files, and what cannot be read of them."""
+    texts: Texts = [(DEFAULT_NAME, shipped())]
+    faults: list[PolicyError] = []
+    for path in paths:
+        text = text_of(path, any_kind=any_kind)
+        if isinstance(text, PolicyError):
+            faults.append(text)
+        else:
+            texts.append((str(path), text))
+    return texts, faults
 
 
 def shipped() -> str:
@@ -70,20 +92,37 @@ def folder_files(folder: Path) -> list[Path]:
         return []
 
 
-def text_of(path: Path) -> str | PolicyError:
-    """A file's text, or why it cannot be read."""
+def folder_faults(folder: Path) -> list[PolicyError]:
+    """A folder that cannot be listed is not one without files: its policy must not be taken for gone."""
     try:
-        with path.open("rb") as file:
+        with os.scandir(folder):
+            return []
+    except OSError as error:
+        return [_unreadable(folder, f"cannot be listed: {error.strerror}")]
+
+
+def text_of(path: Path, *, any_kind: bool = False) -> str | PolicyError:
+    """A file's text, or why it cannot be read.  Only a plain file is opened for good, since reading a pipe
+    may never end, unless ``any_kind`` is allowed: a person may name one (``check <(sed ...)``)."""
+    try:
+        with open(path, "rb", opener=None if any_kind else _not_waiting) as file:
+            if not any_kind and not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                return _unreadable(path, "is no plain file")
             content = file.read(FILE_BYTES_MAX + 1)
         if len(content) > FILE_BYTES_MAX:
             return _unreadable(path, f"is larger than {FILE_BYTES_MAX} bytes, so it is no policy")
-        return content.decode("utf-8")
+        return content.decode("utf-8").removeprefix("\ufeff")  # some editors begin a file with that mark
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         return _unreadable(path, "is no UTF-8 text; save it as UTF-8", line)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         return _unreadable(path, f"cannot be read: {reason}")
+
+
+def _not_waiting(name: str, flags: int) -> int:
+    """Opening a pipe that nobody writes to would wait for ever."""
+    return os.open(name, flags | os.O_NONBLOCK | os.O_NOCTTY)
 
 
 def _unreadable(path: Path, message: str, line: int = 1) -> PolicyError:

@@ -10,7 +10,7 @@ from tiltd.daemon import policy_files
 from tiltd.daemon.config import Settings
 from tiltd.daemon.core.core import Core
 from tiltd.daemon.core.model import Dataset, NodeInfo, Policy, Record
-from tiltd.policy.policy import DEFAULT_NAME, PolicyError, load, run_tests
+from tiltd.policy.policy import load, run_tests
 
 from .differ import Case, Difference, difference
 
@@ -40,12 +40,7 @@ def judge(
 ) -> Judged:  # fmt: skip
     """The text over the site's files (or ``instead`` of them), over the shipped policy.  May take a second:
     in a worker thread.  Cost: the text, and the cases decided twice."""
-    texts = [(DEFAULT_NAME, policy_files.shipped())]
-    if not instead:
-        for path in policy_files.files_of(settings):
-            found = policy_files.text_of(path)
-            if not isinstance(found, PolicyError):
-                texts.append((str(path), found))
+    texts, _ = policy_files.texts_of([] if instead else policy_files.files_of(settings))
     loaded = load([*texts, (NAME, text)], known=policy_files.known(settings), tested=False)
     if isinstance(loaded, list):
         return Judged(faults=tuple(map(str, loaded)))

@@ -22,13 +22,13 @@ def policy_of(paths: Iterable[Path], settings: Settings | None = None, *, tested
     With the site's ``settings`` it is judged as that site's daemon would (no result into a feed, ...).
     Raises PolicyRefused with all faults of all files.
     """
-    texts, faults = [(DEFAULT_NAME, policy_files.shipped())], []
-    for path in _files(paths):
-        text = policy_files.text_of(path)
-        if isinstance(text, PolicyError):
-            faults.append(text)
-        else:
-            texts.append((str(path), text))
+    texts: policy_files.Texts = [(DEFAULT_NAME, policy_files.shipped())]
+    faults: list[PolicyError] = []
+    for path in paths:
+        files, folder = (policy_files.folder_files(path), True) if path.is_dir() else ([path], False)
+        faults += policy_files.folder_faults(path) if folder else []
+        read, unread = policy_files.texts_of(files, any_kind=not folder)
+        texts, faults = texts + read[1:], faults + unread
     found = load(texts, known=policy_files.known(settings), tested=tested)
     if isinstance(found, list) or faults:
         raise PolicyRefused(faults + (found if isinstance(found, list) else []))
@@ -43,10 +43,3 @@ def accepted(state_dir: Path) -> Policy | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return found if isinstance(found, Policy) else None
-
-
-def _files(paths: Iterable[Path]) -> list[Path]:
-    found: list[Path] = []
-    for path in paths:
-        found += policy_files.folder_files(path) if path.is_dir() else [path]
-    return found

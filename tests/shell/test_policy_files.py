@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,6 +16,7 @@ from tiltd.daemon.cli.dispatch import dispatch
 from tiltd.daemon.config import Settings
 from tiltd.daemon.plugged import Plugged
 from tiltd.daemon.policy_files import PolicyRefused, files_of, read_policy, signature
+from tiltd.daemon.questions.files import policy_of
 from tiltd.plugins.api import Context
 
 
@@ -169,3 +175,44 @@ def test_rules_may_choose_a_pipeline_that_no_feed_has(tmp_path: Path) -> None:
     site = settings(tmp_path)
     context = Context(state_folder=str(tmp_path), spool_folder=str(tmp_path), journal_id="j", owner="o")
     assert set(Plugged.of(site, context).pipelines) >= {"wbp", "command"}
+
+
+def test_a_pipe_among_the_files_is_refused_and_nobody_waits_for_it(tmp_path: Path) -> None:
+    site = settings(tmp_path)
+    os.mkfifo(tmp_path / "policy.d" / "30-pipe.toml")
+    told = within_seconds(5.0, lambda: faults(site))
+    assert told == [f"{tmp_path / 'policy.d' / '30-pipe.toml'}:1: is no plain file"]
+
+
+def within_seconds(limit: float, work: Callable[[], Any]) -> Any:
+    """In a thread that may hang without the tests hanging with it."""
+    found: list[Any] = []
+    thread = threading.Thread(target=lambda: found.append(work()), daemon=True)
+    thread.start()
+    thread.join(limit)
+    assert found, "it waits"
+    return found[0]
+
+
+def test_a_folder_that_cannot_be_listed_is_not_an_empty_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = settings(tmp_path)
+    write(tmp_path, "10-a.toml", "[limits]\nrunning_max = 10\n")
+    real = os.scandir
+
+    def refusing(path: Any = ".") -> Any:
+        if Path(path) == tmp_path / "policy.d":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)  # whoever runs the tests as root is refused nothing
+    assert faults(site) == [f"{tmp_path / 'policy.d'}:1: cannot be listed: Permission denied"]
+    with pytest.raises(PolicyRefused):
+        policy_of([tmp_path / "policy.d"])
+
+
+def test_the_mark_that_some_editors_begin_a_file_with_is_no_fault(tmp_path: Path) -> None:
+    site = settings(tmp_path)
+    (tmp_path / "policy.d" / "a.toml").write_bytes(b"\xef\xbb\xbf[limits]\r\nrunning_max = 3\r\n")
+    assert read_policy(site).limits.running_max == 3
