@@ -113,8 +113,11 @@ class _Spans(Range):
     max: Span | None = None
 
 
-def _spacing(value: Any) -> float:
-    """Angstrom; a number without unit could be nm, as in half of the field's programs."""
+def parse_spacing(value: Any) -> float:
+    """Angstrom; a number without unit could be nm, as in half of the field's programs.
+
+    Raises ValueError with a sentence.
+    """
     allowed = 'allowed is a number with A or nm, such as "1.35A" or "0.135nm"'
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         raise ValueError(f"{shown_value(value)} has no unit: {allowed}")
@@ -132,7 +135,7 @@ def _spacing(value: Any) -> float:
     return float(match.group(1)) * unit
 
 
-Spacing = Annotated[float, BeforeValidator(_spacing)]
+Spacing = Annotated[float, BeforeValidator(parse_spacing)]
 """Angstrom a pixel, written with a unit."""
 
 

@@ -21,6 +21,8 @@ LOOK_SECONDS = 0.3
 TERMINAL = frozenset({"delivered", "failed", "cancelled"})
 TROUBLES_MAX = 3
 """So many failures one after another, and the rest is not tried: they have one cause."""
+NOT_SEEN_SECONDS = 120.0
+"""Files in which nothing was found for so long, many looks of the daemon's, hold no series."""
 
 
 class StudyFailed(Exception):
@@ -53,6 +55,7 @@ class Study:
         self._site, self._client, self._files = site, client, files
         self._at_once, self._tell, self._check, self._keep = at_once, tell, check, keep
         self._troubles = 0
+        self._shot_at: dict[Planned, float] = {}
 
     @property
     def runs_file(self) -> Path:
@@ -85,6 +88,7 @@ class Study:
 
     def _shoot(self, planned: Planned) -> None:
         """The series into its folder of the feed: as links where it can be, which take no space."""
+        self._shot_at[planned] = time.monotonic()
         folder = self._site.incoming / planned.shape.name / planned.name
         folder.mkdir(parents=True, exist_ok=True)
         for file in self._files:
@@ -103,6 +107,11 @@ class Study:
         """What came of it; ``None`` while it is on its way."""
         rows = self._rows(planned)
         if not rows:
+            if time.monotonic() > self._shot_at[planned] + NOT_SEEN_SECONDS:
+                raise StudyFailed(
+                    f"no series was found in {one_line(', '.join(f.name for f in self._files)[:200])}; the "
+                    "folder that is named has to hold the files of one series"
+                )
             return None
         if rows[0]["state"] not in TERMINAL:
             held = rows[0].get("held") or []

@@ -14,8 +14,9 @@ import msgspec
 from tiltd.daemon.client import Answered, Client, NotRunning, socket_path
 from tiltd.daemon.config import ConfigError, Settings
 from tiltd.daemon.core.model import Features, NodeInfo, Placement, Policy, ResourceRequest, Unplaceable
-from tiltd.daemon.core.units import parse_bytes, show_bytes, show_seconds
+from tiltd.daemon.core.units import parse_bytes, show_bytes, show_seconds, shown_value
 from tiltd.daemon.journal import JournalError
+from tiltd.daemon.policy_files import known
 from tiltd.daemon.questions.dataset import at_time, labels_of, series_like
 from tiltd.daemon.questions.explain import Explanation, summary
 from tiltd.daemon.questions.explain import explain as explained
@@ -30,12 +31,14 @@ from tiltd.daemon.questions.scene import (
     state_of,
 )
 from tiltd.daemon.text import one_line, shown
+from tiltd.policy.known import did_you_mean, pipeline_fault
 from tiltd.policy.predict import Samples
 from tiltd.policy.rules import decide
+from tiltd.policy.schema_parts import parse_spacing
 
 from .asking import print_json
 from .exits import FAILED, OK, USAGE
-from .policy_files import settings_of, site_files
+from .policy_files import file_name, settings_of, site_files
 
 SHOWN_KEYS = ("nodes", "cores", "threads", "memory_bytes", "scratch_bytes", "walltime_seconds")
 
@@ -45,20 +48,27 @@ def add_explain(parser: argparse.ArgumentParser) -> None:
     dataset.add_argument(
         "--size", required=True, type=amount, metavar="BYTES", help='its input, as in "2.6GB"'
     )
-    dataset.add_argument("--tilts", type=int, metavar="N", help="number of its tilts")
+    dataset.add_argument("--tilts", type=count, metavar="N", help="number of its tilts")
     dataset.add_argument("--image-size", type=pixels, metavar="NXxNY", help="pixels of its images")
-    dataset.add_argument("--pixel-size", type=float, metavar="A", help="in angstrom")
+    dataset.add_argument(
+        "--pixel-size", type=pixel_angstrom, metavar="A", help='in angstrom, or as in "0.135nm"'
+    )
     for name in ("feed", "microscope", "project", "session", "name", "pipeline"):
         dataset.add_argument(f"--{name}", default="", metavar=name.upper())
     dataset.add_argument("--label", action="append", default=[], metavar="KEY=VALUE", help="another label")
-    dataset.add_argument("--attempt", type=int, default=1, metavar="N", help="the attempt to be placed")
-    dataset.add_argument("--waiting", type=int, default=0, metavar="N", help="so many series wait")
+    dataset.add_argument("--attempt", type=count, default=1, metavar="N", help="the attempt to be placed")
+    dataset.add_argument("--waiting", type=whole, default=0, metavar="N", help="so many series wait")
     dataset.add_argument(
         "--at", default="", metavar="TIME", help="'Sat 03:00' in the rules' zones (default: now)"
     )
     asked = parser.add_argument_group("where it is asked (default: the site's policy, nodes and history)")
     asked.add_argument(
-        "--policy", action="append", default=[], metavar="FILE", help="over the shipped policy"
+        "--policy",
+        action="append",
+        type=file_name,
+        default=[],
+        metavar="FILE",
+        help="over the shipped policy",
     )
     asked.add_argument("--shipped", action="store_true", help="the policy as shipped, without the site's")
     asked.add_argument(
@@ -76,6 +86,27 @@ def amount(text: str) -> int:
         raise argparse.ArgumentTypeError(f'{text!a} has no unit: did you mean "{text.strip()}GB"?')
     try:
         return parse_bytes(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def whole(text: str) -> int:
+    if not (text.strip().isascii() and text.strip().isdigit() and len(text) < 10):
+        raise argparse.ArgumentTypeError(f"{text!a} is no whole number from 0")
+    return int(text)
+
+
+def count(text: str) -> int:
+    if not (found := whole(text)):
+        raise argparse.ArgumentTypeError(f"{text!a} is too small: allowed is 1 or more")
+    return found
+
+
+def pixel_angstrom(text: str) -> float:
+    """With its unit as in a policy, or a bare number of angstrom."""
+    bare = text.strip().replace(".", "", 1)
+    try:
+        return parse_spacing(f"{text.strip()}A" if bare.isascii() and bare.isdigit() else text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 
@@ -148,6 +179,8 @@ def _nodes(args: argparse.Namespace, settings: Settings | None) -> tuple[tuple[N
 
 
 def _features(args: argparse.Namespace, settings: Settings | None, policy: Policy) -> Features:
+    if wrong := pipeline_fault(args.pipeline, known(settings)):
+        raise ValueError(f"--pipeline {wrong}")
     labels = dict(labels_of(args.label))
     feed = next((f for f in settings.feeds if f.name == args.feed), None) if settings else None
     labels = {**(feed.labels if feed else {}), **labels}
@@ -176,6 +209,10 @@ def _asked(features: Features, settings: Settings | None, policy: Policy) -> tup
     """What the pipeline asks for a series like this one; by size where none is named or it cannot tell."""
     decision = decide(features, policy)
     name = decision.pipeline or features.pipeline
+    feeds = [feed.name for feed in settings.feeds] if settings else []
+    if settings and features.feed and features.feed not in feeds:
+        named = f"{shown_value(features.feed)} is no feed of the settings: there are {', '.join(feeds)}"
+        return ResourceRequest(), f"by size: {named}{did_you_mean(features.feed, feeds)}"
     if not name:
         return ResourceRequest(), "by size: no pipeline was named"
     feed = next((f for f in settings.feeds if f.name == features.feed), None) if settings else None

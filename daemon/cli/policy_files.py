@@ -24,7 +24,11 @@ from .exits import FAILED, OK, USAGE
 
 def add_check(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "files", nargs="*", metavar="FILE", help="laid over the shipped policy (default: the site's own)"
+        "files",
+        nargs="*",
+        type=file_name,
+        metavar="FILE",
+        help="laid over the shipped policy (default: the site's own)",
     )
     add_config(parser)
     parser.add_argument("--json", action="store_true", help="print JSON, for programs")
@@ -49,7 +53,11 @@ def check(args: argparse.Namespace) -> int:
 
 def add_test(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "files", nargs="*", metavar="FILE", help="laid over the shipped policy (default: the site's own)"
+        "files",
+        nargs="*",
+        type=file_name,
+        metavar="FILE",
+        help="laid over the shipped policy (default: the site's own)",
     )
     add_config(parser)
     parser.add_argument("--json", action="store_true", help="print JSON, for programs")
@@ -99,6 +107,12 @@ def reload(args: argparse.Namespace) -> int:
 
 
 # -- shared by the questions -------------------------------------------------------------------------------
+
+
+def file_name(text: str) -> str:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("an empty text is no name of a file or folder")
+    return text
 
 
 def add_config(parser: argparse.ArgumentParser) -> None:

@@ -27,7 +27,7 @@ from tiltd.daemon.text import one_line, shown
 from .asking import print_json
 from .exits import FAILED, OK, USAGE
 from .policy_explain import amount
-from .policy_files import add_config, settings_of, site_files
+from .policy_files import add_config, file_name, settings_of, site_files
 from .tables import table
 
 SINCE_SECONDS = 30 * 86400.0
@@ -40,8 +40,10 @@ def add_diff(parser: argparse.ArgumentParser) -> None:
         "Which placements change from one policy to another: over example datasets, over the datasets of "
         "both policies' tests, and over the journal's history. Exit code 1 if anything changes."
     )
-    parser.add_argument("old", metavar="OLD", help="a policy file or folder, over the shipped policy")
-    parser.add_argument("new", metavar="NEW", help="likewise")
+    parser.add_argument(
+        "old", type=file_name, metavar="OLD", help="a policy file or folder, over the shipped policy"
+    )
+    parser.add_argument("new", type=file_name, metavar="NEW", help="likewise")
     _add_history(parser)
 
 
@@ -75,7 +77,9 @@ def add_replay(parser: argparse.ArgumentParser) -> None:
         "The history's arrivals through the simulator under another policy, beside what really happened and "
         "beside the policy in force in the same simulator (how far the model is from the truth)."
     )
-    parser.add_argument("--policy", action="append", required=True, metavar="FILE", help="the candidate")
+    parser.add_argument(
+        "--policy", action="append", type=file_name, required=True, metavar="FILE", help="the candidate"
+    )
     parser.add_argument("--server", type=amount, metavar="BYTES", help="the file server, per second (1.25GB)")
     parser.add_argument(
         "--link", type=amount, metavar="BYTES", help="a node, per second (default: as measured)"

@@ -6,6 +6,7 @@ import contextlib
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 
@@ -72,10 +73,27 @@ class Daemon:
 
 @contextlib.contextmanager
 def running(site: Site) -> Iterator[Daemon]:
-    """A daemon that is stopped whatever happens."""
-    daemon = Daemon(site)
+    """A daemon that is stopped whatever happens; SIGTERM and SIGHUP end the work in it as Ctrl-C does."""
+    with _ended_by(signal.SIGTERM, signal.SIGHUP):
+        daemon = Daemon(site)
+        try:
+            yield daemon
+        finally:
+            if daemon._process.poll() is None:
+                daemon.stop()
+
+
+@contextlib.contextmanager
+def _ended_by(*signals: signal.Signals) -> Iterator[None]:
+    """A signal that would end this program at once, and leave the daemon behind, is a KeyboardInterrupt."""
+    mine = threading.current_thread() is threading.main_thread()  # no other thread may ask for signals
+    before = {
+        each: signal.signal(each, signal.default_int_handler)
+        for each in signals
+        if mine and signal.getsignal(each) == signal.SIG_DFL
+    }
     try:
-        yield daemon
+        yield
     finally:
-        if daemon._process.poll() is None:
-            daemon.stop()
+        for each, handler in before.items():
+            signal.signal(each, handler)

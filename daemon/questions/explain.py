@@ -189,8 +189,12 @@ def _have(condition: Condition, features: Features) -> str:
         civil = features.civil.get(condition.zone)
         return "not known" if civil is None else str(civil.hour if key == "hours" else civil.weekday)
     if key.startswith("labels."):
-        return shown_value(features.labels.get(key.removeprefix("labels."), ""))
-    return shown_value(getattr(features, key, "") or features.labels.get(key, ""))
+        return _text(features.labels.get(key.removeprefix("labels."), ""))
+    return _text(getattr(features, key, "") or features.labels.get(key, ""))
+
+
+def _text(value: str) -> str:
+    return shown_value(value) if value else "not known"
 
 
 def _origins(decision: Decision, policy: Policy) -> dict[str, str]:

@@ -52,7 +52,12 @@ def nodes_of(path: Path) -> tuple[NodeInfo, ...]:
     except OSError as error:
         raise SceneError(f"{path}: cannot be read: {error.strerror}") from None
     except ValidationError as error:
-        told = [f"{'.'.join(map(str, d['loc']))}: {d['msg']}" for d in error.errors(include_url=False)]
+        told = [
+            "there is no [[node]] table"
+            if d["loc"] == ("node",) and d["type"] == "missing"
+            else f"{'.'.join(map(str, d['loc']))}: {d['msg']}"
+            for d in error.errors(include_url=False)
+        ]
         raise SceneError(f"{path}: " + "; ".join(told)) from None
     except (ValueError, KeyError, TypeError, msgspec.ValidationError) as error:
         raise SceneError(f"{path}: holds no nodes: {error}") from None

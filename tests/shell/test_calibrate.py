@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import time
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from tiltd.daemon.calibrate.plan import Planned, Shape
 from tiltd.daemon.cli.dispatch import dispatch
 from tiltd.daemon.config import Settings
 from tiltd.daemon.core.model import Features, NodeInfo, Policy
+from tiltd.daemon.demo.daemon import running
 from tiltd.daemon.facility.cluster import study as study_cluster
 from tiltd.daemon.facility.work import run_seconds
 from tiltd.daemon.policy_files import shipped
@@ -279,6 +282,29 @@ def test_three_failures_in_a_row_end_the_experiment(tmp_path: Path) -> None:
     with pytest.raises(study.StudyFailed, match="memory: killed"):
         work.run([Planned(shape=STUDY[0], repeat=n) for n in range(1, 9)])
     assert len(told) == 3
+
+
+def test_files_in_which_no_series_is_found_end_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    daemon = Daemon()
+    daemon.get = lambda *parts, **fields: {"datasets": []}  # type: ignore[method-assign]
+    monkeypatch.setattr(study, "NOT_SEEN_SECONDS", 0.0)
+    work, told = experiment(tmp_path, daemon)
+    with pytest.raises(study.StudyFailed, match=r"no series was found in TS_01\.mrc; "):
+        work.run([Planned(shape=STUDY[0], repeat=1)])
+    assert not told
+
+
+def test_a_signal_that_ends_the_experiment_ends_its_daemon(tmp_path: Path) -> None:
+    made = site.lay_out(
+        tmp_path / "work", None, pipeline="wbp", detector="serialem", options={}, walltime="1h", at_once=1,
+        chosen=STUDY[:1],
+    )  # fmt: skip
+    with pytest.raises(KeyboardInterrupt), running(made) as daemon:
+        daemon.wait_ready()
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(10.0)
+    assert daemon._process.poll() is not None
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
 # -- for real ------------------------------------------------------------------------------------------------

@@ -121,7 +121,7 @@ def test_explain_tells_rules_tried_and_matched_and_the_line_of_each_value(
     found = asked(capsys, "explain", *words, "--json")
     tried = {rule["name"]: rule for rule in found["explanation"]["rules"]}
     assert [name for name, rule in tried.items() if rule["matched"]] == ["weekend", "large"]
-    assert tried["krios"]["failed"] == 'project ("") is none of "covid-*"'
+    assert tried["krios"]["failed"] == 'project (not known) is none of "covid-*"'
     head = RULES[: RULES.index("large")].count("\n")  # [[rule]] stands a line above its name
     assert tried["large"]["origin"] == f"{rules}:{head}"
     line = RULES[: RULES.index("set = { cores = 8 }")].count("\n") + 1
@@ -184,9 +184,63 @@ def test_explain_refuses_what_is_wrong(capsys: pytest.CaptureFixture[str], tmp_p
     none = tmp_path / "none.toml"
     assert dispatch(["policy", "explain", "--size", "1GB", "--nodes", str(none)]) == 2
     assert "cannot be read" in capsys.readouterr().err
-    for words in (["--size", "12"], ["--size", "1GB", "--image-size", "4k"]):
-        with pytest.raises(SystemExit):
-            dispatch(["policy", "explain", *words])
+    empty = written(tmp_path / "empty.toml", "")
+    assert dispatch(["policy", "explain", "--size", "1GB", "--nodes", str(empty)]) == 2
+    assert "there is no [[node]] table" in capsys.readouterr().err
+    assert dispatch(["policy", "explain", "--size", "1GB", "--pipeline", "wpb"]) == 2
+    assert '--pipeline "wpb" is no pipeline: allowed are' in (err := capsys.readouterr().err)
+    assert 'did you mean "wbp"?' in err
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--size", "12"], 'did you mean "12GB"?'),
+        (["--image-size", "4k"], "as in 4096x4096"),
+        (["--tilts", "-4"], "no whole number"),
+        (["--tilts", "0"], "1 or more"),
+        (["--tilts", "many"], "no whole number"),
+        (["--attempt", "0"], "1 or more"),
+        (["--waiting", "-1"], "no whole number"),
+        (["--pixel-size", "1.35mm"], 'the unknown unit "mm"'),
+        (["--policy", ""], "no name of a file"),
+    ],
+)
+def test_a_figure_that_cannot_be_is_wrong_usage(
+    capsys: pytest.CaptureFixture[str], words: list[str], told: str
+) -> None:
+    with pytest.raises(SystemExit) as left:
+        dispatch(["policy", "explain", "--size", "1GB", *words])
+    assert left.value.code == 2 and told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("told", ["1.35", "1.35A", "0.135nm"])
+def test_a_pixel_size_has_its_unit_as_in_a_policy(capsys: pytest.CaptureFixture[str], told: str) -> None:
+    found = asked(capsys, "explain", "--size", "1GB", "--pixel-size", told, "--json")
+    assert found["explanation"]["features"]["pixel_spacing_angstrom"] == pytest.approx(1.35)
+
+
+def test_explain_says_of_a_feed_that_the_settings_do_not_have(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    dispatch(["init", str(tmp_path / "site")])
+    config = str(tmp_path / "site" / "tiltd.toml")
+    found = asked(
+        capsys, "explain", "--size", "1GB", "--feed", "microskope", "--config", config, "--json", code=0
+    )
+    assert found["source"]["asked"] == (
+        'by size: "microskope" is no feed of the settings: there are microscope; did you mean "microscope"?'
+    )
+
+
+@pytest.mark.parametrize("question", [["check"], ["test"], ["diff", "a.toml"], ["replay", "--policy"]])
+def test_a_file_without_a_name_is_wrong_usage(
+    capsys: pytest.CaptureFixture[str], question: list[str]
+) -> None:
+    """As a script has it whose variable is empty: not this folder."""
+    with pytest.raises(SystemExit) as left:
+        dispatch(["policy", *question, ""])
+    assert left.value.code == 2 and "no name of a file" in capsys.readouterr().err
 
 
 def test_explain_is_the_daemon_s_own_decision() -> None:
