@@ -224,6 +224,7 @@ def test_explain_says_of_a_feed_that_the_settings_do_not_have(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     dispatch(["init", str(tmp_path / "site")])
+    capsys.readouterr()
     config = str(tmp_path / "site" / "tiltd.toml")
     found = asked(
         capsys, "explain", "--size", "1GB", "--feed", "microskope", "--config", config, "--json", code=0
