@@ -51,13 +51,15 @@ Texts = list[tuple[str, str]]
 def site_texts(settings: Settings) -> tuple[Texts, list[PolicyError]]:
     """The shipped policy and the site's files, and what cannot be read of them."""
     texts, faults = texts_of(files_of(settings))
+    return texts, faults + site_faults(settings)
+
+
+def site_faults(settings: Settings) -> list[PolicyError]:
+    """Why the site's folder, if it names one, cannot be read."""
     folder = settings.policy_dir
     if folder is not None and not folder.is_dir():
-        message = "is no folder; make it, or mend policy_dir in tiltd.toml"
-        faults.append(PolicyError(file=str(folder), line=1, key="", message=message))
-    elif folder is not None:
-        faults += folder_faults(folder)
-    return texts, faults
+        return [_unreadable(folder, "is no folder; make it, or mend policy_dir in tiltd.toml")]
+    return folder_faults(folder) if folder is not None else []
 
 
 def texts_of(paths: Iterable[Path], *, any_kind: bool = False) -> tuple[Texts, list[PolicyError]]:

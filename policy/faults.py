@@ -50,14 +50,23 @@ def syntax_error(file: str, text: str, error: Exception) -> PolicyError:
     found = re.search(r"\(at line (\d+), column \d+\)", str(error))
     last = text.count("\n") + (not text.endswith("\n"))
     line = int(found.group(1)) if found else max(1, last)
+    if "int_max_str_digits" in str(error):
+        error = ValueError("a number has thousands of digits")  # Python's advice helps nobody here
     reason = str(error).split(" (at ")[0] if isinstance(error, tomli.TOMLDecodeError) else str(error)
     return PolicyError(
-        file=file, line=line, key="", message=f"is no TOML: {printable(reason)[:200]}{_hint(text, line)}"
+        file=file,
+        line=line,
+        key="",
+        message=f"is no TOML: {printable(reason)[:200]}{_hint(text, line, reason)}",
     )
 
 
-def _hint(text: str, line: int) -> str:
+def _hint(text: str, line: int, reason: str) -> str:
     lines = text.split("\n")
+    if reason in ("Illegal character '\\n'", 'Expected "\'"', "Unterminated string"):
+        return "; a text ends with its quotes on the same line"
+    if reason == "Cannot overwrite a value":
+        return "; the key stands there twice"
     content = lines[line - 1] if line <= len(lines) else ""
     if re.match(r"\s*[\w.-]+\s*=\s*[0-9.]+ ?[A-Za-z]", content):
         return '; a value with a unit stands in quotes, such as "90min"'
@@ -75,6 +84,9 @@ def sentence(detail: Mapping[str, Any], known: Mapping[str, Sequence[str]]) -> s
         return _unknown_key(detail["loc"], known)
     if kind == "value_error":
         return str(limits["error"])
+    if kind == "list_type" and detail["loc"] in (("rule",), ("test",)):
+        name = detail["loc"][0]
+        return f"stands in single brackets: each {name} begins with [[{name}]]"
     if kind == "literal_error":
         return _not_one_of(detail["input"], str(limits["expected"]))
     if kind in _SENTENCES:

@@ -45,7 +45,7 @@ def policy_text(chosen: Chosen, size_bytes: int, pipeline: str, told: str) -> st
     dataset = f'pipeline = "{pipeline}", size = "{size_bytes}B"'
     text = f"""# Written by `tiltd calibrate`: {told}
 # The fastest shapes differ by less than 5 %; of those this is the one with the fewest cores.
-# Try it: tiltd policy check THIS, tiltd policy diff OLD THIS, tiltd policy replay --policy THIS
+# Try it: tiltd policy check --site THIS, diff --site THIS, replay --site --policy THIS
 [[rule]]
 name = "calibrated"
 when = {{ {when} }}

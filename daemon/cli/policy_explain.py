@@ -38,7 +38,7 @@ from tiltd.policy.schema_parts import parse_spacing
 
 from .asking import print_json
 from .exits import FAILED, OK, USAGE
-from .policy_files import file_name, settings_of, site_files
+from .policy_files import add_site, file_name, named_files, settings_of, site_files
 
 SHOWN_KEYS = ("nodes", "cores", "threads", "memory_bytes", "scratch_bytes", "walltime_seconds")
 
@@ -70,6 +70,7 @@ def add_explain(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="over the shipped policy",
     )
+    add_site(asked)
     asked.add_argument("--shipped", action="store_true", help="the policy as shipped, without the site's")
     asked.add_argument(
         "--nodes", metavar="FILE", help="[[node]] tables, or what `tiltd nodes --json` printed"
@@ -140,7 +141,7 @@ def explain(args: argparse.Namespace) -> int:
 
 
 def _scene(args: argparse.Namespace, settings: Settings | None) -> Scene:
-    files = [Path(name) for name in args.policy]
+    files = named_files(args.policy, args, settings)
     own = [] if files or args.shipped or settings is None else site_files(args.config)
     policy, source = _policy(files or own, settings, fallback=not files)
     nodes, source["nodes"] = _nodes(args, settings)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,8 @@ from msgspec.structs import replace
 from tiltd.daemon.client import config_file
 from tiltd.daemon.config import ConfigError, Settings
 from tiltd.daemon.core.model import Policy
-from tiltd.daemon.policy_files import files_of
-from tiltd.daemon.questions.files import PolicyRefused, policy_of
+from tiltd.daemon.policy_files import files_of, site_faults
+from tiltd.daemon.questions.files import PolicyRefused, policy_of, with_site
 from tiltd.daemon.text import one_line
 from tiltd.policy.policy import PolicyError, run_tests
 
@@ -30,6 +30,7 @@ def add_check(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="laid over the shipped policy (default: the site's own)",
     )
+    add_site(parser)
     add_config(parser)
     parser.add_argument("--json", action="store_true", help="print JSON, for programs")
 
@@ -37,8 +38,9 @@ def add_check(parser: argparse.ArgumentParser) -> None:
 def check(args: argparse.Namespace) -> int:
     """Exit code 1 if there is a fault; the files' own tests are run too."""
     try:
-        files = list(map(Path, args.files)) or site_files(args.config)
-        policy = policy_of(files, settings_of(args.config))
+        settings = settings_of(args.config)
+        files = named_files(args.files, args, settings) or site_files(args.config)
+        policy = policy_of(files, settings)
     except PolicyRefused as refused:
         return _told_faults(refused.faults, args.json)
     except ConfigError as error:
@@ -59,6 +61,7 @@ def add_test(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="laid over the shipped policy (default: the site's own)",
     )
+    add_site(parser)
     add_config(parser)
     parser.add_argument("--json", action="store_true", help="print JSON, for programs")
 
@@ -66,8 +69,9 @@ def add_test(parser: argparse.ArgumentParser) -> None:
 def test(args: argparse.Namespace) -> int:
     """Exit code 1 if a test fails or the files are refused."""
     try:
-        files = list(map(Path, args.files)) or site_files(args.config)
-        policy = policy_of(files, settings_of(args.config), tested=False)
+        settings = settings_of(args.config)
+        files = named_files(args.files, args, settings) or site_files(args.config)
+        policy = policy_of(files, settings, tested=False)
     except PolicyRefused as refused:
         return _told_faults(refused.faults, args.json)
     except ConfigError as error:
@@ -127,10 +131,32 @@ def settings_of(config: str | None) -> Settings | None:
     return Settings.load(path) if path is not None else None
 
 
+def add_site(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument(
+        "--site", action="store_true", help="lay the files over the site's own policy, not the shipped one"
+    )
+
+
+def named_files(names: Iterable[str], args: argparse.Namespace, settings: Settings | None) -> list[Path]:
+    """As named; with ``--site`` the site's own before them.  Raises ConfigError, PolicyRefused."""
+    paths = list(map(Path, names))
+    if not (args.site and paths):
+        return paths
+    if settings is None:
+        raise ConfigError(["--site needs the site's tiltd.toml: name it by --config"])
+    return with_site(paths, _own(settings), settings.policy_dir)
+
+
 def site_files(config: str | None) -> list[Path]:
-    """The policy files that the site's settings name.  Raises ConfigError."""
+    """The policy files that the site's settings name.  Raises ConfigError, PolicyRefused."""
     settings = settings_of(config)
-    return files_of(settings) if settings is not None else []
+    return _own(settings) if settings is not None else []
+
+
+def _own(settings: Settings) -> list[Path]:
+    if faults := site_faults(settings):
+        raise PolicyRefused(faults)
+    return files_of(settings)
 
 
 def _only(policy: Policy, name: str) -> Policy:

@@ -27,7 +27,7 @@ from tiltd.daemon.text import one_line, shown
 from .asking import print_json
 from .exits import FAILED, OK, USAGE
 from .policy_explain import amount
-from .policy_files import add_config, file_name, settings_of, site_files
+from .policy_files import add_config, add_site, file_name, named_files, settings_of, site_files
 from .tables import table
 
 SINCE_SECONDS = 30 * 86400.0
@@ -43,14 +43,18 @@ def add_diff(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "old", type=file_name, metavar="OLD", help="a policy file or folder, over the shipped policy"
     )
-    parser.add_argument("new", type=file_name, metavar="NEW", help="likewise")
+    parser.add_argument("new", type=file_name, metavar="NEW", nargs="?", help="likewise")
+    add_site(parser)
     _add_history(parser)
 
 
 def diff(args: argparse.Namespace) -> int:
     try:
         settings = settings_of(args.config)
-        old, new = (policy_of([Path(name)], settings) for name in (args.old, args.new))
+        if not (args.new or args.site):
+            raise ValueError("name OLD and NEW; with --site NEW alone is compared with the site's own policy")
+        files = [named_files([name], args, settings) for name in (args.old, args.new) if name]
+        old, new = (policy_of(each, settings) for each in [site_files(args.config), *files][-2:])
         datasets = _datasets(args, settings)
         pipelines = pipelines_for(
             datasets, pipelines_of(settings, {dataset.pipeline for dataset in datasets})
@@ -80,6 +84,7 @@ def add_replay(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--policy", action="append", type=file_name, required=True, metavar="FILE", help="the candidate"
     )
+    add_site(parser)
     parser.add_argument("--server", type=amount, metavar="BYTES", help="the file server, per second (1.25GB)")
     parser.add_argument(
         "--link", type=amount, metavar="BYTES", help="a node, per second (default: as measured)"
@@ -90,7 +95,7 @@ def add_replay(parser: argparse.ArgumentParser) -> None:
 def replay(args: argparse.Namespace) -> int:
     try:
         settings = settings_of(args.config)
-        candidate = policy_of(map(Path, args.policy), settings)
+        candidate = policy_of(named_files(args.policy, args, settings), settings)
         in_force = policy_of(site_files(args.config), settings)
         datasets = _datasets(args, settings, needed=True)
         if not datasets:
@@ -115,8 +120,17 @@ def replay(args: argparse.Namespace) -> int:
     else:
         where = f"{len(nodes)} nodes ({one_line(source)})"
         print(f"{found.series} series on {where}, {found.reruns} reruns left out")
+        if left := _left_out(args):
+            print(f"the candidate goes without {one_line(', '.join(left))}: --site lays it over them")
         sys.stdout.write(figures_table(found))
     return FAILED if any(found.unfinished.values()) else OK
+
+
+def _left_out(args: argparse.Namespace) -> list[str]:
+    """Files of the site that have no part in the candidate: it may differ by more than is meant."""
+    named = {Path(name).resolve() for name in args.policy}
+    own = [] if args.site else site_files(args.config)
+    return [str(file) for file in own if not {file.resolve(), file.parent.resolve()} & named]
 
 
 def figures_table(found: Replayed) -> str:
@@ -205,7 +219,7 @@ def _trouble(question: str, error: Exception) -> int:
 def _diff_lines(found: Difference) -> Iterator[str]:
     yield f"policy {found.old_version} -> {found.new_version}"
     yield f"values: {len(found.values)} differ"
-    yield from _change_lines(found.values)
+    yield from (f"  {shown(change.title)}: {one_line(', '.join(_told(change)))}" for change in found.values)
     yield f"examples: {len(found.examples)} of {found.example_count} placements change"
     yield from _change_lines(found.examples)
     yield f"history: {len(found.history)} of {found.history_count} placements change"
@@ -213,14 +227,48 @@ def _diff_lines(found: Difference) -> Iterator[str]:
 
 
 def _change_lines(changes: tuple[Change, ...]) -> Iterator[str]:
-    for change in changes[:ROWS_SHOWN]:
-        told = ", ".join(
-            f"{'' if key == 'value' else key + ' '}{_value(key, a)} -> {_value(key, b)}"
-            for key, (a, b) in change.fields.items()
-        )
-        yield f"  {shown(change.title)}: {one_line(told)}"
-    if len(changes) > ROWS_SHOWN:
-        yield f"  ... and {len(changes) - ROWS_SHOWN} more (--json has all)"
+    """Those that change alike stand in one line."""
+    alike: dict[str, list[str]] = {}
+    for change in changes:
+        alike.setdefault(", ".join(_told(change)), []).append(change.title)
+    for told, titles in list(alike.items())[:ROWS_SHOWN]:
+        more = f" and {len(titles) - 1} more" if len(titles) > 1 else ""
+        yield f"  {shown(titles[0])}{more}: {one_line(told)}"
+    if len(alike) > ROWS_SHOWN:
+        yield f"  ... and {len(alike) - ROWS_SHOWN} more lines (--json has all)"
+
+
+def _told(change: Change) -> Iterator[str]:
+    for key, (old, new) in change.fields.items():
+        if change.title.startswith("rule."):
+            yield from _rule_told(old, new)
+        elif key == "value":
+            yield f"{_value(change.title, old)} -> {_value(change.title, new)}"
+        else:
+            yield f"{key} {_value(key, old)} -> {_value(key, new)}"
+
+
+def _rule_told(old: dict[str, Any] | None, new: dict[str, Any] | None) -> Iterator[str]:
+    """What of a rule differs; what it sets by key, in seconds and bytes."""
+    if old is None or new is None:
+        yield "is new" if old is None else "is gone"
+        return
+    if old["conditions"] != new["conditions"]:
+        yield "matches otherwise"
+    if old["stop"] != new["stop"]:
+        yield f"stop {old['stop']} -> {new['stop']}"
+    for key in sorted(old["sets"].keys() | new["sets"].keys()):
+        before, after = old["sets"].get(key), new["sets"].get(key)
+        if before != after:
+            yield f"{key} {_set_value(before)} -> {_set_value(after)}"
+
+
+def _set_value(value: Any) -> str:
+    """A value by size that is the same for all sizes is that value."""
+    if isinstance(value, dict) and "base" in value:
+        value = {key: each for key, each in value.items() if each not in (None, 0.0, ())}
+        value = f"{value['base']:g}" if value.keys() == {"base"} else value
+    return "(not set)" if value is None else shown(str(value))
 
 
 def _value(key: str, value: Any) -> str:

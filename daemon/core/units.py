@@ -47,7 +47,9 @@ def parse_bytes(value: str | int) -> int:
     """
     match = _BYTES.fullmatch(str(value).strip()) if _is_amount(value) else None
     if match is None:
-        raise ValueError(f"{shown_value(value)} is no amount of bytes: allowed is {BYTES_ALLOWED}")
+        meant = value.strip().replace(",", ".") if isinstance(value, str) else ""
+        hint = f'; did you mean "{meant}"?' if meant.count(".") == 1 and _BYTES.fullmatch(meant) else ""
+        raise ValueError(f"{shown_value(value)} is no amount of bytes: allowed is {BYTES_ALLOWED}{hint}")
     number, unit = match.groups()
     size = BYTE_UNITS.get(unit or "B")
     if size is None:
@@ -80,7 +82,8 @@ def parse_seconds(value: str) -> float:
         total += Fraction(number) * SECOND_UNITS[unit]
         position = match.end()
     if position == 0 or position < len(text):
-        raise ValueError(f"{shown_value(value)} is no span of time: allowed is {SECONDS_ALLOWED}")
+        hint = f'; did you mean "{meant}"?' if (meant := _clock_meant(text)) else ""
+        raise ValueError(f"{shown_value(value)} is no span of time: allowed is {SECONDS_ALLOWED}{hint}")
     if total > SECONDS_MAX:
         raise ValueError(f"{shown_value(value)} is more than a hundred years: allowed is {SECONDS_ALLOWED}")
     return float(total)
@@ -141,6 +144,13 @@ _SECOND_SLIPS = (
     | dict.fromkeys(("day", "days"), "d")
     | {unit: unit for unit in SECOND_UNITS}
 )
+
+
+def _clock_meant(text: str) -> str:
+    """``12:30:00``, as resource managers write a walltime -> ``12h30min``; else ""."""
+    match = re.fullmatch(r"([0-9]{1,4}):([0-5][0-9])(?::([0-5][0-9]))?", text, re.ASCII)
+    parts = zip(match.groups(), ("h", "min", "s"), strict=True) if match else ()
+    return "".join(f"{int(number)}{unit}" for number, unit in parts if number and int(number))
 
 
 def _is_amount(value: object) -> bool:

@@ -35,6 +35,15 @@ def policy_of(paths: Iterable[Path], settings: Settings | None = None, *, tested
     return found
 
 
+def with_site(paths: Iterable[Path], own: list[Path], folder: Path | None) -> list[Path]:
+    """The site's own files and these over them, as if they were put behind the others into its folder.  One
+    of the same name as a file of the folder stands in its place, as a copy into the folder would."""
+    over = [file for path in paths for file in (policy_files.folder_files(path) if path.is_dir() else [path])]
+    names = {file.name: file for file in over}
+    kept = [names.get(file.name, file) if file.parent == folder else file for file in own]
+    return kept + [file for file in over if file not in kept]
+
+
 def accepted(state_dir: Path) -> Policy | None:
     """What the daemon goes on with while the site's files are refused: the last that it accepted."""
     try:

@@ -355,6 +355,81 @@ def test_diff_tells_values_and_placements_that_change(
     assert asked(capsys, "diff", str(old), str(old), "--json")["values"] == []
 
 
+def test_diff_tells_what_of_a_rule_differs_and_what_changes_alike_once(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    rule = '[[rule]]\nname = "{}"\nwhen = {{ feed = "{}" }}\nset = {{ {} }}\n'
+    old = written(
+        tmp_path / "old.toml", rule.format("a", "x", "cores = 2") + rule.format("b", "x", "cores = 1")
+    )
+    new = written(
+        tmp_path / "new.toml",
+        rule.format("a", "y", "priority = 3") + "[completeness]\nquiet_min = '10min'\n",
+    )
+    text = asked(capsys, "diff", str(old), str(new), code=1)
+    assert "  completeness.quiet_min_seconds: 5min -> 10min\n" in text
+    assert "  rule.a: matches otherwise, cores 2 -> (not set), priority (not set) -> 3\n" in text
+    assert "  rule.b: is gone\n" in text
+    examples = text.partition("examples: ")[2].partition("history: ")[0].splitlines()
+    assert examples == [
+        "24 of 24 placements change",
+        "  any feed, 0.5GB, attempt 1, 0 waiting and 23 more: completeness.quiet_min_seconds 5min -> 10min",
+    ]
+
+
+@pytest.fixture
+def at_home(tmp_path: Path) -> Path:
+    """A site with a policy of its own; its tiltd.toml is in the working folder."""
+    assert dispatch(["init", str(tmp_path)]) == 0
+    own = tmp_path / "policy.d" / "10-site.toml"
+    own.write_text('[limits]\nrunning_max = 7\n[[rule]]\nname = "r"\nset = { cores = 2, threads = 1 }\n')
+    return own
+
+
+def test_a_file_is_laid_over_the_site_s_own_policy(
+    capsys: pytest.CaptureFixture[str], at_home: Path, tmp_path: Path
+) -> None:
+    new = written(tmp_path / "20-new.toml", '[[rule]]\nname = "s"\nset = { threads = 3 }\n')
+    capsys.readouterr()
+    alone = asked(capsys, "explain", "--size", "1GB", "--policy", str(new), "--json")
+    assert (alone["cores"], alone["threads"]) == (4, 3)
+    over = asked(capsys, "explain", "--size", "1GB", "--policy", str(new), "--site", "--json")
+    assert (over["cores"], over["threads"]) == (2, 3)
+    assert asked(capsys, "check", str(new), "--site", "--json")["policy_version"] == over["policy_version"]
+    values = asked(capsys, "diff", "--site", str(new), "--json", code=1)["values"]
+    assert [change["title"] for change in values] == ["rule.s", "rules (order)"]
+    assert asked(capsys, "diff", "--site", str(at_home), str(new), "--json", code=1)["values"] == values
+    assert dispatch(["policy", "diff", str(new)]) == 2
+    assert "name OLD and NEW" in capsys.readouterr().err
+
+
+def test_a_file_of_the_same_name_stands_in_its_place(
+    capsys: pytest.CaptureFixture[str], at_home: Path, tmp_path: Path
+) -> None:
+    new = written(tmp_path / "10-site.toml", "[limits]\nrunning_max = 8\n")
+    values = asked_after_init(capsys, "diff", "--site", str(new), "--json")["values"]
+    assert [change["title"] for change in values] == ["limits.running_max", "rule.r", "rules (order)"]
+
+
+def asked_after_init(capsys: pytest.CaptureFixture[str], *words: str) -> Any:
+    capsys.readouterr()
+    return asked(capsys, *words, code=1)
+
+
+def test_the_site_s_own_policy_needs_a_site_and_its_folder(
+    capsys: pytest.CaptureFixture[str], rules: Path, tmp_path: Path
+) -> None:
+    assert dispatch(["policy", "check", "--site", str(rules)]) == 2
+    assert "--site needs the site's tiltd.toml" in capsys.readouterr().err
+    assert dispatch(["init", str(tmp_path)]) == 0
+    (tmp_path / "policy.d" / "10-site.toml").unlink()
+    (tmp_path / "policy.d").rmdir()
+    for words in (["check"], ["check", "--site", str(rules)], ["explain", "--size", "1GB"]):
+        capsys.readouterr()
+        assert dispatch(["policy", *words]) == 1
+        assert "policy.d:1: is no folder" in capsys.readouterr().err
+
+
 # -- history -------------------------------------------------------------------------------------------------
 
 
@@ -391,6 +466,17 @@ def test_replay_of_what_was_simulated_gives_what_was_simulated(
     assert other["core_hours"] < 0.4 * same["core_hours"]
     text = asked(capsys, "replay", *words)
     assert "last tilt to tomogram p95" in text and "SIMULATED, CANDIDATE" in text
+
+
+def test_replay_says_which_files_of_the_site_the_candidate_goes_without(
+    capsys: pytest.CaptureFixture[str], journal: Path, at_home: Path, tmp_path: Path
+) -> None:
+    new = written(tmp_path / "new.toml", "[limits]\nqueued_max = 9\n")
+    capsys.readouterr()
+    words = ("replay", "--policy", str(new), "--journal", str(journal))
+    assert f"goes without {at_home}: --site lays it over them" in asked(capsys, *words)
+    assert "goes without" not in asked(capsys, *words, "--site")
+    assert "goes without" not in asked(capsys, *words, "--policy", str(at_home.parent))
 
 
 def test_diff_over_the_history(capsys: pytest.CaptureFixture[str], journal: Path, tmp_path: Path) -> None:
