@@ -37,8 +37,8 @@ from tiltd.policy.rules import decide
 from tiltd.policy.schema_parts import parse_spacing
 
 from .asking import print_json
-from .exits import FAILED, OK, USAGE
-from .policy_files import add_site, file_name, named_files, settings_of, site_files
+from .exits import OK, USAGE
+from .policy_files import add_site, file_name, named_files, settings_of, site_files, told_faults
 
 SHOWN_KEYS = ("nodes", "cores", "threads", "memory_bytes", "scratch_bytes", "walltime_seconds")
 
@@ -125,9 +125,7 @@ def explain(args: argparse.Namespace) -> int:
         scene = _scene(args, settings)
         features = _features(args, settings, scene.policy)
     except PolicyRefused as refused:
-        for fault in refused.faults:
-            print(one_line(str(fault)), file=sys.stderr)
-        return FAILED
+        return told_faults(refused.faults, args.json)
     except (ConfigError, SceneError, ValueError) as error:
         print(f"tiltd policy explain: {one_line(str(error))}", file=sys.stderr)
         return USAGE

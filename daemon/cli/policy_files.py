@@ -42,7 +42,7 @@ def check(args: argparse.Namespace) -> int:
         files = named_files(args.files, args, settings) or site_files(args.config)
         policy = policy_of(files, settings)
     except PolicyRefused as refused:
-        return _told_faults(refused.faults, args.json)
+        return told_faults(refused.faults, args.json)
     except ConfigError as error:
         return _bad_config(error)
     if args.json:
@@ -73,7 +73,7 @@ def test(args: argparse.Namespace) -> int:
         files = named_files(args.files, args, settings) or site_files(args.config)
         policy = policy_of(files, settings, tested=False)
     except PolicyRefused as refused:
-        return _told_faults(refused.faults, args.json)
+        return told_faults(refused.faults, args.json)
     except ConfigError as error:
         return _bad_config(error)
     results: list[dict[str, Any]] = []
@@ -163,7 +163,8 @@ def _only(policy: Policy, name: str) -> Policy:
     return replace(policy, tests=tuple(test for test in policy.tests if test.name == name))
 
 
-def _told_faults(faults: Sequence[PolicyError], as_json: bool) -> int:
+def told_faults(faults: Sequence[PolicyError], as_json: bool) -> int:
+    """Every question answers so to files that are refused.  Gives the exit code."""
     if as_json:
         print_json({"ok": False, "faults": [_fault(fault) for fault in faults]})
     else:

@@ -27,7 +27,7 @@ from tiltd.daemon.text import one_line, shown
 from .asking import print_json
 from .exits import FAILED, OK, USAGE
 from .policy_explain import amount
-from .policy_files import add_config, add_site, file_name, named_files, settings_of, site_files
+from .policy_files import add_config, add_site, file_name, named_files, settings_of, site_files, told_faults
 from .tables import table
 
 SINCE_SECONDS = 30 * 86400.0
@@ -68,7 +68,7 @@ def diff(args: argparse.Namespace) -> int:
             samples=state_of(settings.journal).samples if datasets and settings else None,
         )
     except _TROUBLE as error:
-        return _trouble("diff", error)
+        return _trouble("diff", error, args.json)
     if args.json:
         print_json(msgspec.to_builtins(found))
     else:
@@ -111,7 +111,7 @@ def replay(args: argparse.Namespace) -> int:
             server_bytes_per_second=args.server,
         )
     except _TROUBLE as error:
-        return _trouble("replay", error)
+        return _trouble("replay", error, args.json)
     if args.json:
         versions = {"in force": in_force.version, "candidate": candidate.version}
         print_json(
@@ -209,11 +209,12 @@ def _nodes(
     return used_nodes(datasets), "as far as the history shows them"
 
 
-def _trouble(question: str, error: Exception) -> int:
-    sentences = [str(fault) for fault in error.faults] if isinstance(error, PolicyRefused) else [str(error)]
-    for sentence in sentences:
+def _trouble(question: str, error: Exception, as_json: bool) -> int:
+    if isinstance(error, PolicyRefused):
+        return told_faults(error.faults, as_json)
+    for sentence in str(error).splitlines():
         print(f"tiltd policy {question}: {one_line(sentence)}", file=sys.stderr)
-    return FAILED if isinstance(error, PolicyRefused) else USAGE
+    return USAGE
 
 
 def _diff_lines(found: Difference) -> Iterator[str]:

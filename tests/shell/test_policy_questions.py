@@ -377,6 +377,30 @@ def test_diff_tells_what_of_a_rule_differs_and_what_changes_alike_once(
     ]
 
 
+@pytest.mark.parametrize(
+    "question",
+    [
+        ["check"],
+        ["test"],
+        ["explain", "--size", "1GB", "--policy"],
+        ["diff", "good.toml"],
+        ["replay", "--policy"],
+    ],
+)
+def test_what_is_refused_is_refused_alike_by_every_question(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, question: list[str]
+) -> None:
+    written(tmp_path / "good.toml", "")
+    written(tmp_path / "bad.toml", "[resources]\ncorse = 4\n")
+    found = asked(capsys, *question, "bad.toml", "--json", code=1)
+    assert not found["ok"]
+    assert [(each["file"], each["line"], each["key"]) for each in found["faults"]] == [
+        ("bad.toml", 2, "resources.corse")
+    ]
+    assert dispatch(["policy", *question, "bad.toml"]) == 1
+    assert capsys.readouterr().err.startswith("bad.toml:2: resources.corse: unknown key; did you mean")
+
+
 @pytest.fixture
 def at_home(tmp_path: Path) -> Path:
     """A site with a policy of its own; its tiltd.toml is in the working folder."""
