@@ -14,7 +14,7 @@ from tiltd.daemon.client import config_file
 from tiltd.daemon.config import ConfigError, Settings
 from tiltd.daemon.core.model import Policy
 from tiltd.daemon.policy_files import files_of, site_faults
-from tiltd.daemon.questions.files import PolicyRefused, policy_of, with_site
+from tiltd.daemon.questions.files import PolicyRefused, files_in, policy_of, with_site
 from tiltd.daemon.text import one_line
 from tiltd.policy.policy import PolicyError, run_tests
 
@@ -45,11 +45,15 @@ def check(args: argparse.Namespace) -> int:
         return told_faults(refused.faults, args.json)
     except ConfigError as error:
         return _bad_config(error)
+    judged = [str(file) for file in files_in(files)]
     if args.json:
-        print_json({"ok": True, "faults": [], "policy_version": policy.version, **_counts(policy)})
+        told = {"policy_version": policy.version, "files": judged, **_counts(policy)}
+        print_json({"ok": True, "faults": [], **told})
     else:
         counted = _counts(policy)
         print(f"good: version {policy.version}, {counted['rules']} rules, {counted['tests']} tests passed")
+        if not judged:
+            print("that is the policy as shipped: there is no *.toml to lay over it")
     return OK
 
 

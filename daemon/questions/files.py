@@ -38,10 +38,15 @@ def policy_of(paths: Iterable[Path], settings: Settings | None = None, *, tested
 def with_site(paths: Iterable[Path], own: list[Path], folder: Path | None) -> list[Path]:
     """The site's own files and these over them, as if they were put behind the others into its folder.  One
     of the same name as a file of the folder stands in its place, as a copy into the folder would."""
-    over = [file for path in paths for file in (policy_files.folder_files(path) if path.is_dir() else [path])]
+    over = files_in(paths)
     names = {file.name: file for file in over}
     kept = [names.get(file.name, file) if file.parent == folder else file for file in own]
     return kept + [file for file in over if file not in kept]
+
+
+def files_in(paths: Iterable[Path]) -> list[Path]:
+    """The files as named, and those of folders that are named."""
+    return [file for path in paths for file in (policy_files.folder_files(path) if path.is_dir() else [path])]
 
 
 def accepted(state_dir: Path) -> Policy | None:

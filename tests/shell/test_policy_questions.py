@@ -322,6 +322,17 @@ def test_check_judges_as_the_site_s_daemon_would(capsys: pytest.CaptureFixture[s
     assert [fault["line"] for fault in found["faults"]] == [3]
 
 
+def test_check_says_so_where_there_is_nothing_to_check(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Good it is, but perhaps the folder is the wrong one."""
+    (tmp_path / "empty").mkdir()
+    assert "as shipped: there is no *.toml" in asked(capsys, "check", "empty")
+    written(tmp_path / "empty" / "a.toml", "")
+    assert "as shipped" not in asked(capsys, "check", "empty")
+    assert asked(capsys, "check", "empty", "--json")["files"] == ["empty/a.toml"]
+
+
 def test_test_runs_the_tests_in_the_files(capsys: pytest.CaptureFixture[str], rules: Path) -> None:
     assert "all 1 tests passed" in asked(capsys, "test", str(rules))
     rules.write_text(RULES.replace("expect = { cores = 8 }", "expect = { cores = 9 }"))
