@@ -86,7 +86,7 @@ def sentence(detail: Mapping[str, Any], known: Mapping[str, Sequence[str]]) -> s
         return str(limits["error"])
     if kind == "list_type" and detail["loc"] in (("rule",), ("test",)):
         name = detail["loc"][0]
-        return f"stands in single brackets: each {name} begins with [[{name}]]"
+        return f"is no list of {name}s: each {name} begins with [[{name}]], in two pairs of brackets"
     if kind == "literal_error":
         return _not_one_of(detail["input"], str(limits["expected"]))
     if kind in _SENTENCES:
