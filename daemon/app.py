@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import getpass
 import re
 import signal
@@ -26,7 +27,7 @@ from .core.core import Core, Step
 from .core.model import Dataset, Policy
 from .core.site import FeedInfo, Site
 from .journal import Journal, JournalError
-from .loop import Loop
+from .loop import GATHER_SECONDS, Loop
 from .metrics import Metrics
 from .orphans import find_orphans
 from .owning import StartError, journal_is_behind, own, write_mark
@@ -47,6 +48,9 @@ DRAIN_SECONDS = 10.0
 IDLE_SECONDS = 60.0
 MARK_SECONDS = 60.0
 LAG_SECONDS = 1.0
+NODES_LEAST_SECONDS = 5.0
+"""A batch server tells of its nodes what they last reported, some tens of seconds ago: asking it after every
+job that ends would tell nothing new."""
 THREADS = 24
 THREADS_PER_FEED = 3
 """A look, a destination's free space and an import may hang on a file server and must stop nobody else."""
@@ -55,7 +59,11 @@ THREADS_PER_FEED = 3
 def run(settings: Settings) -> int:
     """Run until SIGTERM or SIGINT.  Returns the exit status; jobs go on without the daemon."""
     try:
-        asyncio.run(App(settings).run())
+        app = App(settings)
+        # What a start has made stays: to look through it at every collection would cost more than all else.
+        gc.collect()
+        gc.freeze()
+        asyncio.run(app.run())
     except (StartError, JournalError, registry.RegistryError, PluginError, OSError) as error:
         structlog.get_logger("tiltd").error(f"tiltd cannot start: {error}")
         return 1
@@ -92,7 +100,13 @@ class App:
         self._mark_now = asyncio.Event()
         self._stop = asyncio.Event()
         self.loop = Loop(
-            self.core, self.journal, self._start_effect, self.clock, self._recorded, self.metrics.appended
+            self.core,
+            self.journal,
+            self._start_effect,
+            self.clock,
+            self._recorded,
+            self.metrics.appended,
+            GATHER_SECONDS,
         )
         self._wishes = Wishes(self.loop)
         self.poll = Poll(self.plugged.manager, self.loop.put, self.clock)
@@ -162,7 +176,9 @@ class App:
                 self.core.following.job_ids,
                 lambda: IDLE_SECONDS if self.queues and not self.loop.stuck else 0.0,
             ),
-            "nodes": self.poll.nodes(settings.poll.nodes_seconds),
+            "nodes": self.poll.nodes(
+                settings.poll.nodes_seconds, least=NODES_LEAST_SECONDS if self.queues else 0.0
+            ),
             "spool": watch_spool(
                 self.spool, self.core.following.live, self.loop.put, self.clock, settings.poll.spool_seconds
             ),

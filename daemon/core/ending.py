@@ -49,7 +49,7 @@ class Ending:
     def vanished(self, dataset: Dataset, attempt: Attempt) -> None:
         """Its job is gone from the list, and was never shown at work nor completed: a server that lost it, or
         one that forgets what has ended.  Nobody's fault that is known, so only the pauses grow."""
-        failure = _failure("transient", "vanished", "its job vanished from the list before it claimed anything")
+        failure = _failure("transient", "vanished", "its job vanished from the list before it claimed")
         remedy = "see that the server keeps completed jobs listed (keep_completed), and who deletes jobs"
         self.failed(dataset, attempt, replace(failure, remedy=remedy, spent=False))
 

@@ -39,6 +39,7 @@ def main(seconds: float, folder: str) -> None:
     for name in names:
         with open(os.path.join(staging, name), "wb") as file:
             file.write(RESULT)
+            os.fchmod(file.fileno(), int(job["output"]["file_mode"], 8))
         sums.append({"name": name, "size_bytes": len(RESULT), "sha256": _sha256.sha256(RESULT).hexdigest()})
     with open(os.path.join(staging, ".checksums.json"), "w") as file:
         json.dump({"files": sums, "nonce": job["nonce"], "job_id": job_id, "inputs": []}, file)
