@@ -48,9 +48,6 @@ DRAIN_SECONDS = 10.0
 IDLE_SECONDS = 60.0
 MARK_SECONDS = 60.0
 LAG_SECONDS = 1.0
-NODES_LEAST_SECONDS = 5.0
-"""A batch server tells of its nodes what they last reported, some tens of seconds ago: asking it after every
-job that ends would tell nothing new."""
 THREADS = 24
 THREADS_PER_FEED = 3
 """A look, a destination's free space and an import may hang on a file server and must stop nobody else."""
@@ -176,9 +173,7 @@ class App:
                 self.core.following.job_ids,
                 lambda: IDLE_SECONDS if self.queues and not self.loop.stuck else 0.0,
             ),
-            "nodes": self.poll.nodes(
-                settings.poll.nodes_seconds, least=NODES_LEAST_SECONDS if self.queues else 0.0
-            ),
+            "nodes": self.poll.nodes(settings.poll.nodes_seconds, self.queues),
             "spool": watch_spool(
                 self.spool, self.core.following.live, self.loop.put, self.clock, settings.poll.spool_seconds
             ),

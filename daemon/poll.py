@@ -23,6 +23,7 @@ from .spool_watch import SpoolWatch
 
 Put = Callable[[o.Observation], Awaitable[None]]
 QUESTION_TIMEOUT_SECONDS = 60.0
+NODES_LEAST_SECONDS = 5.0
 DESTINATION_SECONDS = 30.0
 NEW_DESTINATIONS_SECONDS = 2.0
 BACKOFF_MAX_SECONDS = 60.0
@@ -111,10 +112,13 @@ class Poll:
                 await self._jobs_now.wait()
         self._jobs_now.clear()
 
-    async def nodes(self, seconds: float, least: float = 0.0) -> None:
-        """One question for all nodes every ``seconds``; sooner when someone wants a look, but never sooner
-        than ``least`` after the last."""
-        failures = 0
+    async def nodes(self, seconds: float, queues: bool = False) -> None:
+        """One question for all nodes every ``seconds``; sooner when someone wants a look.
+
+        A batch server (``queues``) tells what its nodes last reported, some tens of seconds ago: to ask it
+        after every job that ends would tell nothing new.
+        """
+        failures, least = 0, NODES_LEAST_SECONDS if queues else 0.0
         while True:
             self._nodes_now.clear()
             failures = 0 if await self._ask(self._nodes) else failures + 1

@@ -134,7 +134,8 @@ def summary(found: Explanation) -> dict[str, Any]:
 
 def submit_filter(found: Explanation, size_bytes: int) -> list[str]:
     """The same as lines for ``deploy/torque/submitfilter``, which every user's qsub reads as shell: nothing
-    stands in them but figures, and properties by their letters.  A property that no node can have is left out.
+    stands in them but figures, and properties by their letters, others being
+    left out.
     """
     decided = summary(found)
     minutes, seconds = divmod(ceil(decided["walltime_seconds"]), 60)
