@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import getpass
 import re
 import signal
@@ -26,6 +25,7 @@ from .core import observations as o
 from .core.core import Core, Step
 from .core.model import Dataset, Policy
 from .core.site import FeedInfo, Site
+from .hands import settle
 from .journal import Journal, JournalError
 from .loop import GATHER_SECONDS, Loop
 from .metrics import Metrics
@@ -57,9 +57,7 @@ def run(settings: Settings) -> int:
     """Run until SIGTERM or SIGINT.  Returns the exit status; jobs go on without the daemon."""
     try:
         app = App(settings)
-        # What a start has made stays: to look through it at every collection would cost more than all else.
-        gc.collect()
-        gc.freeze()
+        settle()
         asyncio.run(app.run())
     except (StartError, JournalError, registry.RegistryError, PluginError, OSError) as error:
         structlog.get_logger("tiltd").error(f"tiltd cannot start: {error}")

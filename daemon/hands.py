@@ -8,6 +8,9 @@ quick; behind a file server that does not answer, whoever has waited long enough
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import ctypes
+import gc
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
@@ -15,6 +18,8 @@ T = TypeVar("T")
 P = ParamSpec("P")
 
 FEW = 2
+M_ARENA_MAX, HEAPS = -8, 2
+GC_THRESHOLDS = (5_000, 20, 20)
 PATIENCE_SECONDS = 0.25
 """Work of a healthy daemon takes milliseconds; after that long the hands are taken to hang."""
 
@@ -43,3 +48,16 @@ class Hands:
                 return await self._free.acquire()
         except TimeoutError:
             return False
+
+
+def settle() -> None:
+    """Once all is made, before the threads begin: for a process that lives for months.
+
+    What a start has made stays, and need not be looked through at every collection of garbage; and threads
+    share their heaps, where glibc would give each one of its own to keep.
+    """
+    with contextlib.suppress(AttributeError):  # another libc
+        ctypes.CDLL(None).mallopt(M_ARENA_MAX, HEAPS)
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)

@@ -84,9 +84,12 @@ def encode(record: object) -> str:
 
 def encode_snapshot(snapshot: Snapshot) -> str:
     """As :func:`encode`, but a dataset at a time: a thousand of them as plain values take 20 MB."""
-    datasets = ",".join([encode(dataset) for dataset in snapshot.datasets])
     rest = encode(msgspec.structs.replace(snapshot, datasets=()))
-    return rest.replace('"datasets":[]', f'"datasets":[{datasets}]', 1)
+    head, empty, tail = rest.partition('"datasets":[]')
+    pieces = [head, empty[:-1]]
+    for dataset in snapshot.datasets:
+        pieces += (encode(dataset), ",")
+    return "".join([*(pieces[:-1] if snapshot.datasets else pieces), "]", tail])
 
 
 def decode_fact(kind: str, version: int, body: str) -> f.Fact:
@@ -116,7 +119,7 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
         if not read_only:
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=FULL")
-            connection.execute("PRAGMA cache_size=-4000")
+            connection.execute("PRAGMA cache_size=-2000")
     except sqlite3.Error as error:
         if not isinstance(error, sqlite3.OperationalError):
             raise unreadable(path, error) from error
@@ -209,11 +212,11 @@ class Journal:
         with self._connection:
             self._connection.executemany(
                 "INSERT INTO facts VALUES (?, ?, ?, ?, ?, ?)",
-                [self._fact_row(self.sequence + n, fact) for n, fact in enumerate(facts, 1)],
+                (self._fact_row(self.sequence + n, fact) for n, fact in enumerate(facts, 1)),
             )
             self._connection.executemany(
                 "INSERT OR REPLACE INTO datasets VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                [_dataset_row(row) for row in rows.values()],
+                map(_dataset_row, rows.values()),
             )
             for fact in facts:
                 self._see(fact)

@@ -2,7 +2,8 @@
 """What stands in the runner's place in ``bench_torque``: claims, sleeps, stages a result out, and says so.
 
 The real one measures memory and scratch of its steps all the time, which two hundred of them on one machine
-would do instead of sleeping.  ``torque_runner.py SECONDS RUNNER ATTEMPT_FOLDER``.
+would do instead of sleeping.  One whose series is
+called ``silent`` ends without a word.  ``torque_runner.py SECONDS RUNNER ATTEMPT_FOLDER``.
 """
 
 import _sha256
@@ -32,6 +33,8 @@ def main(seconds: float, folder: str) -> None:
     append(progress, {"phase": "claimed", "at": began, "node": node, **about})
     append(progress, {"phase": "step", "step": "sleep", "at": time.time(), "node": node})
     time.sleep(seconds)
+    if job["dataset_id"].startswith("silent"):
+        return
     staging = job["output"]["staging"]
     os.makedirs(staging)
     names = [expected["name"] for expected in job["output"]["results"]]
