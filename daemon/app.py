@@ -25,8 +25,9 @@ from .core import observations as o
 from .core.core import Core, Step
 from .core.model import Dataset, Policy
 from .core.site import FeedInfo, Site
+from .hands import settle
 from .journal import Journal, JournalError
-from .loop import Loop
+from .loop import GATHER_SECONDS, Loop
 from .metrics import Metrics
 from .orphans import find_orphans
 from .owning import StartError, journal_is_behind, own, write_mark
@@ -55,7 +56,9 @@ THREADS_PER_FEED = 3
 def run(settings: Settings) -> int:
     """Run until SIGTERM or SIGINT.  Returns the exit status; jobs go on without the daemon."""
     try:
-        asyncio.run(App(settings).run())
+        app = App(settings)
+        settle()
+        asyncio.run(app.run())
     except (StartError, JournalError, registry.RegistryError, PluginError, OSError) as error:
         structlog.get_logger("tiltd").error(f"tiltd cannot start: {error}")
         return 1
@@ -92,7 +95,13 @@ class App:
         self._mark_now = asyncio.Event()
         self._stop = asyncio.Event()
         self.loop = Loop(
-            self.core, self.journal, self._start_effect, self.clock, self._recorded, self.metrics.appended
+            self.core,
+            self.journal,
+            self._start_effect,
+            self.clock,
+            self._recorded,
+            self.metrics.appended,
+            GATHER_SECONDS,
         )
         self._wishes = Wishes(self.loop)
         self.poll = Poll(self.plugged.manager, self.loop.put, self.clock)
@@ -162,7 +171,7 @@ class App:
                 self.core.following.job_ids,
                 lambda: IDLE_SECONDS if self.queues and not self.loop.stuck else 0.0,
             ),
-            "nodes": self.poll.nodes(settings.poll.nodes_seconds),
+            "nodes": self.poll.nodes(settings.poll.nodes_seconds, self.queues),
             "spool": watch_spool(
                 self.spool, self.core.following.live, self.loop.put, self.clock, settings.poll.spool_seconds
             ),

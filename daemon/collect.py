@@ -10,8 +10,8 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import functools
 import grp
-import json
 import os
 import shutil
 import stat
@@ -185,7 +185,7 @@ def make_folders(path: str, publish: Publishing) -> None:
     for folder in reversed(missing):
         with contextlib.suppress(FileExistsError):  # another result of the same session made it meanwhile
             Path(folder).mkdir()
-            _open_to_readers(folder, publish, is_folder=True)
+            _hand_over_folder(folder, publish)
             _sync_folder(os.path.dirname(folder))
 
 
@@ -195,8 +195,7 @@ def rename_exclusively(source: str, target: str) -> None:
     Where the file system has no such rename (NFS, FUSE), a look and a plain rename must do: a folder can
     replace nothing but an empty folder that somebody made in between.
     """
-    libc = ctypes.CDLL(None, use_errno=True)
-    at_cwd = -100
+    libc, at_cwd = _libc(), -100
     if hasattr(libc, "renameat2"):
         if libc.renameat2(at_cwd, os.fsencode(source), at_cwd, os.fsencode(target), RENAME_NOREPLACE) == 0:
             return
@@ -206,6 +205,11 @@ def rename_exclusively(source: str, target: str) -> None:
     if os.path.lexists(target):
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target)
     Path(source).rename(target)
+
+
+@functools.cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
 
 
 def _what_ran(dataset: Dataset, attempt: Attempt) -> tuple[Attempt, RunEnd | None]:
@@ -254,12 +258,11 @@ def _prepare(staging: str, staged: Staged, record: dict[str, Any], publish: Publ
     """Modes and group of everything, and the manifest, all on disk before the rename."""
     record = record | {"unlisted": list(staged.unlisted)}
     for name in (*(file.name for file in staged.files), *staged.unlisted):
-        _open_to_readers(os.path.join(staging, name), publish, is_folder=False)
+        _hand_over(os.path.join(staging, name), publish)
     _write_report(staging, record, publish)
-    _write(os.path.join(staging, manifests.NAME), json.dumps(record, indent=1), publish)
+    _write(os.path.join(staging, manifests.NAME), manifests.text(record), publish)
     for folder in sorted(staged.folders, reverse=True):
-        _open_to_readers(os.path.join(staging, folder), publish, is_folder=True)
-        _sync_folder(os.path.join(staging, folder))
+        _hand_over_folder(os.path.join(staging, folder), publish)
 
 
 def _write_report(staging: str, record: dict[str, Any], publish: Publishing) -> None:
@@ -290,24 +293,48 @@ def _waiting(staging: str, nonce: str, record: dict[str, Any], publish: Publishi
 
 
 def _write(path: str, text: str, publish: Publishing) -> None:
-    """Whole and on disk under its name, or not at all.  Raises OSError and Refused."""
-    with open(path + ".new", "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    _open_to_readers(path + ".new", publish, is_folder=False, written=True)
-    Path(path + ".new").rename(path)
+    """Whole and on disk under its name, for its readers, or not at all.  Raises OSError and Refused."""
+    fd = os.open(path + ".new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        left = memoryview(text.encode("utf-8"))
+        while left:
+            left = left[os.write(fd, left) :]
+        _open_to_readers(fd, publish, is_folder=False)
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    os.rename(path + ".new", path)  # noqa: PTH104 - beside so much that is done with descriptors
 
 
-def _open_to_readers(path: str, publish: Publishing, is_folder: bool, written: bool = False) -> None:
-    """Set group and mode, on disk where that changed anything, or where the file was ``written`` here: the
-    runner has seen to the results themselves.  Raises Refused where the group cannot be given."""
+def _hand_over(path: str, publish: Publishing) -> None:
+    """Group and mode of a file that somebody else wrote; on disk where that changed anything, since the
+    runner has seen to the results themselves."""
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        if _open_to_readers(fd, publish, is_folder=False):
+            os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _hand_over_folder(path: str, publish: Publishing) -> None:
+    """The same of a folder, whose names are on disk after it too."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        _open_to_readers(fd, publish, is_folder=True)
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _open_to_readers(fd: int, publish: Publishing, is_folder: bool) -> bool:
+    """Set group and mode; true if that changed anything.  Raises Refused where the group cannot be given."""
     group = _group_number(publish.group)
-    status = os.lstat(path)
-    changed = written or group not in (-1, status.st_gid)
-    if group not in (-1, status.st_gid):
+    status = os.fstat(fd)
+    changed = group not in (-1, status.st_gid)
+    if changed:
         try:
-            os.chown(path, -1, group)  # before the mode: it clears set-group-id
+            os.fchown(fd, -1, group)  # before the mode: it clears set-group-id
         except PermissionError:
             raise Refused(
                 f"[publish] group: this user may not give files to the group {publish.group!r}; "
@@ -315,15 +342,10 @@ def _open_to_readers(path: str, publish: Publishing, is_folder: bool, written: b
             ) from None
     inherited = status.st_mode & stat.S_ISGID if is_folder else 0
     mode = (publish.dir_mode if is_folder else publish.file_mode) | inherited
-    if stat.S_IMODE(os.lstat(path).st_mode) != mode:
-        Path(path).chmod(mode)
+    if changed or stat.S_IMODE(status.st_mode) != mode:
+        os.fchmod(fd, mode)
         changed = True
-    if changed and not is_folder:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+    return changed
 
 
 def _group_number(group: str) -> int:

@@ -17,6 +17,9 @@ from .core.state import CoreState
 
 BATCH_MAX = 64
 """Observations that wait together share one commit, up to so many."""
+GATHER_SECONDS = 0.05
+"""After a commit those that come meanwhile wait for the next one for so long.  A daemon at rest commits at
+once; one that is busy makes twenty commits a second, and not one for each word that it hears."""
 APPEND_RETRY_SECONDS = (0.5, 1.0, 2.0, 5.0, 10.0)
 
 
@@ -48,6 +51,7 @@ class Loop:
         clock: Clock,
         recorded: Callable[[Observation | None, Step], None] = lambda observation, step: None,
         appended: Callable[[float], None] = lambda seconds: None,
+        gather_seconds: float = 0.0,
     ) -> None:
         self.core = core
         self.inbox: asyncio.Queue[Observation] = asyncio.Queue()
@@ -58,6 +62,8 @@ class Loop:
         self._clock = clock
         self._recorded = recorded
         self._appended = appended
+        self._gather_seconds = gather_seconds
+        self._rests_until = 0.0
         self._log = structlog.get_logger("tiltd.loop")
 
     async def put(self, observation: Observation) -> None:
@@ -87,6 +93,9 @@ class Loop:
                 batch.append(await self.inbox.get())
         except TimeoutError:
             batch.append(TimeReached(at=self._clock.now()))
+        left_seconds = self._rests_until - asyncio.get_running_loop().time()
+        if left_seconds > 0:
+            await asyncio.sleep(left_seconds)
         while not self.inbox.empty() and len(batch) < BATCH_MAX:
             batch.append(self.inbox.get_nowait())
         return batch
@@ -114,6 +123,8 @@ class Loop:
                 await asyncio.sleep(APPEND_RETRY_SECONDS[min(tries, len(APPEND_RETRY_SECONDS) - 1)])
                 tries += 1
         self.ahead = False
+        if steps:
+            self._rests_until = asyncio.get_running_loop().time() + self._gather_seconds
         if self.stuck:
             self._log.info("the journal can be written again")
             self.stuck = ""

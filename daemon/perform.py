@@ -7,9 +7,8 @@ worker thread.  Every effect can be done twice.
 from __future__ import annotations
 
 import asyncio
-import functools
-from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
 
 import structlog
 from msgspec.structs import replace
@@ -27,16 +26,16 @@ from .core.model import (
     Attempt,
     Dataset,
     Failure,
+    JobSpec,
     Outcome,
     RunEnd,
     Verdict,
 )
+from .hands import Hands
 from .plugged import Plugged
 from .preparing import Preparing
 from .releasing import STILL_CLEANING, Releasing
 from .spool import Spool
-
-T = TypeVar("T")
 
 GATES = {
     e.SubmitJob: 8,
@@ -85,8 +84,9 @@ class Perform:
         self._gates = {kind: asyncio.Semaphore(limit) for kind, limit in GATES.items()}
         self._tasks: set[asyncio.Task[None]] = set()
         self._buckets: dict[str, importing.TokenBucket] = {}
+        self._hands = Hands()
         self._preparing = Preparing(core, settings, plugged.pipelines, spool)
-        self._releasing = Releasing(core, settings, plugged.manager, spool, clock)
+        self._releasing = Releasing(core, settings, plugged.manager, spool, clock, hands=self._hands)
         self._stopping = False
         self._log = structlog.get_logger("tiltd.perform")
         self._handlers: dict[type[e.Effect], Callable[[Any], Awaitable[o.Answer]]] = {
@@ -167,9 +167,6 @@ class Perform:
                 return o.NoticeAnswered(notice_id=effect.notice_id, **common)
         raise AssertionError(effect)
 
-    async def _threaded(self, work: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-        return await asyncio.to_thread(functools.partial(work, *args, **kwargs))
-
     def _find(self, effect: e.SubmitJob | e.CollectResult) -> tuple[Dataset, Attempt]:
         dataset = self._core.state.datasets.get(effect.dataset_id)
         attempt = dataset.attempt if dataset is not None else None
@@ -193,26 +190,33 @@ class Perform:
         dataset, attempt = self._find(effect)
         assert dataset.series is not None
         final = self._final(dataset)
-        found = await self._threaded(collect.look_for_result, final, dataset.series.fingerprint.digest)
-        if found is not None and manifest.is_of(found, dataset):
+        found = await self._hands.do(self._result_or_spec, dataset, attempt, final)
+        if isinstance(found, manifest.Published):
             return o.SubmitAnswered(
                 at=self._clock.now(),
                 attempt_id=attempt.attempt_id,
                 result_path=found.path,
                 result_bytes=found.result_bytes,
             )
-        spec = await self._threaded(self._preparing.spec, dataset, attempt, final)
-        job_id = await self._manager.submit(spec)
+        job_id = await self._manager.submit(found)
         return o.SubmitAnswered(at=self._clock.now(), attempt_id=attempt.attempt_id, job_id=job_id)
 
+    def _result_or_spec(self, dataset: Dataset, attempt: Attempt, final: str) -> manifest.Published | JobSpec:
+        """The result of this very series if it is there already, else the attempt made ready to be run."""
+        assert dataset.series is not None
+        found = collect.look_for_result(final, dataset.series.fingerprint.digest)
+        if found is not None and manifest.is_of(found, dataset):
+            return found
+        return self._preparing.spec(dataset, attempt, final)
+
     async def _revoke(self, effect: e.RevokeAttempt) -> o.Answer:
-        revoked, claimed_by = await self._threaded(self._spool.revoke, effect.attempt_id)
+        revoked, claimed_by = await self._hands.do(self._spool.revoke, effect.attempt_id)
         return o.RevokeAnswered(
             at=self._clock.now(), attempt_id=effect.attempt_id, revoked=revoked, claimed_by=claimed_by
         )
 
     async def _fence(self, effect: e.FenceAttempt) -> o.Answer:
-        await self._threaded(self._spool.fence, effect.attempt_id)
+        await self._hands.do(self._spool.fence, effect.attempt_id)
         return o.FenceAnswered(at=self._clock.now(), attempt_id=effect.attempt_id)
 
     async def _cancel(self, effect: e.CancelJob) -> o.Answer:
@@ -225,10 +229,16 @@ class Perform:
         dataset, attempt = self._find(effect)
         final = self._final(dataset)
         verdict = self._judge(dataset, attempt)
-        document = await self._threaded(self._spool.document, attempt.attempt_id) or {}
-        told = await self._threaded(self._from_job_files, dataset, attempt)
-        return await self._threaded(
-            collect.collect,
+        return await self._hands.do(self._collected, dataset, attempt, final, verdict, self._clock.now())
+
+    def _collected(
+        self, dataset: Dataset, attempt: Attempt, final: str, verdict: Verdict, at: float
+    ) -> o.Answer:
+        documents = {
+            each.attempt_id: self._spool.document(each.attempt_id) or {} for each in dataset.attempts
+        }
+        document = documents.get(attempt.attempt_id, {})
+        return collect.collect(
             dataset,
             attempt,
             final,
@@ -236,17 +246,10 @@ class Perform:
             jobfile.expected_results(document),
             self._settings.publish,
             verdict,
-            self._clock.now(),
+            at,
             str(document.get("output", {}).get("staging", "")),
-            told,
+            told_by(documents, attempt),
         )
-
-    def _from_job_files(self, dataset: Dataset, attempt: Attempt) -> manifest.FromJobFiles:
-        """Of every attempt whose job file is still in the spool; the steps are those of the run itself."""
-        found = {each.attempt_id: self._spool.document(each.attempt_id) or {} for each in dataset.attempts}
-        ran = found.get(attempt.rescues_attempt_id or attempt.attempt_id, {})
-        texts = {each: jobfile.kept_texts(document) for each, document in found.items()}
-        return manifest.FromJobFiles(texts=texts, step_names=jobfile.step_names(ran))
 
     def _judge(self, dataset: Dataset, attempt: Attempt) -> Verdict:
         """The pipeline's word on a run that succeeded; a person's word beats a bad one."""
@@ -278,7 +281,7 @@ class Perform:
             raise Temporary(f"{effect.dataset_id} is not waiting to be imported any more")
         feed = self._settings.feed(dataset.feed)
         assert feed.import_dir is not None
-        return await self._threaded(
+        return await self._hands.do(
             importing.import_series,
             dataset.dataset_id,
             dataset.series,
@@ -308,6 +311,13 @@ class Perform:
             for notifier in self._notifiers.values():
                 await notifier.notify(notice)
         return o.NoticeAnswered(at=self._clock.now(), notice_id=effect.notice_id)
+
+
+def told_by(documents: Mapping[str, dict[str, Any]], attempt: Attempt) -> manifest.FromJobFiles:
+    """Of every attempt whose job file is still in the spool; the steps are those of the run itself."""
+    ran = documents.get(attempt.rescues_attempt_id or attempt.attempt_id, {})
+    texts = {each: jobfile.kept_texts(document) for each, document in documents.items()}
+    return manifest.FromJobFiles(texts=texts, step_names=jobfile.step_names(ran))
 
 
 def _about(effect: e.Effect) -> dict[str, str]:

@@ -18,14 +18,20 @@ from .clock import Clock
 from .collect import free_bytes
 from .core import observations as o
 from .core.model import Job
-from .spool import Spool, SpoolWatch
+from .spool import Spool
+from .spool_watch import SpoolWatch
 
 Put = Callable[[o.Observation], Awaitable[None]]
 QUESTION_TIMEOUT_SECONDS = 60.0
+NODES_LEAST_SECONDS = 5.0
 DESTINATION_SECONDS = 30.0
 NEW_DESTINATIONS_SECONDS = 2.0
 BACKOFF_MAX_SECONDS = 60.0
 SLOWER, JITTER = 1.5, 0.1
+HINT_SECONDS = 0.2
+"""The spool is looked at no sooner after a look, so that what moves together is seen together."""
+HINTED_LOOK_SECONDS = 5.0
+"""Where the kernel tells of every change, all attempts are looked at no oftener than this."""
 
 
 class Pace:
@@ -106,17 +112,21 @@ class Poll:
                 await self._jobs_now.wait()
         self._jobs_now.clear()
 
-    async def nodes(self, seconds: float) -> None:
-        failures = 0
+    async def nodes(self, seconds: float, queues: bool = False) -> None:
+        """One question for all nodes every ``seconds``; sooner when someone wants a look.
+
+        A batch server (``queues``) tells what its nodes last reported, some tens of seconds ago: to ask it
+        after every job that ends would tell nothing new.
+        """
+        failures, least = 0, NODES_LEAST_SECONDS if queues else 0.0
         while True:
             self._nodes_now.clear()
             failures = 0 if await self._ask(self._nodes) else failures + 1
             pause = min(max(seconds, BACKOFF_MAX_SECONDS), seconds * 2 ** min(failures, 8))
-            try:
-                async with asyncio.timeout(pause):
+            await asyncio.sleep(min(least, pause))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause - min(least, pause)):
                     await self._nodes_now.wait()
-            except TimeoutError:
-                continue
 
     async def _ask(self, question: Callable[[], Awaitable[o.Observation]]) -> bool:
         try:
@@ -155,21 +165,46 @@ class Poll:
 async def watch_spool(
     spool: Spool, live: Callable[[], Iterable[str]], put: Put, clock: Clock, seconds: float
 ) -> None:
-    """Tell what changed in the folders of live attempts.  Costs three ``stat`` an attempt and look."""
+    """Tell what changed in the folders of live attempts: every ``seconds``, and sooner where the kernel says
+    that something moved.  See :mod:`tiltd.daemon.spool_watch` for what a look costs."""
     watch = SpoolWatch(spool)
+    loop = asyncio.get_running_loop()
+    moved = asyncio.Event()
     log = structlog.get_logger("tiltd.spool")
-    trouble = ""
-    while True:
-        try:
-            for seen in await asyncio.to_thread(watch.look, list(live())):
-                if seen.claimed_by or seen.end is not None:
-                    await put(seen.observed(clock.now()))
-            trouble = ""
-        except (Temporary, OSError) as error:
-            if str(error) != trouble:
-                trouble = str(error)
-                log.error("the spool cannot be read: nothing is concluded", detail=trouble)
-        await asyncio.sleep(seconds)
+    trouble, whole_at = "", 0.0
+
+    def hinted() -> None:
+        # The events are for the look to read; until then they must not be told again and again.
+        loop.remove_reader(watch.descriptor)
+        moved.set()
+
+    try:
+        while True:
+            whole = not watch.relied or loop.time() >= whole_at
+            if whole:
+                whole_at = loop.time() + HINTED_LOOK_SECONDS
+            try:
+                for seen in await asyncio.to_thread(watch.look, list(live()), whole=whole):
+                    if seen.claimed_by or seen.end is not None:
+                        await put(seen.observed(clock.now()))
+                trouble = ""
+            except (Temporary, OSError) as error:
+                if str(error) != trouble:
+                    trouble = str(error)
+                    log.error("the spool cannot be read: nothing is concluded", detail=trouble)
+            moved.clear()
+            await asyncio.sleep(min(HINT_SECONDS, seconds))
+            if watch.descriptor >= 0 and seconds > HINT_SECONDS:
+                loop.add_reader(watch.descriptor, hinted)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(seconds - HINT_SECONDS):
+                        await moved.wait()
+            else:
+                await asyncio.sleep(max(0.0, seconds - HINT_SECONDS))
+    finally:
+        if watch.descriptor >= 0:
+            loop.remove_reader(watch.descriptor)
+        watch.close()
 
 
 async def watch_destinations(folders: Callable[[], Mapping[str, str]], put: Put, clock: Clock) -> None:

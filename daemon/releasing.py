@@ -18,6 +18,7 @@ from .core import effects as e
 from .core.core import Core
 from .core.model import TERMINAL, Attempt, Dataset, JobSpec, NodeInfo, RunEnd, State
 from .core.pinning import known_as
+from .hands import Hands
 from .spool import AttemptSeen, Spool
 
 STILL_CLEANING = "its runner is still cleaning up"
@@ -40,8 +41,10 @@ class Releasing:
         spool: Spool,
         clock: Clock,
         looks: int = LOOKS,
+        hands: Hands | None = None,
     ) -> None:
         self._looks = looks
+        self._hands = hands or Hands()
         self._core = core
         self._settings = settings
         self._manager = manager
@@ -51,27 +54,33 @@ class Releasing:
     async def release(self, effect: e.ReleaseScratch) -> str:
         """Why the reservation stays; "" when it can go.  Raises PluginError.  Doing it twice is fine."""
         dataset = self._core.state.datasets.get(effect.dataset_id)
-        seen = await asyncio.to_thread(self._spool.read, effect.attempt_id)
         local = self._settings.resource_manager == "local"
-        alive = local and bool(seen.pid) and is_running(seen.pid, seen.pid_started)
+        kept = _is_collected(dataset, effect.attempt_id)
+        seen, alive, swept = await self._hands.do(self._tidied, effect.attempt_id, local, kept)
         if alive:
             return STILL_CLEANING
-        if not _is_collected(dataset, effect.attempt_id):
-            await asyncio.to_thread(self._discard_staged, effect.attempt_id)
         node = self._core.nodes.get(effect.node)
         given_up = not _is_to_be_rescued(dataset, effect.attempt_id)
         if local:
             path = node.scratch_path if node is not None else ""
-            found = asyncio.to_thread(sweep.release, path, effect.attempt_id, alive, given_up)
-            return await found if node is not None else ""
-        return await self._remote(effect, _attempt(dataset, effect.attempt_id), seen, node, given_up)
+            if node is None:
+                return ""
+            return await self._hands.do(sweep.release, path, effect.attempt_id, alive, given_up)
+        if self._is_clean(seen, effect.node):
+            if swept:
+                await self._hands.do(self._spool.remove, errands.sweep_id(effect.attempt_id))
+            return ""
+        return await self._remote(effect, _attempt(dataset, effect.attempt_id), node, given_up)
 
-    def _discard_staged(self, attempt_id: str) -> None:
-        """What an attempt staged and nobody will publish."""
-        document = self._spool.document(attempt_id) or {}
-        staging = str(document.get("output", {}).get("staging", ""))
+    def _tidied(self, attempt_id: str, local: bool, kept: bool) -> tuple[AttemptSeen, bool, bool]:
+        """What its folder shows, whether its runner is alive here, and whether a sweep was prepared.  Unless
+        it is alive, or the result is ``kept``, what it staged is removed: nobody will publish it."""
+        seen = self._spool.read(attempt_id)
+        alive = local and bool(seen.pid) and is_running(seen.pid, seen.pid_started)
+        staging = "" if alive or kept else self._spool.staging(attempt_id)
         if staging:
             collect.discard(staging, attempt_id)
+        return seen, alive, self._spool.has(errands.sweep_id(attempt_id))
 
     # -- on another node -------------------------------------------------------------------------------------
 
@@ -79,13 +88,9 @@ class Releasing:
         self,
         effect: e.ReleaseScratch,
         attempt: Attempt | None,
-        seen: AttemptSeen,
         node: NodeInfo | None,
         given_up: bool,
     ) -> str:
-        if self._is_clean(seen, effect.node):
-            await asyncio.to_thread(self._spool.remove, errands.sweep_id(effect.attempt_id))
-            return ""
         if node is None:
             # Not listed any more, so nothing is placed there; its own figures tell of what is left.
             return "" if self._core.nodes else "the nodes are not known yet"
@@ -107,25 +112,25 @@ class Releasing:
 
     async def _sweep(self, effect: e.ReleaseScratch, node: NodeInfo, given_up: bool) -> str:
         errand_id = errands.sweep_id(effect.attempt_id)
-        seen = await asyncio.to_thread(self._spool.read, errand_id)
+        seen = await self._hands.do(self._spool.read, errand_id)
         if seen.end is not None:
             return await self._swept(node, errand_id, seen.end)
-        if seen.prepared and await asyncio.to_thread(self._age_seconds, errand_id) > SWEEP_LOST_SECONDS:
-            await asyncio.to_thread(self._spool.remove, errand_id)
+        if seen.prepared and await self._hands.do(self._age_seconds, errand_id) > SWEEP_LOST_SECONDS:
+            await self._hands.do(self._spool.remove, errand_id)
             return f"nothing was heard of the sweep of {node.name}; another one is sent"
         if seen.claimed_by:
             return f"{node.name} is being swept by job {seen.claimed_by}"
-        spec = await asyncio.to_thread(self._prepare, effect.attempt_id, node, given_up)
+        spec = await self._hands.do(self._prepare, effect.attempt_id, node, given_up)
         job_id = await self._manager.submit(spec)
         for _ in range(self._looks):  # most often it is done in seconds
             await asyncio.sleep(LOOK_SECONDS)
-            end = (await asyncio.to_thread(self._spool.read, errand_id)).end
+            end = (await self._hands.do(self._spool.read, errand_id)).end
             if end is not None:
                 return await self._swept(node, errand_id, end)
         return f"job {job_id} is to see that nothing of {effect.attempt_id} is left on {node.name}"
 
     async def _swept(self, node: NodeInfo, errand_id: str, end: RunEnd) -> str:
-        await asyncio.to_thread(self._spool.remove, errand_id)
+        await self._hands.do(self._spool.remove, errand_id)
         return "" if end.outcome == "success" else f"the sweep of {node.name}: {end.detail}"
 
     def _prepare(self, attempt_id: str, node: NodeInfo, given_up: bool) -> JobSpec:

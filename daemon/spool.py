@@ -40,9 +40,7 @@ PIECE_BYTES = 256 << 10
 
 ATTEMPT_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 MAX_JOB_BYTES = 64 << 20
-NONCES_MAX = 1024
-LOOKS_PER_OPEN = 20
-"""Every so many looks a file is opened rather than only stat-ed, which makes an NFS client ask its server."""
+KNOWN_MAX = 1024
 
 
 class RunSeen(Record):
@@ -86,7 +84,7 @@ class Spool:
 
     def __init__(self, folder: str | Path) -> None:
         self.root = Path(folder)
-        self._nonces: dict[str, str] = {}
+        self._known: dict[str, tuple[str, str]] = {}
         self._installed: tuple[str, tuple[int, int]] | None = None
 
     def folder(self, attempt_id: str) -> Path:
@@ -128,9 +126,10 @@ class Spool:
             folder.mkdir(parents=True, exist_ok=True)
             if not owner_mark(folder):
                 for name in ("progress", "end"):
-                    (folder / name).touch()
+                    os.close(os.open(f"{folder}/{name}", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666))
                 write_durably(folder / "job.json", jobfile.encode(document), 0o644)
                 sync_folder(folder.parent)
+                self._remember(attempt_id, document)
         return str(folder)
 
     def revoke(self, attempt_id: str) -> tuple[bool, str]:
@@ -163,24 +162,25 @@ class Spool:
         """What is there, tolerant of torn lines and garbage; cost does not grow with the files' length."""
         folder = self.folder(attempt_id)
         with trouble("read the attempt", folder):
-            mark = owner_mark(folder)
+            names = names_in(folder)
+            mark = mark_among(names)
             if not mark:
                 return AttemptSeen(attempt_id=attempt_id)
             job_id = mark.removeprefix("claimed.") if mark.startswith("claimed.") else ""
-            told = list(lines(folder / "progress"))
+            told = list(lines(f"{folder}/progress"))
             claim = newest_claim(told, job_id)
             return AttemptSeen(
                 attempt_id=attempt_id,
                 prepared=True,
                 revoked=mark == "revoked",
-                fenced=(folder / "fence").exists(),
+                fenced="fence" in names,
                 claimed_by=job_id,
                 claimed_node=text_of(claim, "node"),
                 claimed_at=number_of(claim, "at"),
                 pid=int(number_of(claim, "pid") or 0),
                 pid_started=int(number_of(claim, "pid_started") or 0),
                 progress=newest_progress(told),
-                end=newest_end(lines(folder / "end"), self.nonce(attempt_id, mark)),
+                end=newest_end(lines(f"{folder}/end"), self.nonce(attempt_id, mark)),
                 runs=runs_of(told),
             )
 
@@ -200,8 +200,8 @@ class Spool:
             mark = owner_mark(folder)
             if not mark:
                 return None
-            with open(folder / mark, "rb") as file:
-                content = file.read(MAX_JOB_BYTES)
+            with open(f"{folder}/{mark}", "rb", buffering=0) as file:
+                content = file.readall() if os.fstat(file.fileno()).st_size <= MAX_JOB_BYTES else b""
         try:
             return jobfile.decode(content)
         except ValueError:
@@ -220,49 +220,36 @@ class Spool:
     def remove(self, attempt_id: str) -> None:
         """Remove its folder, for good; a runner that comes later finds nothing to claim."""
         folder = self.folder(attempt_id)
-        self._nonces.pop(attempt_id, None)
+        self._known.pop(attempt_id, None)
         with trouble("remove the attempt", folder), contextlib.suppress(FileNotFoundError):
             with contextlib.suppress(FileNotFoundError):
                 (folder / "job.json").rename(folder / "revoked")
             shutil.rmtree(folder)
 
+    def has(self, attempt_id: str) -> bool:
+        """Is there a folder of that name, whatever is in it?"""
+        return stat_of(str(self.folder(attempt_id))) is not None
+
     def nonce(self, attempt_id: str, mark: str) -> str:
         """The run's nonce from its job file, read once as a rule; few are live, so few are remembered."""
-        if attempt_id not in self._nonces and mark != "revoked":
-            document = self.document(attempt_id) or {}
-            if len(self._nonces) >= NONCES_MAX:
-                self._nonces.clear()
-            self._nonces[attempt_id] = str(document.get("nonce", ""))
-        return self._nonces.get(attempt_id, "")
+        if attempt_id not in self._known and mark == "revoked":
+            return ""
+        return self._told(attempt_id)[0]
 
+    def staging(self, attempt_id: str) -> str:
+        """The folder that its runner stages into, from its job file as well; "" where nothing tells."""
+        return self._told(attempt_id)[1]
 
-class SpoolWatch:
-    """Tells which attempts changed since the last look; three ``stat`` calls for each live attempt."""
+    def _told(self, attempt_id: str) -> tuple[str, str]:
+        if attempt_id not in self._known:
+            self._remember(attempt_id, self.document(attempt_id) or {})
+        return self._known[attempt_id]
 
-    def __init__(self, spool: Spool) -> None:
-        self.spool = spool
-        self._signatures: dict[str, tuple[object, ...]] = {}
-        self._folders: dict[str, str] = {}
-        self._looks = 0
-
-    def look(self, attempt_ids: Iterable[str]) -> list[AttemptSeen]:
-        """Those of ``attempt_ids`` that are new to this watch or changed; the others are forgotten."""
-        changed = []
-        self._looks += 1
-        signatures: dict[str, tuple[object, ...]] = {}
-        folders: dict[str, str] = {}
-        for number, attempt_id in enumerate(attempt_ids):
-            folder = self._folders.get(attempt_id) or str(self.spool.folder(attempt_id))
-            folders[attempt_id] = folder
-            paths = (folder, f"{folder}/progress", f"{folder}/end")  # strings: this is done all the time
-            if (self._looks + number) % LOOKS_PER_OPEN == 0:
-                reopen(paths)
-            signature = tuple([stat_of(path) for path in paths])
-            if self._signatures.get(attempt_id) != signature:
-                changed.append(self.spool.read(attempt_id))
-            signatures[attempt_id] = signature
-        self._signatures, self._folders = signatures, folders
-        return changed
+    def _remember(self, attempt_id: str, document: dict[str, Any]) -> None:
+        if len(self._known) >= KNOWN_MAX:
+            self._known.clear()
+        output = document.get("output") or {}
+        self._known[attempt_id] = (str(document.get("nonce", "")), str(output.get("staging", "")))
 
 
 def stat_of(path: str) -> tuple[int, int] | None:
@@ -273,35 +260,41 @@ def stat_of(path: str) -> tuple[int, int] | None:
     return found.st_size, found.st_mtime_ns
 
 
-def reopen(paths: Iterable[str]) -> None:
-    for path in paths:
-        with contextlib.suppress(OSError):
-            os.close(os.open(path, os.O_RDONLY))
+def names_in(folder: Path) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except FileNotFoundError:
+        return []
 
 
 def owner_mark(folder: Path) -> str:
     """``claimed.<job id>``, ``revoked`` or ``job.json``: who holds the attempt; empty if nobody yet."""
-    try:
-        names = os.listdir(folder)
-    except FileNotFoundError:
-        return ""
+    return mark_among(names_in(folder))
+
+
+def mark_among(names: list[str]) -> str:
     claimed = [name for name in names if name.startswith("claimed.") and len(name) > 8]
     marks = [*sorted(claimed), *(name for name in ("revoked", "job.json") if name in names)]
     return marks[0] if marks else ""
 
 
-def lines(path: Path) -> Iterator[dict[str, Any]]:
+def lines(path: str) -> Iterator[dict[str, Any]]:
     """JSON objects from the first and the last 256 KiB, in order; anything else is passed over."""
     try:
-        with open(path, "rb") as file:
-            content = file.read(PIECE_BYTES)
-            size = os.fstat(file.fileno()).st_size
-            if size > PIECE_BYTES:
-                file.seek(max(PIECE_BYTES, size - PIECE_BYTES))
-                content += (b"\n" if size > 2 * PIECE_BYTES else b"") + file.read(PIECE_BYTES)
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)  # a buffered file would cost as much again
     except FileNotFoundError:
         return
+    try:
+        size = os.fstat(fd).st_size
+        content = os.read(fd, min(size, PIECE_BYTES))
+        if size > PIECE_BYTES:
+            more = os.pread(fd, PIECE_BYTES, max(PIECE_BYTES, size - PIECE_BYTES))
+            content += (b"\n" if size > 2 * PIECE_BYTES else b"") + more
+    finally:
+        os.close(fd)
     for line in content.split(b"\n"):
+        if not line:
+            continue
         with contextlib.suppress(ValueError, RecursionError):
             record = json.loads(line)
             if isinstance(record, dict):
@@ -364,14 +357,16 @@ def write_durably(path: Path, content: bytes, mode: int) -> None:
     # Two submissions at once install the same runner: each writes a file of its own.
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.new")
     try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
+        with open(temporary, "wb", buffering=0) as file:
+            left = memoryview(content)
+            while left:
+                left = left[file.write(left) :]
             os.fchmod(file.fileno(), mode)
             os.fsync(file.fileno())
         temporary.rename(path)
-    finally:
+    except BaseException:
         temporary.unlink(missing_ok=True)
+        raise
     sync_folder(path.parent)
 
 

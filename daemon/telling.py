@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import structlog
@@ -12,8 +12,10 @@ from .core import facts as f
 Fields = dict[str, Any]
 
 
-def tell(facts: Iterable[f.Fact]) -> None:
+def tell(facts: Sequence[f.Fact]) -> None:
     """Log what of these facts matters to people.  A baseline is one line, however many series it has."""
+    if not facts:
+        return
     log = structlog.get_logger("tiltd.story")
     known_before = 0
     for fact in facts:

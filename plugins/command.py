@@ -6,6 +6,7 @@ shell ever sees it: a value with blanks, quotes or ``$(...)`` stays one word, or
 
 from __future__ import annotations
 
+import functools
 import re
 import shlex
 from collections.abc import Mapping
@@ -110,13 +111,18 @@ def _whole(value: Value | None) -> int:
 def _argv(series: TiltSeries, template: str) -> tuple[str, ...]:
     """The words of the template with the fields filled in, each word by itself."""
     try:
-        words = shlex.split(template)
+        words = _words(template)
     except ValueError as error:
         raise Permanent(f"pipeline command: option command cannot be split into words: {error}") from error
     if not words:
         raise Permanent("pipeline command: option command is empty; give the program and its arguments")
     values = _fields(series)
     return tuple(_fill(word, values) for word in words)
+
+
+@functools.lru_cache(maxsize=64)
+def _words(template: str) -> tuple[str, ...]:
+    return tuple(shlex.split(template))
 
 
 def _fields(series: TiltSeries) -> dict[str, str | None]:

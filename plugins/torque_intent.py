@@ -50,9 +50,8 @@ def begin(folder: str, script: str) -> Trace:
     trace = read(folder)
     if not script or not trace.untouched:
         return trace
-    with open(os.path.join(folder, SCRIPT), "w", encoding="ascii") as file:
-        file.write(script)
-        file.flush()
+    with open(os.path.join(folder, SCRIPT), "wb", buffering=0) as file:
+        file.write(script.encode("ascii"))
         os.fsync(file.fileno())
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:

@@ -18,7 +18,7 @@ from tiltd.daemon.core.units import parse_bytes, show_bytes, show_seconds, shown
 from tiltd.daemon.journal import JournalError
 from tiltd.daemon.policy_files import known
 from tiltd.daemon.questions.dataset import at_time, labels_of, series_like
-from tiltd.daemon.questions.explain import Explanation, summary
+from tiltd.daemon.questions.explain import Explanation, submit_filter, summary
 from tiltd.daemon.questions.explain import explain as explained
 from tiltd.daemon.questions.files import PolicyRefused, accepted, policy_of
 from tiltd.daemon.questions.scene import (
@@ -79,7 +79,11 @@ def add_explain(parser: argparse.ArgumentParser) -> None:
         "--config", metavar="FILE", help="tiltd.toml (default: $TILTD_CONFIG, ./, /etc/tiltd/)"
     )
     asked.add_argument("--socket", metavar="PATH", help="the daemon's unix socket")
-    parser.add_argument("--json", action="store_true", help="print JSON, for programs")
+    told = parser.add_mutually_exclusive_group()
+    told.add_argument("--json", action="store_true", help="print JSON, for programs")
+    told.add_argument(
+        "--submit-filter", action="store_true", help="print the file that deploy/torque/submitfilter reads"
+    )
 
 
 def amount(text: str) -> int:
@@ -131,7 +135,9 @@ def explain(args: argparse.Namespace) -> int:
         return USAGE
     asked, why = _asked(features, settings, scene.policy)
     found = explained(features, scene.policy, asked=asked, samples=scene.samples, nodes=scene.nodes)
-    if args.json:
+    if args.submit_filter:
+        sys.stdout.write("\n".join(submit_filter(found, args.size)) + "\n")
+    elif args.json:
         print_json(summary(found) | {"explanation": _plain(found), "source": {**scene.source, "asked": why}})
     else:
         sys.stdout.write("\n".join(_lines(found, {**scene.source, "asked": why})) + "\n")

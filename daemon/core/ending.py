@@ -46,6 +46,13 @@ class Ending:
         remedy = "see the job's output in its spool folder: is the interpreter there, and the spool?"
         self.failed(dataset, attempt, replace(failure, remedy=remedy))
 
+    def vanished(self, dataset: Dataset, attempt: Attempt) -> None:
+        """Its job is gone from the list, and was never shown at work nor completed: a server that lost it, or
+        one that forgets what has ended.  Nobody's fault that is known, so only the pauses grow."""
+        failure = _failure("transient", "vanished", "its job vanished from the list before it claimed")
+        remedy = "see that the server keeps completed jobs listed (keep_completed), and who deletes jobs"
+        self.failed(dataset, attempt, replace(failure, remedy=remedy, spent=False))
+
     def finish(self, dataset: Dataset, attempt: Attempt, end: RunEnd | None, job: Job | None) -> None:
         """The end is proved, and it is no success."""
         desk = self._desk

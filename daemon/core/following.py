@@ -43,6 +43,8 @@ NO_BALLAST = frozenset({"", "claimed", "cleaned"})
 LIVE = frozenset({State.RESERVED, State.QUEUED, State.RUNNING})
 DELETED = frozenset({271, 265})
 """Exit statuses of a job that was ended from outside, by qdel or a kill (the torque notes)."""
+ENDED_UNCLAIMED = "its job ended before it claimed the attempt"
+"""Who asked for a stop, where the job's own end did: whatever the list shows later, we had not deleted it."""
 
 
 class Following:
@@ -262,7 +264,7 @@ class Following:
         if seen.ended_at is None:
             self._overdue.look(dataset, attempt, seen)
         elif attempt.started_at is None and not seen.claimed_by:
-            self._withdraw(dataset, attempt, "its job ended before it claimed the attempt")
+            self._withdraw(dataset, attempt, ENDED_UNCLAIMED)
         elif (
             last_word_may_come(seen, dataset.stop_requested is not None)
             and self._desk.now < seen.ended_at + self._desk.policy.marker_grace_seconds
@@ -361,23 +363,31 @@ class Following:
             self._overdue.stop(dataset, "replace", why)
 
     def revoked(self, dataset: Dataset, attempt: Attempt) -> None:
-        """No runner can claim it any more.  A job that ran and failed before it could claim is a failure of
-        the node's set-up, which would only come again; any other is withdrawn as asked."""
-        status = _failed_unclaimed(self.seen.get(attempt.attempt_id, Followed()))
-        if status and dataset.stop_requested in (None, "replace"):
+        """No runner can claim it any more.  A job that ended by itself before it could claim is a failure of
+        the node's set-up, and one that vanished may vanish again: neither comes again at once, without end.
+        Any other is withdrawn as asked."""
+        seen = self.seen.get(attempt.attempt_id, UNSEEN)
+        status = _failed_unclaimed(seen)
+        by_itself = dataset.stop_by == ENDED_UNCLAIMED
+        if dataset.stop_requested not in (None, "replace"):
+            self.ending.revoked(dataset, attempt)
+        elif status or (by_itself and status == 0):
             self.ending.never_claimed(dataset, attempt, status)
+        elif by_itself and (seen.job is None or seen.job.state is not JobState.COMPLETED):
+            self.ending.vanished(dataset, attempt)
         else:
             self.ending.revoked(dataset, attempt)
 
 
-def _failed_unclaimed(seen: Followed) -> int:
-    """The exit status of a job that failed by itself before its runner could claim; 0 for any other."""
+def _failed_unclaimed(seen: Followed) -> int | None:
+    """The exit status (0 where none is known) of a job that ended by itself before its runner could claim;
+    ``None`` for any other."""
     job = seen.job
     if job is None or job.state is not JobState.COMPLETED or seen.claimed_by or seen.end is not None:
-        return 0
+        return None
     # Killed by its limits it was at work, though the spool has not told of it.
     named = job.ending in ("walltime", "memory", "cpu time", "deleted")
-    return 0 if named or job.exit_status in DELETED else job.exit_status or 0
+    return None if named or job.exit_status in DELETED else job.exit_status or 0
 
 
 def _known_since_at(attempt: Attempt) -> float:

@@ -74,7 +74,11 @@ class Performing:
 
     def answered(self, owner: str, effect: e.Effect, answer: o.Answer) -> None:
         """An answer came.  If the effect stays outstanding it is repeated: soon after trouble, with a
-        growing pause; else after ``REPEAT_SECONDS`` (a cancel that has not ended the job yet)."""
+        growing pause; else after ``REPEAT_SECONDS`` (a cancel that has not ended the job yet).
+
+        For a submission that is to come again at some time (a queue is full), that time counts alone: the
+        resource manager's plugin lengthens its own pauses, for all together, and a series must not wait for
+        most of an hour because it met a full queue a dozen times."""
         under_way = self._started.get(owner, {}).get(effect)
         if under_way is None:
             return
@@ -82,6 +86,8 @@ class Performing:
         pause = REPEAT_SECONDS
         if answer.trouble:
             pause = BACKOFF_SECONDS[min(failures, len(BACKOFF_SECONDS)) - 1]
+        if isinstance(answer, o.SubmitAnswered) and answer.retry_seconds > 0:
+            pause = BACKOFF_SECONDS[0]
         again_at = self._desk.now + max(pause, answer.retry_seconds)
         self._started[owner][effect] = UnderWay(failures=failures, again_at=again_at, trouble=answer.trouble)
         self._desk.touched[owner] = None  # if it stays outstanding, ``difference`` asks for the wake-up

@@ -20,14 +20,17 @@ def settled(
     """The placement as it is submitted.
 
     A resource manager that chooses knows nothing of the nodes that this series may not have, so it is pinned
-    then; and so is one that found too little scratch where it was sent: it goes where the ledger has it.
+    then; and so is one that found too little scratch where it was sent: it goes where the ledger has it.  So
+    is a job over several nodes: its runner tells of the first only, and the booking could not follow it to
+    the others.
     """
     if placement.mode == "pinned":
         return placement
     request = want.request
     chosen = want.only_node or request.only_nodes or request.not_nodes or want.excluded_nodes
     shut = any(nodes[name].floating for name in barred if name in nodes)
-    if chosen or shut or dataset.changes.get("mode") == "pinned":
+    several = len(placement.nodes) > 1
+    if several or chosen or shut or dataset.changes.get("mode") == "pinned":
         return replace(placement, mode="pinned")
     return placement
 

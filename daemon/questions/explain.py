@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from math import ceil
 from typing import Any
 
 from tiltd.daemon.core.ledger import Free
@@ -31,6 +33,7 @@ RESOURCE_KEYS = (
     "walltime_by_size", "queue", "account", "priority", "directives",
 )  # fmt: skip
 """Keys of ``[resources]`` that a decision starts from."""
+_PROPERTY = re.compile(r"[A-Za-z0-9_.-]+", re.ASCII)
 
 
 class TriedRule(Record):
@@ -127,6 +130,25 @@ def summary(found: Explanation) -> dict[str, Any]:
         "rule": found.decision.rule,
         "policy_version": found.policy_version,
     }
+
+
+def submit_filter(found: Explanation, size_bytes: int) -> list[str]:
+    """The same as lines for ``deploy/torque/submitfilter``, which every user's qsub reads as shell: nothing
+    stands in them but figures, and properties by their letters, others being
+    left out.
+    """
+    decided = summary(found)
+    minutes, seconds = divmod(ceil(decided["walltime_seconds"]), 60)
+    hours, minutes = divmod(minutes, 60)
+    properties = [name for name in found.decision.properties if _PROPERTY.fullmatch(name)]
+    version = "".join(letter for letter in found.policy_version if letter.isalnum())
+    return [
+        f"# Written by tiltd policy explain --submit-filter, policy {version}, for {show_bytes(size_bytes)}.",
+        f"nodes={decided['nodes']}",
+        f"ppn={decided['cores']}",
+        f"walltime={hours:02d}:{minutes:02d}:{seconds:02d}",
+        f"property={':'.join(properties)}",
+    ]
 
 
 def free_of(policy: Policy) -> Callable[[NodeInfo], Free]:

@@ -2,7 +2,8 @@
 """What stands in the runner's place in ``bench_torque``: claims, sleeps, stages a result out, and says so.
 
 The real one measures memory and scratch of its steps all the time, which two hundred of them on one machine
-would do instead of sleeping.  ``torque_runner.py SECONDS RUNNER ATTEMPT_FOLDER``.
+would do instead of sleeping.  One whose series is
+called ``silent`` ends without a word.  ``torque_runner.py SECONDS RUNNER ATTEMPT_FOLDER``.
 """
 
 import _sha256
@@ -32,6 +33,8 @@ def main(seconds: float, folder: str) -> None:
     append(progress, {"phase": "claimed", "at": began, "node": node, **about})
     append(progress, {"phase": "step", "step": "sleep", "at": time.time(), "node": node})
     time.sleep(seconds)
+    if job["dataset_id"].startswith("silent"):
+        return
     staging = job["output"]["staging"]
     os.makedirs(staging)
     names = [expected["name"] for expected in job["output"]["results"]]
@@ -39,6 +42,7 @@ def main(seconds: float, folder: str) -> None:
     for name in names:
         with open(os.path.join(staging, name), "wb") as file:
             file.write(RESULT)
+            os.fchmod(file.fileno(), int(job["output"]["file_mode"], 8))
         sums.append({"name": name, "size_bytes": len(RESULT), "sha256": _sha256.sha256(RESULT).hexdigest()})
     with open(os.path.join(staging, ".checksums.json"), "w") as file:
         json.dump({"files": sums, "nonce": job["nonce"], "job_id": job_id, "inputs": []}, file)

@@ -197,3 +197,27 @@ def test_the_ballast_of_a_job_over_two_nodes_stands_on_the_one_that_its_runner_n
     ledger, nodes = bench.core.state.ledger, bench.core.nodes
     assert ledger.free(nodes["n1"]).scratch_bytes == left, "what is missing there is its ballast"
     assert ledger.free(nodes["n2"]).scratch_bytes == left - taken, "here others have taken it"
+
+
+def test_a_job_over_two_nodes_is_pinned_and_its_scratch_is_booked_on_each_until_each_is_given_back() -> None:
+    policy = Policy(version="test", resources=ResourcePolicy(nodes=2))
+    nodes = [node(name, floating=True, cores=64, scratch_total_bytes=18 * GB, scratch_free_bytes=18 * GB)
+             for name in ("n1", "n2")]  # fmt: skip
+    bench = Bench(*nodes, policy=policy)
+    attempt = bench.submitted("A")
+    placement = bench.of(attempt).attempts[-1].placement
+    assert (placement.mode, placement.nodes) == ("pinned", ("n1", "n2"))
+    ledger = bench.core.state.ledger
+    assert {ledger.reserved_bytes(name) for name in ("n1", "n2")} == {placement.scratch_bytes}
+    claim(bench, attempt, "n1")
+    waiting = bench.arrive("B")
+    assert bench.of(waiting).state == "ready"
+    found = bench.core.blocked_by(waiting)
+    assert found is not None and found.rejected == {"scratch": 2}, "not on the second node either"
+    bench.end(attempt)
+    bench.tell(o.CollectAnswered, attempt_id=attempt, result_path="/results/A", verdict="good")
+    bench.release(attempt, "n1")
+    assert bench.of(waiting).state == "ready" and booked(bench, attempt) == ("n2",)
+    bench.release(attempt, "n2")
+    assert bench.of(waiting).state == "reserved"
+    check(bench.core)

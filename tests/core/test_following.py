@@ -128,17 +128,26 @@ def test_the_other_job_ends_before_the_claim_is_seen() -> None:
     assert bench.of(attempt).stop_requested is None, "a claim beats a replace"
 
 
-def test_a_job_that_vanished_before_it_claimed_is_revoked_and_placed_anew() -> None:
+def test_jobs_that_vanish_before_they_claim_are_revoked_and_placed_anew_after_growing_pauses() -> None:
     bench = Bench()
-    attempt = bench.submitted()
-    bench.jobs(None)
-    bench.jobs(None)
-    assert "RevokeAttempt" in bench.outstanding()
-    bench.tell(o.RevokeAnswered, attempt_id=attempt, revoked=True)
-    bench.release(attempt)
+    attempt, pauses = bench.submitted(), []
+    for number in range(2, 6):
+        bench.jobs(None)
+        bench.jobs(None)
+        assert "RevokeAttempt" in bench.outstanding()
+        bench.tell(o.RevokeAnswered, attempt_id=attempt, revoked=True)
+        bench.release(attempt)
+        revoked_at = bench.now
+        assert bench.of(attempt).state is State.READY
+        while bench.of(attempt).state is State.READY:
+            bench.wait(10.0)
+        pauses.append(bench.now - revoked_at)
+        attempt = attempt.rpartition(".a")[0] + f".a{number}"
+        bench.tell(o.SubmitAnswered, attempt_id=attempt, job_id="job")
+    assert pauses == sorted(pauses)
+    assert pauses[-1] > 10 * pauses[0] > 500.0
     now = bench.of(attempt)
-    assert now.state is State.RESERVED
-    assert [a.revoked for a in now.attempts] == [True, False]
+    assert [a.revoked for a in now.attempts] == [True] * 4 + [False]
     assert now.attempts_spent == 0
 
 

@@ -118,6 +118,15 @@ def test_a_plugins_own_wish_for_a_longer_pause_is_kept(wish: float, expected: fl
     assert pause(bench) == pytest.approx(expected)
 
 
+def test_a_series_that_meets_a_full_queue_a_dozen_times_comes_again_when_it_was_told_each_time() -> None:
+    bench = reserved()
+    pauses = []
+    for _ in range(12):
+        trouble(bench, retry_seconds=120.0)
+        pauses.append(pause(bench))
+    assert pauses == pytest.approx([120.0] * 12)
+
+
 def test_an_effect_that_is_not_wanted_any_more_is_not_repeated() -> None:
     bench = reserved()
     trouble(bench)

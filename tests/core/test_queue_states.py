@@ -161,6 +161,32 @@ def test_a_job_that_fails_before_its_runner_can_claim_is_a_failure_and_not_tried
     assert dataset_id not in bench.core.state.datasets, "it failed for good"
 
 
+def test_jobs_that_end_well_before_they_claim_are_failures_too_and_three_of_them_open_a_breaker() -> None:
+    """A mom that starts nothing and reports 0 would otherwise be given a job every five seconds, for ever."""
+    bench = Bench(node("n1", cores=64))
+    for name in ("A", "B", "C"):
+        attempt = bench.submitted(name)
+        bench.jobs(JobState.COMPLETED, exit_status=0)
+        assert bench.of(attempt).stop_requested == "replace"
+        bench.tell(o.RevokeAnswered, attempt_id=attempt, revoked=True)
+        bench.release(attempt)
+        assert bench.of(attempt).state == "ready"
+        assert bench.of(attempt).attempts_spent == 1
+    failures = [fact.failure for fact in bench.facts if isinstance(fact, f.AttemptFailed)]
+    assert [(one.failure_class, one.reason) for one in failures] == [("environment", "never_claimed")] * 3
+    assert "node:n1" in [fact.scope for fact in bench.facts if isinstance(fact, f.BreakerOpened)]
+
+
+def test_a_job_that_lost_to_our_own_revocation_is_no_failure_though_it_ends_with_0() -> None:
+    bench = Bench()
+    dataset_id = bench.arrive()
+    attempt = f"{dataset_id}.a1"
+    bench.tell(o.SubmitAnswered, attempt_id=attempt, trouble="no answer", unknown=True)
+    bench.tell(o.SubmitAnswered, attempt_id=attempt, trouble="not there", unknown=True, absent=True)
+    bench.tell(o.RevokeAnswered, attempt_id=attempt, revoked=True)
+    assert "AttemptFailed" not in bench.kinds()
+
+
 def test_a_queued_job_that_someone_deleted_is_placed_anew() -> None:
     bench = Bench()
     attempt = bench.submitted()

@@ -304,6 +304,17 @@ async def test_a_full_queue_stops_what_is_for_that_queue_only(tmp_path: Path) ->
     assert len(desk.told.called("qsub")) == 2
 
 
+async def test_the_pauses_of_a_queue_that_stays_full_end_at_two_minutes(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, {"qsub": [_refused(228)]})
+    pauses = []
+    for _ in range(6):
+        with pytest.raises(Temporary) as caught:
+            await desk.manager.submit(desk.spec("a-1.1.1.a1", queue="small"))
+        pauses.append(caught.value.delay_seconds)
+        desk.now += pauses[-1]
+    assert pauses == [30.0, 60.0, 120.0, 120.0, 120.0, 120.0]
+
+
 async def test_twenty_unclear_submissions_share_one_look(tmp_path: Path) -> None:
     names = [f"s{number}-1.1.1.a1" for number in range(20)]
     jobs = listed(*((f"{number}.head", name, "Q") for number, name in enumerate(names, start=1)))

@@ -90,15 +90,14 @@ class Cancelled(Scenario):
     names = ("ts_one", "ts_unwanted")
     never = "ts_unwanted"
     claims = False
+    while_it_is = "queued"
     wanted = {"ts_one": "delivered", "ts_unwanted": "cancelled"}
 
     def tick(self, app: App) -> None:
         super().tick(app)
         for dataset in app.core.state.datasets.values():
             wanted = dataset.tilt_series_name == "ts_unwanted" and dataset.attempts
-            if self.claims and dataset.state != "running":
-                continue
-            if wanted and not dataset.stop_requested and dataset.state not in ("cancelled", "ready"):
+            if wanted and not dataset.stop_requested and dataset.state == self.while_it_is:
                 self.ask(app, "cancel", "ts_unwanted")
 
 
@@ -106,6 +105,7 @@ class Stopped(Cancelled):
     """One is cancelled while it runs, and its runner never says a word."""
 
     claims = True
+    while_it_is = "running"
 
 
 class Imported(Scenario):

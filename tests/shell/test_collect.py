@@ -85,7 +85,7 @@ def test_a_group_is_given_and_an_unknown_one_told(bench: Bench, monkeypatch: pyt
     answer = bench.collect()
     assert answer.permanent and "no-such-group" in answer.trouble and bench.staging.exists()
     given: list[tuple[str, int]] = []
-    monkeypatch.setattr(os, "chown", lambda path, user, group: given.append((path, group)))
+    monkeypatch.setattr(os, "fchown", lambda path, user, group: given.append((path, group)))
     other = next(entry for entry in grp.getgrall() if entry.gr_gid != os.getgid())
     bench.publish = PublishSettings(group=other.gr_name)
     assert bench.collect().trouble == ""
@@ -95,7 +95,7 @@ def test_a_group_is_given_and_an_unknown_one_told(bench: Bench, monkeypatch: pyt
     def refuse(*_: Any) -> None:
         raise PermissionError(errno.EPERM, "no")
 
-    monkeypatch.setattr(os, "chown", refuse)
+    monkeypatch.setattr(os, "fchown", refuse)
     bench.final.rename(bench.final.with_name("away"))
     bench.stage()
     assert "member of the group" in bench.collect().trouble
@@ -290,7 +290,7 @@ def _crashing(monkeypatch: pytest.MonkeyPatch, step: int) -> Callable[[], int]:
 
         monkeypatch.setattr(owner, name, call)
 
-    for name in ("fsync", "chmod", "rename", "unlink", "scandir", "rmdir", "mkdir"):
+    for name in ("fsync", "fchmod", "rename", "unlink", "scandir", "rmdir", "mkdir"):
         wrap(os, name)
     wrap(json, "dump")
     wrap(collecting, "rename_exclusively")

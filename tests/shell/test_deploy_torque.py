@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tiltd.daemon.cli.dispatch import dispatch
+
 DEPLOY = Path(__file__).parents[2] / "deploy" / "torque"
 
 
@@ -98,6 +100,39 @@ def test_the_site_has_figures_of_its_own(tmp_path: Path) -> None:
     out = submitted(tmp_path, HAND_MADE, conf="ppn=8\nwalltime=2:00:00\nproperty=tomography\n")
     assert "#PBS -l nodes=1:ppn=8:tomography\n#PBS -l walltime=2:00:00\n" in out
     assert submitted(tmp_path, HAND_MADE, conf="programs=relion\n") == HAND_MADE
+
+
+POLICY = """
+[resources]
+cores = { base = 6 }
+[[rule]]
+name = "big"
+when = { size = { min = "5GB" } }
+set = { cores = 12, walltime = "2.5h", properties = ["tomography", "fast"] }
+"""
+
+
+def told(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    assert dispatch(["policy", "explain", "--submit-filter", *arguments]) == 0
+    return capsys.readouterr().out
+
+
+def test_its_figures_are_those_of_the_policy(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "policy.toml").write_text(POLICY)
+    asked = ("--shipped", "--policy", str(tmp_path / "policy.toml"), "--size")
+    conf = told(capsys, *asked, "9GB")
+    assert submitted(tmp_path, HAND_MADE, conf=conf).splitlines()[1:3] == [
+        "#PBS -l nodes=1:ppn=12:tomography:fast", "#PBS -l walltime=02:30:00"
+    ]  # fmt: skip
+    conf = told(capsys, *asked, "2.6GB")
+    assert "nodes=1:ppn=6\n" in submitted(tmp_path, HAND_MADE, conf=conf)
+
+
+def test_what_it_does_without_a_file_is_what_the_shipped_policy_says(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    conf = told(capsys, "--shipped", "--size", "2.6GB")
+    assert submitted(tmp_path, HAND_MADE, conf=conf) == submitted(tmp_path, HAND_MADE)
 
 
 def test_every_script_is_one_for_sh() -> None:

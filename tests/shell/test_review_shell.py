@@ -23,7 +23,7 @@ from tiltd.daemon.journal import Journal
 from tiltd.daemon.loop import Loop
 from tiltd.daemon.metrics import Metrics
 from tiltd.daemon.poll import Poll
-from tiltd.daemon.spool import NONCES_MAX, Spool
+from tiltd.daemon.spool import KNOWN_MAX, Spool
 from tiltd.daemon.sweep import release
 from tiltd.daemon.telling import tell
 
@@ -142,6 +142,6 @@ async def test_a_bug_in_the_resource_managers_plugin_is_no_news_and_no_end() -> 
 
 def test_the_spool_does_not_remember_every_attempt_there_ever_was(tmp_path: Path) -> None:
     spool = Spool(tmp_path)
-    for number in range(NONCES_MAX + 10):
+    for number in range(KNOWN_MAX + 10):
         spool.nonce(f"TS-1.1.a{number}", "job.json")
-    assert len(spool._nonces) <= NONCES_MAX
+    assert len(spool._known) <= KNOWN_MAX

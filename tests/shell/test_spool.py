@@ -15,7 +15,8 @@ import pytest
 from shell.test_jobfile import dataset, document
 from tiltd.daemon import runner
 from tiltd.daemon import spool as spool_module
-from tiltd.daemon.spool import Spool, SpoolWatch
+from tiltd.daemon.spool import Spool
+from tiltd.daemon.spool_watch import SpoolWatch
 from tiltd.plugins.api import Temporary
 
 ATTEMPT = "TS-0.1.1.a1"

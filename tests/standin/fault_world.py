@@ -34,7 +34,7 @@ from tiltd.daemon.standin.torque.records import Call, Node, Pretend
 from tiltd.plugins import commandline, torque
 
 STORY_SECONDS_MAX = 3 * 3600.0
-"""Pauses grow with each refusal: a dozen of "queue full" alone take an hour."""
+"""Pauses grow with each refusal: a dozen of "queue full" alone take most of half an hour."""
 TICK_SECONDS = 2.0
 SCRATCH_BYTES = 1_500_000
 """One job of 1 MB fits on a node, two do not."""
