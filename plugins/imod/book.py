@@ -32,6 +32,9 @@ from .steps import ROOT, TEMPLATE_FILE
 from .traps import FIDUCIALLESS, Given, traps
 from .validate import validate
 
+ERRORS_TOLD = 20
+"""Errors in the one sentence of a rejection, which is kept in the dataset's story."""
+
 
 class Ready(Record):
     """All that a run of one series is given.  ``batch_text`` is its directive file, ``template_text`` has the
@@ -91,10 +94,13 @@ class Book:
         merged = merge((*base, (*spoken, *header_scan(first)), own, for_run(first, root)))
         merged = without(merged, (DATASET_DIRECTORY,), "a run works on node-local scratch")
         merged = without(merged, TEMPLATE_KEYS, "templates are merged by tiltd")
+        found = validate(merged.directives.values(), self.table)
+        wrong = {fault.key for fault in found if fault.severity == "error"}
+        late = traps(Given(effective=merged, series=series, cores=cores))
         faults = (
             *(fault for file in files for fault in file.faults),
-            *validate(merged.directives.values(), self.table),
-            *traps(Given(effective=merged, series=series, cores=cores)),
+            *found,
+            *(fault for fault in late if fault.key not in wrong),
         )
         return Ready(
             effective=merged,
@@ -105,10 +111,12 @@ class Book:
         )
 
     def checked_ready(self, series: TiltSeries, options: Options, **how: Any) -> Ready:
-        """As :meth:`ready`, but raises Permanent with every error that there is."""
+        """As :meth:`ready`, but raises Permanent with the first errors that there are."""
         ready = self.ready(series, options, **how)
         if errors := [told(fault) for fault in ready.faults if fault.severity == "error"]:
-            raise Permanent("the directives are wrong: " + "; ".join(errors))
+            rest = len(errors) - ERRORS_TOLD
+            more = (f"{rest} more, see tiltd directives show",) if rest > 0 else ()
+            raise Permanent("the directives are wrong: " + "; ".join((*errors[:ERRORS_TOLD], *more)))
         return ready
 
     # -- DirectiveBook ---------------------------------------------------------------------------------------
