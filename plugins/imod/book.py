@@ -168,10 +168,17 @@ class Book:
                 yield replace(fault, file=fault.file or parsed.name, severity="warning")
 
     def sources(self) -> tuple[str, tuple[str, ...]]:
-        """Table and files, and what of them could not be read."""
+        """Table and files, and what is wrong with them.  That a directive file names a template which is not
+        there is told where that file is used: options may name another one."""
         found = f"{len(self.table.entries)} directives in {shown(self.table.source)}"
-        troubles = [f"{shown(path)} {trouble}" for path, trouble in sorted(self._shelf.troubles.items())]
-        if self.table_trouble and self.table_trouble not in troubles:
+        places = {folder.rstrip("/") for folders in self._shelf.places.values() for folder in folders}
+        troubles = [
+            f"{shown(path)} {trouble}"
+            for path, trouble in sorted(self._shelf.troubles.items())
+            if self._is_own(path) or {path, path.rpartition("/")[0]} & places
+        ]
+        troubles += [told(fault) for fault in self.own_faults() if fault.file not in self._shelf.troubles]
+        if self.table_trouble:
             troubles.append(self.table_trouble)
         return f"{found}, {len(self._shelf.texts)} templates and directive files", tuple(troubles)
 
@@ -186,13 +193,18 @@ class Book:
         so each is judged as what it fits best."""
         own = f"{self.settings.templates.rstrip('/')}/"
         for path, trouble in sorted(self._shelf.troubles.items()):
-            if self.settings.templates and f"{path}/".startswith(own):
+            if self._is_own(path):
                 yield DirectiveFault(sentence=trouble, file=path)
         for path, text in sorted(self._shelf.texts.items()):
-            if self.settings.templates and path.startswith(own):
+            if self._is_own(path):
                 kinds = (True,) if "/" in path.removeprefix(own) else (True, False)
                 found = [[f for f in self.checked(text, path, k) if f.severity == "error"] for k in kinds]
                 yield from min(found, key=len)
+
+    def _is_own(self, path: str) -> bool:
+        """The folder of templates that the settings name, or below it?"""
+        own = f"{self.settings.templates.rstrip('/')}/"
+        return bool(self.settings.templates) and f"{path}/".startswith(own)
 
     # -- files -----------------------------------------------------------------------------------------------
 

@@ -127,6 +127,26 @@ def test_wrong_usage_is_said(config: Path, capsys: pytest.CaptureFixture[str]) -
     assert "unknown key 'template'; did you mean 'templates'" in capsys.readouterr().err
 
 
+def test_check_judges_the_templates_as_a_reload_would(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A template with a fault is told although no feed names it; what a feed's options mend is none."""
+    templates = tmp_path / "templates"
+    templates.mkdir()
+    (templates / "broken.adoc").write_text("runtime.Fiducials.any.seedingMethod=1\nbad line\n")
+    (templates / "day.adoc").write_text("setupset.scopeTemplate=/elsewhere/krios.adoc\n")
+    config = tmp_path / "tiltd.toml"
+    config.write_text(
+        f'state_dir = "{tmp_path}/state"\n[imod]\ntemplates = "{templates}"\n'
+        f'[[feed]]\nname = "krios1"\npath = "{tmp_path}/in"\npipeline = "batchruntomo"\n'
+        f'destination = "{tmp_path}/out/{{series}}"\n'
+    )
+    assert dispatch(["check", "--config", str(config)]) == 1
+    out = capsys.readouterr().out
+    assert f"FAIL  directives of batchruntomo: {templates}/broken.adoc:2: bad line has no '='" in out
+    assert "/elsewhere" not in out
+
+
 # -- show ----------------------------------------------------------------------------------------------------
 
 
