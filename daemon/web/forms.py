@@ -143,8 +143,8 @@ class Forms:
 
 
 def directive_options(text: str) -> Options:
-    """``KEY = VALUE``, a line each, and comments as in a file of directives, so that parts of one can be pasted.
-    What a key means the pipeline judges.  Raises Refusal."""
+    """``KEY = VALUE``, a line each, and comments: parts of a file of directives can be pasted.  What a key
+    means the pipeline judges.  Raises Refusal."""
     if len(text) > DIRECTIVES_MAX:
         raise Refusal(413, f"directives may have {DIRECTIVES_MAX} characters at most")
     found: Options = {}
