@@ -20,13 +20,14 @@ OPTION = "option."
 PATCHES_ACROSS = 3.4
 """Patches a side of the image, before they overlap: the recorded run had 96 pixels of 320."""
 LEAST_PATCH_PX = 64
+UNKNOWN = Effective()
 
 
-def changes(repair: str, series: TiltSeries | None, ran_with: Effective) -> dict[str, float | str]:
+def changes(repair: str, series: TiltSeries | None, ran_with: Effective = UNKNOWN) -> dict[str, float | str]:
     """The changes of a retry for a repair; empty for an unknown one, where the series does not allow it, and
     where the attempt ran so already (``ran_with``): then it would only fail again.
 
-    >>> changes("rawtlt", None, Effective())
+    >>> changes("rawtlt", None)
     {'option.setupset.copyarg.userawtlt': '1'}
     """
     if repair == "rawtlt" and not ran_with.flag(RAWTLT):
