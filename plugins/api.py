@@ -249,7 +249,7 @@ class DirectiveBook(Protocol):
         ...
 
     def sources(self) -> tuple[str, tuple[str, ...]]:
-        """What it goes by, in words, and what of it could not be read."""
+        """What it goes by, in words, and what is wrong with it."""
         ...
 
     def read_again(self) -> Callable[[], None] | tuple[str, ...]:

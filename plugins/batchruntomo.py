@@ -38,6 +38,7 @@ from tiltd.plugins.endings import failure_of
 from tiltd.plugins.imod import bundle, catalogue, log_quality, repair, steps
 from tiltd.plugins.imod.book import Book, Ready
 from tiltd.plugins.imod.directives import is_directive
+from tiltd.plugins.imod.merge import Effective
 from tiltd.plugins.imod.settings import FILE_OPTIONS
 from tiltd.plugins.options import Value, read_options
 
@@ -133,7 +134,21 @@ class BatchruntomoPipeline:
         if end.outcome == "success":
             views = outcome.series.tilt_count if outcome.series is not None else 0
             return log_quality.verdict_on(end.figures, self._limits(outcome.options), views)
-        return Verdict(verdict="failed", quality=dict(end.figures), failure=_failure(end, outcome.series))
+        failure = _failure(end)
+        if failure.repair:
+            change = repair.changes(failure.repair, *self._ran_with(outcome))
+            failure = replace(failure, change=change)
+        return Verdict(verdict="failed", quality=dict(end.figures), failure=failure)
+
+    def _ran_with(self, outcome: Outcome) -> tuple[TiltSeries | None, Effective]:
+        """The stack of the attempt and its directives; none where templates that it had are gone since."""
+        if outcome.series is None:
+            return None, Effective()
+        try:
+            work = self._work(outcome.series, outcome.options, CORES)
+        except Permanent:
+            return outcome.series, Effective()
+        return work.series, work.ready.effective
 
     def _own_options(self, options: Options) -> dict[str, Value | None]:
         """The options that are no directives, checked.  Raises Permanent for an unknown one."""
@@ -199,7 +214,7 @@ def _expected(work: _Work, name: str) -> ExpectedResult:
     )
 
 
-def _failure(end: RunEnd, series: TiltSeries | None) -> Failure:
+def _failure(end: RunEnd) -> Failure:
     """The runner's own word first, then the first entry of the catalogue, then the last telling lines."""
     found = failure_of(end)
     if end.outcome != "failed" or end.reason in _RUNNERS_OWN:
@@ -218,7 +233,6 @@ def _failure(end: RunEnd, series: TiltSeries | None) -> Failure:
         detail=f"{entry.cause}: {matched.told}",
         remedy=entry.remedy,
         repair=entry.repair,
-        change=repair.changes(entry.repair, series),
     )
 
 

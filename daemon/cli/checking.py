@@ -192,7 +192,7 @@ def _plugins(settings: Settings) -> Iterator[Check]:
 
 
 def _directives(name: str, book: DirectiveBook) -> Iterator[Check]:
-    """What it goes by; a file that cannot be read is told even if no feed names it."""
+    """What it goes by; what is wrong with a file is told even if no feed names it, as a reload would."""
     found, troubles = book.sources()
     yield good(f"directives of {name}", found)
     for trouble in troubles:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from tiltd.daemon import registry
-from tiltd.daemon.text import shown
+from tiltd.daemon.text import one_line, shown
 from tiltd.plugins.api import KnownError
 
 from .asking import print_json
@@ -78,7 +78,12 @@ def _lines(errors: Sequence[KnownError]) -> Iterator[str]:
         for error in errors:
             if error.program == program:
                 yield f"  {error.code} ({error.failure_class or 'note'})"
-                yield f"    says    {shown(error.pattern)}"
-                yield f"    means   {shown(error.cause)}"
-                yield f"    do      {shown(error.remedy)}"
-                yield f"    tiltd   {shown(error.action)}"
+                yield f"    says    {one_line(error.pattern)}{_by_status(error)}"
+                yield f"    means   {one_line(error.cause)}"
+                yield f"    do      {one_line(error.remedy)}"
+                yield f"    tiltd   {one_line(error.action)}"
+
+
+def _by_status(error: KnownError) -> str:
+    """Told by how the program ended, beside what it says."""
+    return f" or exit status {' or '.join(map(str, error.exits))}" if error.exits else ""

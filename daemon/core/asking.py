@@ -15,6 +15,9 @@ from .desk import Desk
 from .model import Dataset, Decision, Failure, ResourceRequest, TiltSeries
 from .waiting import Want
 
+REJECTED = "rejected"
+"""Reason of a failure: the pipeline refused the dataset before anything was submitted."""
+
 
 class Asking:
     """Nothing is remembered; a question costs the rules and the pipeline's own arithmetic."""
@@ -124,7 +127,7 @@ class Asking:
         )
 
     def _reject(self, dataset: Dataset, error: Permanent) -> None:
-        failure = Failure(failure_class="config", reason="rejected", detail=str(error), spent=False)
+        failure = Failure(failure_class="config", reason=REJECTED, detail=str(error), spent=False)
         self._desk.record(
             f.DatasetRejected(at=self._desk.now, dataset_id=dataset.dataset_id, failure=failure)
         )

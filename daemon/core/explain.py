@@ -9,6 +9,7 @@ from tiltd.plugins.api import DirectiveBook, DirectiveFault, DirectiveRow
 from tiltd.policy.completeness import Complete, NotATiltSeries, Partial, Waiting
 
 from .arriving import Arrival
+from .asking import REJECTED
 from .deciding import option_origins, options_of, pipeline_of
 from .desk import Desk
 from .following import Following
@@ -73,7 +74,7 @@ def directives(
     Raises Permanent for what cannot be worked out, such as a template that is not there.
     """
     decision = core.placing.deciding.decide(dataset)
-    placed = dataset.state not in (State.ARRIVING, State.READY)
+    placed = dataset.state not in (State.ARRIVING, State.READY) and not _refused(dataset)
     pipeline = core.desk.pipelines.get(dataset.pipeline if placed else pipeline_of(dataset, decision))
     book: DirectiveBook | None = getattr(pipeline, "directives", None)
     if book is None or dataset.series is None:
@@ -82,6 +83,11 @@ def directives(
     origins = option_origins(dataset, decision, options, core.desk.policy)
     cores = dataset.attempts[-1].placement.cores if dataset.attempts else decision.cores
     return book.shown_for(dataset.series, options, origins, cores)
+
+
+def _refused(dataset: Dataset) -> bool:
+    """Was it refused, or ended, before it was placed (again)?  Then the options of now are what matters."""
+    return not dataset.attempts or (dataset.failure is not None and dataset.failure.reason == REJECTED)
 
 
 def explain_arrival(arrival: Arrival, now: float) -> list[str]:

@@ -40,6 +40,7 @@ th { text-align: left; font-weight: 500; color: var(--soft); white-space: nowrap
   overflow: hidden; text-overflow: ellipsis; }
 th, td { padding: 3px 18px 3px 0; vertical-align: top; overflow-wrap: anywhere; }
 td { font-variant-numeric: tabular-nums; }
+li { overflow-wrap: anywhere; }
 .number { text-align: right; white-space: nowrap; } details { margin: 6px 0; } summary { cursor: pointer; }
 @media print { details { display: none; } main { max-width: none; } }
 """

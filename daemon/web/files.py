@@ -19,17 +19,31 @@ FILES_MAX = 200
 REPORT_BYTES_MAX = 32 << 20
 NAME = re.compile(r"[A-Za-z0-9_+=@%][A-Za-z0-9._+=@%-]{0,200}\.(png|jpg|jpeg)")
 FIRST = "central.png"
+THUMBNAILS = "thumbnails"
+"""Pipelines leave the pictures of a result in its folder, or in this one below it."""
 KINDS = ((b"\x89PNG\r\n\x1a\n", "image/png"), (b"\xff\xd8\xff", "image/jpeg"))
 
 
 def pictures(result_path: str) -> list[str]:
-    """Names of the pictures that lie in the folder itself; none of a folder that cannot be read."""
+    """Names of the pictures in the folder itself, then in ``thumbnails/``; none of a folder that cannot be
+    read, or that is a link."""
+    own = sorted(_pictures_in(result_path), key=lambda name: (name != FIRST, name))
+    below = sorted(_pictures_in(Path(result_path, THUMBNAILS), os.O_NOFOLLOW))
+    return [*own, *(f"{THUMBNAILS}/{name}" for name in below)][:PICTURES_MAX]
+
+
+def _pictures_in(folder: str | Path, flags: int = 0) -> list[str]:
     try:
-        with os.scandir(result_path) as entries:
-            names = [e.name for e in entries if NAME.fullmatch(e.name) and e.is_file(follow_symlinks=False)]
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | flags)
     except (OSError, ValueError):
         return []
-    return sorted(names, key=lambda name: (name != FIRST, name))[:PICTURES_MAX]
+    try:
+        with os.scandir(descriptor) as entries:
+            return [e.name for e in entries if NAME.fullmatch(e.name) and e.is_file(follow_symlinks=False)]
+    except OSError:
+        return []
+    finally:
+        os.close(descriptor)
 
 
 def picture(result_path: str, number: int) -> tuple[str, bytes] | None:

@@ -143,11 +143,13 @@ class Forms:
 
 
 def directive_options(text: str) -> Options:
-    """``KEY = VALUE``, a line each.  What a key means the pipeline judges.  Raises Refusal."""
+    """``KEY = VALUE``, a line each, and comments: parts of a file of directives can be pasted.  What a key
+    means the pipeline judges.  Raises Refusal."""
     if len(text) > DIRECTIVES_MAX:
         raise Refusal(413, f"directives may have {DIRECTIVES_MAX} characters at most")
     found: Options = {}
-    for line in filter(None, map(str.strip, text.splitlines())):
+    lines = map(str.strip, text.splitlines())
+    for line in (line for line in lines if line and not line.startswith("#")):
         key, equals, value = line.partition("=")
         if not equals or "." not in key:
             raise Refusal(400, f"a directive is KEY = VALUE on a line of its own, not {line[:60]!a}")

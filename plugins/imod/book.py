@@ -32,6 +32,9 @@ from .steps import ROOT, TEMPLATE_FILE
 from .traps import FIDUCIALLESS, Given, traps
 from .validate import validate
 
+ERRORS_TOLD = 20
+"""Errors in the one sentence of a rejection, which is kept in the dataset's story."""
+
 
 class Ready(Record):
     """All that a run of one series is given.  ``batch_text`` is its directive file, ``template_text`` has the
@@ -91,10 +94,13 @@ class Book:
         merged = merge((*base, (*spoken, *header_scan(first)), own, for_run(first, root)))
         merged = without(merged, (DATASET_DIRECTORY,), "a run works on node-local scratch")
         merged = without(merged, TEMPLATE_KEYS, "templates are merged by tiltd")
+        found = validate(merged.directives.values(), self.table)
+        wrong = {fault.key for fault in found if fault.severity == "error"}
+        late = traps(Given(effective=merged, series=series, cores=cores))
         faults = (
             *(fault for file in files for fault in file.faults),
-            *validate(merged.directives.values(), self.table),
-            *traps(Given(effective=merged, series=series, cores=cores)),
+            *found,
+            *(fault for fault in late if fault.key not in wrong),
         )
         return Ready(
             effective=merged,
@@ -105,10 +111,12 @@ class Book:
         )
 
     def checked_ready(self, series: TiltSeries, options: Options, **how: Any) -> Ready:
-        """As :meth:`ready`, but raises Permanent with every error that there is."""
+        """As :meth:`ready`, but raises Permanent with the first errors that there are."""
         ready = self.ready(series, options, **how)
         if errors := [told(fault) for fault in ready.faults if fault.severity == "error"]:
-            raise Permanent("the directives are wrong: " + "; ".join(errors))
+            rest = len(errors) - ERRORS_TOLD
+            more = (f"{rest} more, see tiltd directives show",) if rest > 0 else ()
+            raise Permanent("the directives are wrong: " + "; ".join((*errors[:ERRORS_TOLD], *more)))
         return ready
 
     # -- DirectiveBook ---------------------------------------------------------------------------------------
@@ -160,10 +168,17 @@ class Book:
                 yield replace(fault, file=fault.file or parsed.name, severity="warning")
 
     def sources(self) -> tuple[str, tuple[str, ...]]:
-        """Table and files, and what of them could not be read."""
+        """Table and files, and what is wrong with them.  That a directive file names a template which is not
+        there is told where that file is used: options may name another one."""
         found = f"{len(self.table.entries)} directives in {shown(self.table.source)}"
-        troubles = [f"{shown(path)} {trouble}" for path, trouble in sorted(self._shelf.troubles.items())]
-        if self.table_trouble and self.table_trouble not in troubles:
+        places = {folder.rstrip("/") for folders in self._shelf.places.values() for folder in folders}
+        troubles = [
+            f"{shown(path)} {trouble}"
+            for path, trouble in sorted(self._shelf.troubles.items())
+            if self._is_own(path) or {path, path.rpartition("/")[0]} & places
+        ]
+        troubles += [told(fault) for fault in self.own_faults() if fault.file not in self._shelf.troubles]
+        if self.table_trouble:
             troubles.append(self.table_trouble)
         return f"{found}, {len(self._shelf.texts)} templates and directive files", tuple(troubles)
 
@@ -178,13 +193,18 @@ class Book:
         so each is judged as what it fits best."""
         own = f"{self.settings.templates.rstrip('/')}/"
         for path, trouble in sorted(self._shelf.troubles.items()):
-            if self.settings.templates and f"{path}/".startswith(own):
+            if self._is_own(path):
                 yield DirectiveFault(sentence=trouble, file=path)
         for path, text in sorted(self._shelf.texts.items()):
-            if self.settings.templates and path.startswith(own):
+            if self._is_own(path):
                 kinds = (True,) if "/" in path.removeprefix(own) else (True, False)
                 found = [[f for f in self.checked(text, path, k) if f.severity == "error"] for k in kinds]
                 yield from min(found, key=len)
+
+    def _is_own(self, path: str) -> bool:
+        """The folder of templates that the settings name, or below it?"""
+        own = f"{self.settings.templates.rstrip('/')}/"
+        return bool(self.settings.templates) and f"{path}/".startswith(own)
 
     # -- files -----------------------------------------------------------------------------------------------
 

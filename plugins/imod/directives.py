@@ -157,11 +157,11 @@ def _lines(text: str) -> list[str]:
 
 def _fault_of_line(raw: str, key: str, equals: str) -> str:
     if not equals:
-        return "the line has no '='; write key = value, or begin it with # to make it a comment"
+        return "has no '='; write key = value, or begin the line with # to make it a comment"
     if not key:
         return "the line begins with '='; write the key before it"
     if not printable(raw.strip().replace("\t", " ")):
-        return "the line has control characters or bytes that are no UTF-8 in it; type it again"
+        return "has control characters or bytes that are no UTF-8 in its line; type it again"
     return ""
 
 

@@ -2,7 +2,7 @@
 
 The only room here that reads files: templates and directive files below ``[imod] templates``, those where
 batchruntomo itself looks for them, and the table ``directives.csv``.  Everything after works on the texts, so
-that the same question always has the same answer.  A changed template counts from the next start on.
+that the same question always has the same answer.  A changed template counts once they are read again.
 """
 
 from __future__ import annotations
@@ -104,6 +104,9 @@ def _read(path: Path, texts: dict[str, str], troubles: dict[str, str]) -> None:
 
 
 def _text(path: Path, troubles: dict[str, str]) -> str:
+    if path.is_fifo() or path.is_char_device():  # would never end
+        troubles[str(path)] = "is no ordinary file"
+        return ""
     try:
         with open(path, "rb") as file:
             content = file.read(MAX_FILE_BYTES + 1)

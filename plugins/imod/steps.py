@@ -74,7 +74,7 @@ def entered(settings: ImodSettings, *argv: str) -> tuple[str, ...]:
         kind, what = "setup", settings.setup
     if settings.module:
         kind, what = "module", settings.module
-    shell = "bash" if kind in ("setup", "module") else "sh"
+    shell = "sh" if kind == "none" else "bash"  # IMOD's own IMOD-linux.sh is written for bash too
     enter = (shell, "-c", ENTER, "tiltd", kind, _plain(what), _plain(settings.calib_dir))
     return (*enter, "{input}/home", *argv)
 

@@ -173,6 +173,14 @@ def _no_thickness(given: Given) -> str:
     return ""
 
 
+def _binning(key: str) -> Trap:
+    def trap(given: Given) -> str:
+        e = given.effective
+        return f"is {e.text(key)}; it has to be at least 1" if e.has(key) and e.number(key) < 1 else ""
+
+    return trap
+
+
 def _gold_thickness(given: Given) -> str:
     e = given.effective
     two = given.beads and e.whole(SURFACES, 1) == 2
@@ -287,6 +295,9 @@ TRAPS: dict[Trap, str] = {
     _thickness: demand.THICKNESS,
     _two_thicknesses: demand.BINNED_THICKNESS,
     _no_thickness: demand.THICKNESS,
+    _binning(demand.PREALI_BINNING): demand.PREALI_BINNING,
+    _binning(demand.ALI_BINNING): demand.ALI_BINNING,
+    _binning(demand.GOLD_BINNING): demand.GOLD_BINNING,
     _gold_thickness: demand.GOLD_THICKNESS,
     _leave: demand.LEAVE_ITERATIONS,
     _defocus: DEFOCUS,

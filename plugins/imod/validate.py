@@ -21,16 +21,21 @@ from .merge import TEMPLATES
 MAX_VALUE = 2000
 """Characters; longer ones are no values of directives."""
 
+HINTS_MAX = 20
+"""So many unknown keys of a run or file get a suggestion: a search of the table costs milliseconds, and a
+large file that is none of directives has thousands of them."""
+
 _AXES = ("any", "a", "b")
 _LIST = re.compile(r"[\d\s,/-]+")
 
 
 def validate(directives: Iterable[Directive], table: Table) -> tuple[DirectiveFault, ...]:
     """Every fault and warning, in the order of the directives.  Cost: the directives; a search of the table
-    for each unknown one."""
+    for each of the first unknown ones."""
     faults = []
+    hints = _Hints(table)
     for directive in directives:
-        if found := _fault(directive, table):
+        if found := _fault(directive, table, hints):
             severity, sentence = found
             origin = directive.origin
             faults.append(
@@ -45,16 +50,29 @@ def validate(directives: Iterable[Directive], table: Table) -> tuple[DirectiveFa
     return tuple(faults)
 
 
-def _fault(directive: Directive, table: Table) -> tuple[str, str] | None:
+class _Hints:
+    """A key -> what may have been meant; "" once there were too many."""
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+        self._left = HINTS_MAX
+
+    def __call__(self, key: str) -> str:
+        self._left -= 1
+        near = self._table.near(key) if self._left >= 0 else []
+        return f"; did you mean {near[0]}?" if near else ""
+
+
+def _fault(directive: Directive, table: Table, hints: _Hints) -> tuple[str, str] | None:
     if not directive.key.isprintable() or not directive.value.isprintable():
         return "error", "has control characters or bytes that are no UTF-8 in it; type it again"
     if len(directive.value) > MAX_VALUE:
         return "error", f"has a value of {len(directive.value)} characters; it takes at most {MAX_VALUE}"
-    if sentence := _shape(directive.key, table):
+    if sentence := _shape(directive.key, hints):
         return "error", sentence
     entry = table.find(directive.key)
     if entry is None:
-        return _unknown(directive.key, table)
+        return _unknown(directive.key, table, hints)
     if sentence := _type(directive.value, entry):
         return "error", sentence
     if sentence := _place(directive, entry):
@@ -64,13 +82,11 @@ def _fault(directive: Directive, table: Table) -> tuple[str, str] | None:
     return None
 
 
-def _shape(key: str, table: Table) -> str:
+def _shape(key: str, hints: _Hints) -> str:
     """The parts of a key, as batchruntomo takes them apart."""
     parts = key.split(".")
     if parts[0] not in PREFIXES:
-        return (
-            f"begins with {shown(parts[0])!r}; directives begin with {', '.join(PREFIXES)}{_hint(key, table)}"
-        )
+        return f"begins with {shown(parts[0])!r}; directives begin with {', '.join(PREFIXES)}{hints(key)}"
     least = 2 if parts[0] == "setupset" else 4
     if len(parts) < least or not all(parts):
         form = {
@@ -78,27 +94,22 @@ def _shape(key: str, table: Table) -> str:
             "comparam": "comparam.COMFILE.PROGRAM.OPTION",
             "runtime": "runtime.STAGE.any.OPTION",
         }[parts[0]]
-        return f"is too short: its form is {form}{_hint(key, table)}"
+        return f"is too short: its form is {form}{hints(key)}"
     if parts[0] == "runtime" and parts[2] not in _AXES:
         fixed = ".".join((*parts[:2], "any", *parts[3:]))
         return f"has {shown(parts[2])!r} as its third part, which must be any, a or b: write {shown(fixed)}"
     return ""
 
 
-def _unknown(key: str, table: Table) -> tuple[str, str]:
+def _unknown(key: str, table: Table, hints: _Hints) -> tuple[str, str]:
     if any(key.lower() == other.lower() for other in table.entries):
-        return "error", f"differs from a known one in upper and lower case{_hint(key, table)}"
+        return "error", f"differs from a known one in upper and lower case{hints(key)}"
     if table.complete:
-        return "error", f"is not in {shown(table.source)}{_hint(key, table)}"
+        return "error", f"is not in {shown(table.source)}{hints(key)}"
     return "warning", (
-        f"is not known to tiltd, and IMOD's own table is not installed here{_hint(key, table)}; "
+        f"is not known to tiltd, and IMOD's own table is not installed here{hints(key)}; "
         "set [imod] dir or directives_csv, and it can be checked"
     )
-
-
-def _hint(key: str, table: Table) -> str:
-    near = table.near(key)
-    return f"; did you mean {near[0]}?" if near else ""
 
 
 def _type(value: str, entry: Entry) -> str:

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from plugins.conformance_pipelines import CONTEXT, PLACEMENT, PipelineConformance, make_end, make_series
 from plugins.replaying import OPTIONS
-from tiltd.daemon.core.model import Options, Outcome, Placement, Step
+from tiltd.daemon.core.model import Options, Outcome, Placement, Step, TiltSeries
 from tiltd.plugins.api import Permanent
 from tiltd.plugins.batchruntomo import BatchruntomoPipeline, tomogram_name
 from tiltd.plugins.imod.settings import ImodSettings
@@ -192,6 +192,15 @@ def test_imods_own_setup_beside_it_is_used(tmp_path: Path) -> None:
     assert found.stdout.splitlines()[3] == f"{imod} was met by /root-of-the-account"
 
 
+def test_imods_own_setup_may_be_written_for_bash(tmp_path: Path) -> None:
+    """IMOD-linux.sh defines functions as only bash takes them, and sets paths unquoted."""
+    imod = printing(tmp_path / "imod here")
+    lines = ("export MET=$IMOD_DIR", "function subm () { submfg $* & }")
+    (imod / "IMOD-linux.sh").write_text("\n".join(lines) + "\n")
+    found = entering(ImodSettings(dir=str(imod)), tmp_path / "home", "tell")
+    assert found.stdout.splitlines()[3:4] == [str(imod)], found.stderr
+
+
 def test_a_setup_script_of_the_site(tmp_path: Path) -> None:
     imod, script = printing(tmp_path / "imod"), tmp_path / "set up.sh"
     script.write_text(f'export IMOD_DIR="{imod}" MET=[[bash]]; PATH="{imod}/bin:$PATH"; [[ -n $MET ]]\n')
@@ -247,3 +256,41 @@ def test_the_shells_text_is_a_constant() -> None:
     for step in steps_of().values():
         if step.argv[0] in ("sh", "bash"):
             assert step.argv[1:3] == ("-c", ENTER)
+
+
+# -- repairs -------------------------------------------------------------------------------------------------
+
+NO_ANGLES = "batchruntomo.log: ERROR: DOPEN - FILE stack.rawtlt DOES NOT EXIST"
+NO_BEADS = "batchruntomo.log: ERROR: autofidseed - Running pickbestseed on tracked models"
+BINNING = "comparam.prenewst.newstack.BinByFactor"
+PATCHES = "option.comparam.xcorr_pt.tiltxcorr.SizeOfPatchesXandY"
+
+
+def change_after(note: str, series: TiltSeries, **options: Any) -> dict[str, float | str]:
+    end = make_end("failed", reason="exit 1", exit_status=1, notes=(note,))
+    failure = PIPELINE.judge(Outcome(end=end, options=THICK | options, series=series)).failure
+    assert failure is not None and failure.repair
+    return dict(failure.change)
+
+
+def test_a_repair_that_would_change_nothing_is_none() -> None:
+    """Tilt angles were written already, patches were tracked already: the next attempt would fail alike."""
+    series = make_series(image_size=(1024, 1024))
+    assert change_after(NO_ANGLES, series) == {}
+    off = {"setupset.copyarg.userawtlt": 0}
+    assert change_after(NO_ANGLES, series, **off) == {"option.setupset.copyarg.userawtlt": "1"}
+    patches = {"runtime.Fiducials.any.trackingMethod": 1, PATCHES.removeprefix("option."): "200,200"}
+    assert change_after(NO_BEADS, series, **patches) == {}
+
+
+@pytest.mark.parametrize(("binning", "patch"), [(1, 1204), (2, 602), (4, 301), (16, 75)])
+def test_patches_of_a_repair_are_pixels_of_the_coarsely_aligned_stack(binning: int, patch: int) -> None:
+    series = make_series(image_size=(4096, 4096))
+    change = change_after(NO_BEADS, series, **{BINNING: binning})
+    assert change[PATCHES] == f"{patch},{patch}"
+    options = {name.removeprefix("option."): value for name, value in change.items()}
+    PIPELINE.request(series, THICK | {BINNING: binning} | options)  # and it is not refused
+
+
+def test_images_too_small_for_patches_are_not_repaired() -> None:
+    assert change_after(NO_BEADS, make_series(image_size=(1024, 1024)), **{BINNING: 16}) == {}

@@ -140,6 +140,9 @@ SIRT = "runtime.Reconstruction.any.useSirt"
         ({THICKNESS: "-", TRACKING: "1", PATCH: "96,96"}, THICKNESS),
         ({THICKNESS: "0"}, THICKNESS),
         ({BINNED: "90"}, BINNED),
+        ({"comparam.prenewst.newstack.BinByFactor": "0"}, "comparam.prenewst.newstack.BinByFactor"),
+        ({"runtime.AlignedStack.any.binByFactor": "-2"}, "runtime.AlignedStack.any.binByFactor"),
+        ({"runtime.GoldErasing.any.binning": "0"}, "runtime.GoldErasing.any.binning"),
         ({GOLD3D: "2", SURFACES: "1"}, "runtime.GoldErasing.any.thickness"),
         ({SIRT: "1"}, LEAVE),
         ({SIRT: "1", LEAVE: ""}, LEAVE),
@@ -174,6 +177,12 @@ def test_each_trap(changes, key):
 )
 def test_what_is_all_right(changes):
     assert errors(ready_with(changes).faults) == set()
+
+
+def test_what_is_no_number_is_told_once():
+    ready = ready_with({THICKNESS: "abc", "setupset.copyarg.gold": "ten"})
+    told = [fault.key for fault in ready.faults if fault.severity == "error"]
+    assert sorted(told) == [THICKNESS, "setupset.copyarg.gold"]
 
 
 def test_without_tracking_one_core_is_used_however_many_there_are():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,10 +11,12 @@ from hypothesis import strategies as st
 from plugins.imod_scene import TABLE, book_of, series_of
 from tiltd.daemon.core.model import FilePrint, Fingerprint
 from tiltd.plugins.api import Permanent
+from tiltd.plugins.imod.csv_table import Table
 from tiltd.plugins.imod.directives import Directive, Origin, from_options, parse, render
 from tiltd.plugins.imod.merge import merge
 from tiltd.plugins.imod.settings import ImodSettings, read_settings
 from tiltd.plugins.imod.shelf import read_shelf
+from tiltd.plugins.imod.validate import HINTS_MAX
 
 THICKNESS = "comparam.tilt.tilt.THICKNESS"
 BATCH = (
@@ -254,6 +258,9 @@ def test_the_shelf_reads_the_sites_files_and_the_installations_table(tmp_path):
     assert names == {"cryo.adoc", "krios.adoc", "me.adoc", "b.adoc", "else.adoc"}
     assert "is larger than" in shelf.troubles[str(own / "big.adoc")]
     assert shelf.table == TABLE
+    os.mkfifo(own / "pipe.adoc")
+    troubles = read_shelf(ImodSettings(templates=str(own)), {}).troubles
+    assert troubles[str(own / "pipe.adoc")] == "is no ordinary file", "and reading it did not wait"
     from_environment = read_shelf(ImodSettings(), {"IMOD_DIR": str(imod), "HOME": str(home)})
     assert from_environment.table == TABLE
     assert read_shelf(ImodSettings(), {}).texts == {}
@@ -264,3 +271,17 @@ def test_frames_and_stacks_alike_have_their_size_from_the_images():
     frames = series_of(320, kind="frames", fingerprint=Fingerprint(files=(file,)))
     book = book_of({"b.adoc": BATCH})
     assert book.ready(frames, {"directive_file": "b.adoc"}).demand.stack_bytes == 320 * 320 * 41 * 2 + 1024
+
+
+def test_a_file_with_thousands_of_unknown_keys_is_judged_quickly_and_told_briefly(monkeypatch):
+    """A search for the nearest key takes milliseconds: it would stop the daemon for a minute."""
+    searched = []
+    near = Table.near
+    monkeypatch.setattr(Table, "near", lambda self, key, count=1: (searched.append(key), near(self, key))[1])
+    text = "".join(f"runtime.Fiducials.any.track{n} = 1\n" for n in range(5000))
+    book = book_of({"b.adoc": text}, settings=ImodSettings(directive_file="b.adoc"))
+    assert len(book.checked(text, "b.adoc", False)) == 5000
+    assert len(searched) == HINTS_MAX
+    with pytest.raises(Permanent, match="more, see tiltd directives show") as refused:
+        book.checked_ready(series_of(320), {})
+    assert len(str(refused.value)) < 5000

@@ -70,6 +70,8 @@ def test_frames_of_tomography_5_become_a_tomogram_with_its_report(tmp_path: Path
         daemon.settled()
         told = site.client.get("datasets", "Position_10_3")["dataset"]
         assert contents(site) == before, "the feed is only read"
+        _, shown = site.client.text(f"/datasets/{told['dataset_id']}")
+        assert shown.count('alt="thumbnails/') == 3, "its slices are on the page"
     result = tmp_path / "results" / "p" / "Position_10_3"
     header = read_header((result / "Position_10_3.rec").read_bytes()[:1024])
     assert (header.nx, header.ny, header.nz) == (64, 64, 24)  # type: ignore[union-attr]

@@ -79,6 +79,8 @@ def test_what_is_shown_is_what_the_run_was_given(tmp_path: Path, capsys: pytest.
         daemon.wait(lambda: daemon.rows().get("TS_bad", {}).get("state") == "failed", 30)
         why = daemon.why("TS_bad")
         facts = site.client.get("datasets", "TS_bad", "facts")["facts"]
+        assert dispatch(["directives", "show", "TS_bad", "--socket", str(site.socket)]) == 1
+        refused = capsys.readouterr().out
     expected = {
         "setupset.copyarg.Cs": ("2.7", "scope template"),
         "setupset.copyarg.gold": ("10", "system template"),
@@ -107,6 +109,7 @@ def test_what_is_shown_is_what_the_run_was_given(tmp_path: Path, capsys: pytest.
 
     assert "runtime.Trimvol.any.sizeInX is 4000" in why
     assert not any(fact.get("attempt_id") for fact in facts), "nothing was submitted"
+    assert f"policy rule wrong ({site.policy}:" in refused and "sizeInX is 4000" in refused
 
 
 def test_a_rule_with_a_directive_that_is_none_is_refused(tmp_path: Path) -> None:

@@ -49,3 +49,10 @@ def test_by_class_and_program(capsys: pytest.CaptureFixture[str]) -> None:
         "rotation_doubted",
         "residual",
     ]
+
+
+def test_what_a_line_says_is_shown_as_it_can_be_searched_for(capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = told(capsys, "no_tilt_angles")
+    assert r"FILE .+\.rawtlt DOES NOT EXIST" in out and r"\\" not in out
+    _, out, _ = told(capsys, "out_of_memory")
+    assert "or exit status 137\n" in out

@@ -49,6 +49,21 @@ async def test_a_picture_is_a_picture_in_the_folder_itself(place: Place, tmp_pat
     ]
 
 
+async def test_pictures_in_the_folder_of_thumbnails_are_shown_and_a_link_is_not_followed(
+    place: Place, tmp_path: Path
+) -> None:
+    """batchruntomo leaves its pictures there."""
+    folder, png = tmp_path / "results" / "TS_11" / "thumbnails", b"\x89PNG\r\n\x1a\n" + bytes(9)
+    folder.mkdir()
+    (folder / "xy.png").write_bytes(png)
+    (folder / "zy.png").symlink_to("/etc/passwd")
+    assert [(await place.get(f"/datasets/TS_11/pictures/{n}"))[0] for n in range(3)] == [200, 200, 404]
+    assert 'alt="thumbnails/xy.png"' in (await place.get("/datasets/TS_11"))[1]
+    folder.rename(tmp_path / "elsewhere")
+    folder.symlink_to(tmp_path / "elsewhere")
+    assert (await place.get("/datasets/TS_11/pictures/1"))[0] == 404
+
+
 @pytest.mark.parametrize(
     "content", ["", "[]", "{" * 9999, '{"files": [1]}', '{"files": {"a": 1}}', '{"files": null}']
 )

@@ -85,6 +85,7 @@ def test_directives_of_a_form_are_lines() -> None:
     text = "\r\n a.b.c = 1 = 2 \r\n\r\nsetupset.copyarg.gold=10\r\n"
     assert directive_options(text) == {"a.b.c": "1 = 2", "setupset.copyarg.gold": "10"}
     assert directive_options(" \r\n") == {}
+    assert directive_options("# from cryo.adoc\na.b.c=1\n #a.b.d=2\n") == {"a.b.c": "1"}
 
 
 @pytest.mark.parametrize(
