@@ -172,6 +172,7 @@ async def watch_spool(
     moved = asyncio.Event()
     log = structlog.get_logger("tiltd.spool")
     trouble, whole_at = "", 0.0
+    ids: list[str] = []
 
     def hinted() -> None:
         # The events are for the look to read; until then they must not be told again and again.
@@ -183,12 +184,15 @@ async def watch_spool(
             whole = not watch.relied or loop.time() >= whole_at
             if whole:
                 whole_at = loop.time() + HINTED_LOOK_SECONDS
+            before, ids = ids, list(live())
             try:
-                for seen in await asyncio.to_thread(watch.look, list(live()), whole=whole):
-                    if seen.claimed_by or seen.end is not None:
-                        await put(seen.observed(clock.now()))
+                if whole or moved.is_set() or ids != before or not watch.sees_all:
+                    for seen in await asyncio.to_thread(watch.look, ids, whole=whole):
+                        if seen.claimed_by or seen.end is not None:
+                            await put(seen.observed(clock.now()))
                 trouble = ""
             except (Temporary, OSError) as error:
+                ids = []
                 if str(error) != trouble:
                     trouble = str(error)
                     log.error("the spool cannot be read: nothing is concluded", detail=trouble)
