@@ -119,7 +119,7 @@ class AttemptHints:
                 if number >= 0:
                     self._watches[attempt_id], self._attempts[number] = number, attempt_id
         # Those that are watched from now on are to be looked at once more: they may have moved just before.
-        self.watches_all = folders.keys() == watched
+        self.watches_all = folders.keys() <= watched
         return watched, moved
 
     def _drain(self) -> set[str]:
