@@ -1,12 +1,20 @@
 """Looks at the spool: hints save looks, and nothing depends on them."""
 
+# ruff: noqa: ASYNC110, ASYNC230 - the files are tiny, and what is waited for comes from a thread
+
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import json
 import os
 from pathlib import Path
 
 import pytest
 
+from tiltd.daemon import poll
+from tiltd.daemon.clock import Clock
+from tiltd.daemon.core import observations as o
 from tiltd.daemon.spool import Spool
 from tiltd.daemon.spool_watch import AttemptHints, SpoolWatch, events_of
 
@@ -113,3 +121,34 @@ def test_events_are_read_one_behind_the_other() -> None:
     two = (7).to_bytes(4, "little") + (0x80).to_bytes(4, "little") + bytes(4) + bytes(4)
     told = list(events_of(one + b"progress".ljust(16, b"\0") + two))
     assert told == [(1, 2, b"progress"), (7, 0x80, b"")]
+
+
+@pytest.mark.parametrize("seconds", [0.01, 0.3])
+async def test_what_is_hinted_at_is_told_though_whole_looks_are_far_apart(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch, seconds: float
+) -> None:
+    """However short the period: a look that is saved must never be a word that is lost."""
+    monkeypatch.setattr(poll, "HINTED_LOOK_SECONDS", 600.0)
+    monkeypatch.setattr(poll, "HINT_SECONDS", 0.02)
+    told: list[o.SpoolObserved] = []
+
+    async def put(observation: o.Observation) -> None:
+        assert isinstance(observation, o.SpoolObserved)
+        told.append(observation)
+
+    watching = asyncio.create_task(poll.watch_spool(spool, lambda: IDS, put, Clock(), seconds))
+    try:
+        for number, attempt_id in enumerate([*IDS, *IDS, *IDS]):
+            folder = spool.folder(attempt_id)
+            if (folder / "job.json").exists():
+                (folder / "job.json").rename(folder / "claimed.7")
+            phase = f"step{number}"
+            with open(folder / "progress", "ab") as file:
+                file.write(json.dumps({"phase": phase, "at": 1.0}).encode() + b"\n")
+            async with asyncio.timeout(10.0):
+                while not any(seen.progress and seen.progress.phase == phase for seen in told):
+                    await asyncio.sleep(0.005)
+    finally:
+        watching.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await watching
