@@ -172,6 +172,7 @@ async def watch_spool(
     moved = asyncio.Event()
     log = structlog.get_logger("tiltd.spool")
     trouble, whole_at = "", 0.0
+    ids: list[str] = []
 
     def hinted() -> None:
         # The events are for the look to read; until then they must not be told again and again.
@@ -183,24 +184,25 @@ async def watch_spool(
             whole = not watch.relied or loop.time() >= whole_at
             if whole:
                 whole_at = loop.time() + HINTED_LOOK_SECONDS
+            before, ids = ids, list(live())
+            due = whole or moved.is_set() or ids != before or not watch.sees_all
+            moved.clear()
             try:
-                for seen in await asyncio.to_thread(watch.look, list(live()), whole=whole):
+                for seen in await asyncio.to_thread(watch.look, ids, whole=whole) if due else ():
                     if seen.claimed_by or seen.end is not None:
                         await put(seen.observed(clock.now()))
                 trouble = ""
             except (Temporary, OSError) as error:
+                ids = []
                 if str(error) != trouble:
                     trouble = str(error)
                     log.error("the spool cannot be read: nothing is concluded", detail=trouble)
-            moved.clear()
-            await asyncio.sleep(min(HINT_SECONDS, seconds))
-            if watch.descriptor >= 0 and seconds > HINT_SECONDS:
+            if watch.descriptor >= 0:
                 loop.add_reader(watch.descriptor, hinted)
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(seconds - HINT_SECONDS):
-                        await moved.wait()
-            else:
-                await asyncio.sleep(max(0.0, seconds - HINT_SECONDS))
+            await asyncio.sleep(min(HINT_SECONDS, seconds))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(max(0.0, seconds - HINT_SECONDS)):
+                    await moved.wait()
     finally:
         if watch.descriptor >= 0:
             loop.remove_reader(watch.descriptor)

@@ -48,6 +48,11 @@ class SpoolWatch:
         """Hints came of what runners did, and there was no change without one."""
         return self._hints is not None and self._hints.by_runners and not self._missed
 
+    @property
+    def sees_all(self) -> bool:
+        """Whatever moves in the folders of the last look will be told; not where some were not there yet."""
+        return self._hints is not None and self._hints.watches_all
+
     def look(self, attempt_ids: Iterable[str], *, whole: bool = True) -> list[AttemptSeen]:
         """Those of ``attempt_ids`` that are new to this watch or changed; the others are forgotten.  Not
         ``whole``: only where something moved, and where nobody would tell."""
@@ -87,7 +92,7 @@ class AttemptHints:
     """Watches the folders of live attempts.  ``by_runners``: some hint was of what only a runner writes."""
 
     def __init__(self) -> None:
-        self.by_runners = False
+        self.by_runners = self.watches_all = False
         self._watches: dict[str, int] = {}
         self._attempts: dict[int, str] = {}
         self._libc = ctypes.CDLL(None, use_errno=True)
@@ -113,6 +118,8 @@ class AttemptHints:
                 number = self._libc.inotify_add_watch(self.descriptor, path, MASK)
                 if number >= 0:
                     self._watches[attempt_id], self._attempts[number] = number, attempt_id
+        # Those that are watched from now on are to be looked at once more: they may have moved just before.
+        self.watches_all = folders.keys() <= watched
         return watched, moved
 
     def _drain(self) -> set[str]:

@@ -8,7 +8,6 @@ import selectors
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -50,12 +49,12 @@ class Unthreaded(asyncio.SelectorEventLoop):
         return self.jumping.ahead_seconds
 
     def run_in_executor(self, executor: Any, work: Callable[..., Any], *args: Any) -> Any:
-        done: Future[Any] = Future()
+        done = self.create_future()
         try:
             done.set_result(work(*args))
         except Exception as error:
             done.set_exception(error)
-        return asyncio.wrap_future(done, loop=self)
+        return done
 
 
 class VirtualClock:

@@ -356,3 +356,23 @@ async def test_a_snapshot_that_fails_is_told_and_stops_nothing() -> None:
             await world.until(lambda: world.started)
     assert lines[0]["event"].startswith("no snapshot could be written (database or disk is full)")
     assert not world.loop.stuck
+
+
+async def test_what_comes_right_after_a_commit_shares_the_next_one() -> None:
+    world = World()
+    world.loop = Loop(
+        world.scene.core, world.journal, world._start, world.clock, world._recorded, gather_seconds=0.2
+    )
+    async with world.running():
+        world.put(*files("a.mrc"))
+        await world.until(lambda: len(world.journal.appended) == 1)
+        began = asyncio.get_running_loop().time()
+        for name in ("b.mrc", "c.mrc", "d.mrc"):
+            world.put(*files(name))
+            await asyncio.sleep(0.01)
+        assert len(world.journal.appended) == 1, "they wait for one another"
+        async with asyncio.timeout(10.0):
+            while len(world.recorded) < 5:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        assert len(world.journal.appended) == 2
+        assert asyncio.get_running_loop().time() - began >= 0.1

@@ -23,6 +23,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from standin.fault_world import Story
@@ -31,6 +32,7 @@ from tiltd.daemon.logs import set_up
 from tiltd.daemon.reader import JournalReader
 from tiltd.daemon.standin.torque.records import Call
 from tiltd.plugins import command as command_pipeline
+from tiltd.policy import policy as policy_text
 
 NAMES = ("ts_one", "ts_two", "fails_once")
 WINDOW_SECONDS = 60.0
@@ -229,6 +231,8 @@ def warm() -> None:
     registry.factory = functools.lru_cache(registry.factory)
     registry.names = functools.lru_cache(registry.names)
     policy_files._zones()
+    policy_text.tomli = SimpleNamespace(loads=functools.lru_cache(policy_text.tomli.loads))
+    policy_text.load([("default.toml", policy_files.shipped())])
     for kind in registry.GROUPS:
         for name in registry.names(kind):
             registry.factory(kind, name)

@@ -1,0 +1,154 @@
+"""Looks at the spool: hints save looks, and nothing depends on them."""
+
+# ruff: noqa: ASYNC110, ASYNC230 - the files are tiny, and what is waited for comes from a thread
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from tiltd.daemon import poll
+from tiltd.daemon.clock import Clock
+from tiltd.daemon.core import observations as o
+from tiltd.daemon.spool import Spool
+from tiltd.daemon.spool_watch import AttemptHints, SpoolWatch, events_of
+
+IDS = [f"x.a{number}" for number in range(5)]
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Spool:
+    spool = Spool(tmp_path / "spool")
+    for attempt_id in IDS:
+        spool.prepare(attempt_id, {"format": 1, "nonce": "n"})
+    return spool
+
+
+def says(spool: Spool, attempt_id: str, what: str = "progress") -> None:
+    with open(spool.folder(attempt_id) / what, "ab") as file:
+        file.write(b'\n{"phase": "step", "at": 1.0}\n')
+
+
+def changed(watch: SpoolWatch, ids: list[str] = IDS, *, whole: bool = False) -> list[str]:
+    return [seen.attempt_id for seen in watch.look(ids, whole=whole)]
+
+
+def test_where_the_kernel_tells_only_what_moved_is_looked_at(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watch = SpoolWatch(spool)
+    assert watch.descriptor >= 0
+    assert changed(watch, whole=True) == IDS and not watch.sees_all, "they may have moved just before"
+    assert changed(watch) == [] and watch.sees_all and not watch.relied
+    looked: list[str] = []
+    real = SpoolWatch._signature
+
+    def noted(self: SpoolWatch, folder: str, opened: bool) -> tuple[object, ...]:
+        looked.append(folder)
+        return real(self, folder, opened)
+
+    monkeypatch.setattr(SpoolWatch, "_signature", noted)
+    says(spool, IDS[3])
+    assert changed(watch) == [IDS[3]] and watch.relied
+    assert looked == [str(spool.folder(IDS[3]))]
+    says(spool, IDS[1], "end")
+    assert changed(watch, whole=True) == [IDS[1]] and watch.relied
+    assert changed(watch) == []
+    watch.close()
+
+
+def test_an_attempt_that_is_new_or_not_there_yet_is_looked_at_until_it_is_watched(spool: Spool) -> None:
+    watch = SpoolWatch(spool)
+    ids = [*IDS, "late.a1"]
+    for _ in range(2):
+        changed(watch, ids)
+    assert not watch.sees_all
+    spool.prepare("late.a1", {"format": 1, "nonce": "n"})
+    assert changed(watch, ids) == ["late.a1"]
+    says(spool, "late.a1")
+    assert changed(watch, ids) == ["late.a1"]
+    changed(watch, ids)
+    assert watch.sees_all
+    assert changed(watch, IDS) == [] and watch.sees_all, "one that is over is watched no more"
+
+
+def test_a_change_that_nobody_told_of_ends_the_reliance_for_good(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on NFS, where the runner is on another machine: the daemon's own changes are told, its are not."""
+    watch = SpoolWatch(spool)
+    for _ in range(2):
+        changed(watch)
+    says(spool, IDS[0])
+    assert changed(watch) == [IDS[0]] and watch.relied
+    with monkeypatch.context() as patch:
+        patch.setattr(AttemptHints, "_drain", lambda self: os.read(self.descriptor, 65536) and set())
+        says(spool, IDS[2])
+        assert changed(watch, whole=True) == [IDS[2]]
+        assert watch.relied, "the kernel may show a change a moment before it tells of it"
+    assert changed(watch) == [] and not watch.relied
+    says(spool, IDS[0])
+    changed(watch)
+    assert not watch.relied
+
+
+def test_without_hints_every_look_is_whole(spool: Spool) -> None:
+    watch = SpoolWatch(spool, hints=False)
+    changed(watch)
+    says(spool, IDS[4])
+    assert changed(watch) == [IDS[4]] and not watch.relied and not watch.sees_all
+
+
+def test_lost_events_make_everything_worth_a_look(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    hints = AttemptHints()
+    folders = {attempt_id: str(spool.folder(attempt_id)) for attempt_id in IDS}
+    hints.take(folders)
+    overflow = (-1).to_bytes(4, "little", signed=True) + (0x4000).to_bytes(4, "little") + bytes(8)
+    answers = [overflow, b""]
+    monkeypatch.setattr("tiltd.daemon.spool_watch.os.read", lambda fd, size: answers.pop(0))
+    assert hints.take(folders)[1] == set(IDS)
+    monkeypatch.undo()
+    hints.close()
+
+
+def test_events_are_read_one_behind_the_other() -> None:
+    one = (1).to_bytes(4, "little") + (2).to_bytes(4, "little") + bytes(4) + (16).to_bytes(4, "little")
+    two = (7).to_bytes(4, "little") + (0x80).to_bytes(4, "little") + bytes(4) + bytes(4)
+    told = list(events_of(one + b"progress".ljust(16, b"\0") + two))
+    assert told == [(1, 2, b"progress"), (7, 0x80, b"")]
+
+
+@pytest.mark.parametrize("seconds", [0.01, 0.3])
+async def test_what_is_hinted_at_is_told_though_whole_looks_are_far_apart(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch, seconds: float
+) -> None:
+    """However short the period: a look that is saved must never be a word that is lost."""
+    monkeypatch.setattr(poll, "HINTED_LOOK_SECONDS", 600.0)
+    monkeypatch.setattr(poll, "HINT_SECONDS", 0.02)
+    told: list[o.SpoolObserved] = []
+
+    async def put(observation: o.Observation) -> None:
+        assert isinstance(observation, o.SpoolObserved)
+        told.append(observation)
+
+    watching = asyncio.create_task(poll.watch_spool(spool, lambda: IDS, put, Clock(), seconds))
+    try:
+        for number, attempt_id in enumerate([*IDS, *IDS, *IDS]):
+            folder = spool.folder(attempt_id)
+            if (folder / "job.json").exists():
+                (folder / "job.json").rename(folder / "claimed.7")
+            phase = f"step{number}"
+            with open(folder / "progress", "ab") as file:
+                file.write(json.dumps({"phase": phase, "at": 1.0}).encode() + b"\n")
+            async with asyncio.timeout(10.0):
+                while not any(seen.progress and seen.progress.phase == phase for seen in told):
+                    await asyncio.sleep(0.005)
+    finally:
+        watching.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await watching
