@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import faulthandler
 import getpass
-import re
 import signal
 from collections.abc import Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +24,6 @@ from .core import facts as f
 from .core import observations as o
 from .core.core import Core, Step
 from .core.model import Dataset, Policy
-from .core.site import FeedInfo, Site
 from .journal import Journal, JournalError
 from .loop import Loop
 from .metrics import Metrics
@@ -36,7 +35,9 @@ from .policies import Policies, Refused
 from .poll import Pace, Poll, watch_destinations, watch_spool
 from .questions.candidate import Judged, judge, live_cases
 from .reader import JournalReader
+from .site import fixed_part, site_of
 from .spool import Spool
+from .systemd import Systemd
 from .telling import tell
 from .watch import FeedWatch
 from .watcher import Watcher
@@ -54,8 +55,10 @@ THREADS_PER_FEED = 3
 
 def run(settings: Settings) -> int:
     """Run until SIGTERM or SIGINT.  Returns the exit status; jobs go on without the daemon."""
+    systemd = Systemd.from_environment()
+    faulthandler.enable()  # the watchdog's SIGABRT leaves in the log where every thread stood
     try:
-        asyncio.run(App(settings).run())
+        asyncio.run(App(settings, systemd).run())
     except (StartError, JournalError, registry.RegistryError, PluginError, OSError) as error:
         structlog.get_logger("tiltd").error(f"tiltd cannot start: {error}")
         return 1
@@ -65,8 +68,9 @@ def run(settings: Settings) -> int:
 class App:
     """One daemon.  What it is made of stands in ``__init__``, what it does all the time in ``_tasks``."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, systemd: Systemd | None = None) -> None:
         self.settings = settings
+        self.systemd = systemd or Systemd()
         self.log = structlog.get_logger("tiltd")
         self.queues = settings.resource_manager != "local"
         self.clock = Clock()
@@ -92,7 +96,14 @@ class App:
         self._mark_now = asyncio.Event()
         self._stop = asyncio.Event()
         self.loop = Loop(
-            self.core, self.journal, self._start_effect, self.clock, self._recorded, self.metrics.appended
+            self.core,
+            self.journal,
+            self._start_effect,
+            self.clock,
+            self._recorded,
+            self.metrics.appended,
+            self.systemd.turned,
+            self.systemd.beat_seconds,
         )
         self._wishes = Wishes(self.loop)
         self.poll = Poll(self.plugged.manager, self.loop.put, self.clock)
@@ -210,6 +221,8 @@ class App:
 
     async def _close(self) -> None:
         """Jobs are left running; what was under way is done again at the next start."""
+        self.systemd.stopping()
+        self.systemd.status("stopping; running jobs go on")
         await self.servers.stop()
         await self.perform.drain(DRAIN_SECONDS)
         with contextlib.suppress(Exception):
@@ -303,8 +316,12 @@ class App:
         while True:
             await self._reload_asked.wait()
             self._reload_asked.clear()
-            await self._directives_again()
-            await self.policies.reload("SIGHUP")
+            self.systemd.reloading()
+            try:
+                await self._directives_again()
+                await self.policies.reload("SIGHUP")
+            finally:
+                self.systemd.ready()
 
     async def _directives_again(self) -> list[str]:
         """Templates are read with the policy: waiting series are judged again by both."""
@@ -365,22 +382,5 @@ class App:
             due = perf_counter() + LAG_SECONDS
             await asyncio.sleep(LAG_SECONDS)
             self.metrics.measure("tiltd_event_loop_lag_seconds", perf_counter() - due)
-
-
-def site_of(settings: Settings) -> Site:
-    feeds = {
-        feed.name: FeedInfo(
-            name=feed.name,
-            pipeline=feed.pipeline,
-            destination=feed.destination,
-            imports=feed.import_dir is not None,
-            options=dict(feed.options),
-        )
-        for feed in settings.feeds
-    }
-    return Site(feeds=feeds, queues=settings.resource_manager != "local")
-
-
-def fixed_part(destination: str) -> str:
-    """The folder of a destination template above its first placeholder."""
-    return re.split(r"\{", destination)[0].rpartition("/")[0] or "/"
+            live = len(self.core.state.datasets)
+            self.systemd.status("; ".join(self.ready()[1]) or f"{live} series in hand")
