@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import faulthandler
-import getpass
 import signal
 from collections.abc import Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +13,7 @@ from typing import Any
 
 import structlog
 
-from tiltd.plugins.api import Context, Counting, PluginError
+from tiltd.plugins.api import Counting, PluginError
 
 from . import registry
 from .clock import Clock
@@ -35,7 +34,7 @@ from .policies import Policies, Refused
 from .poll import Pace, Poll, watch_destinations, watch_spool
 from .questions.candidate import Judged, judge, live_cases
 from .reader import JournalReader
-from .site import fixed_part, site_of
+from .site import context_of, fixed_part, site_of
 from .spool import Spool
 from .systemd import Systemd
 from .telling import tell
@@ -79,16 +78,10 @@ class App:
         self.reader = JournalReader(settings.journal)
         self.spool = Spool(settings.spool_dir)
         self.metrics = Metrics(self.clock.now, lambda: self.reader.size_bytes)
-        context = Context(
-            state_folder=str(settings.state_dir),
-            spool_folder=str(settings.spool_dir),
-            journal_id=self.journal.journal_id,
-            owner=getpass.getuser(),
-        )
         self._reload_asked = asyncio.Event()
         self.policies = Policies(settings, self.clock.now, self._put)
         policy = self._first_policy()
-        self.plugged = Plugged.of(settings, context)
+        self.plugged = Plugged.of(settings, context_of(settings, self.journal.journal_id))
         self.core = Core(site_of(settings), policy, self.plugged.pipelines, self.journal.load())
         self.behind = journal_is_behind(settings.spool_dir, self.journal)
         met = set() if self.behind else set(self.core.state.feeds_met)
