@@ -36,6 +36,7 @@ from .questions.candidate import Judged, judge, live_cases
 from .reader import JournalReader
 from .site import context_of, fixed_part, site_of
 from .spool import Spool
+from .spool_owner import SpoolOwner
 from .systemd import Systemd
 from .telling import tell
 from .watch import FeedWatch
@@ -61,6 +62,12 @@ def run(settings: Settings) -> int:
     except (StartError, JournalError, registry.RegistryError, PluginError, OSError) as error:
         structlog.get_logger("tiltd").error(f"tiltd cannot start: {error}")
         return 1
+    except ExceptionGroup as group:
+        lost = group.subgroup(StartError)
+        if lost is None:
+            raise
+        structlog.get_logger("tiltd").error(f"tiltd has to stop: {lost.exceptions[0]}")
+        return 1
     return 0
 
 
@@ -75,6 +82,7 @@ class App:
         self.clock = Clock()
         self._lock = own(settings.state_dir)
         self.journal = Journal.open(settings.journal)
+        self._spool_owner = SpoolOwner(settings.spool_dir, self.journal.journal_id, self.clock.now())
         self.reader = JournalReader(settings.journal)
         self.spool = Spool(settings.spool_dir)
         self.metrics = Metrics(self.clock.now, lambda: self.reader.size_bytes)
@@ -223,6 +231,7 @@ class App:
         if not self._without_baseline:
             write_mark(self.settings.spool_dir, self.journal)
         self.reader.close()
+        self._spool_owner.release()
         self._lock.close()
         self.log.info("tiltd has stopped; running jobs go on")
 
@@ -366,6 +375,8 @@ class App:
                 async with asyncio.timeout(MARK_SECONDS):
                     await self._mark_now.wait()
             self._mark_now.clear()
+            if taken := await asyncio.to_thread(self._spool_owner.renew):
+                raise StartError(taken)
             if not self._without_baseline:
                 await asyncio.to_thread(write_mark, self.settings.spool_dir, self.journal)
 

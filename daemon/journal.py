@@ -30,6 +30,8 @@ from .core.core import Row, Step
 from .core.model import Dataset
 from .core.state import CoreState, Snapshot
 from .core.transitions import IllegalTransition
+from .mounts import Mount, network_mount
+from .text import shown
 from .upcasters import SNAPSHOT, SNAPSHOT_VERSION, TooNew, upcast
 
 SNAPSHOT_EVERY = 2000
@@ -95,6 +97,15 @@ def unreadable(path: Path, error: Exception) -> JournalError:
     )
 
 
+def on_network(path: Path, mount: Mount) -> str:
+    """Why not there, and where then."""
+    return (
+        f"the journal {path} would lie on a network file system ({shown(mount.source)}, {mount.type}, on "
+        f"{shown(mount.point)}), where SQLite cannot keep it whole; let state_dir name a folder on a disk of "
+        "this machine (the spool may stay where it is: spool_dir)"
+    )
+
+
 def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
     """A connection for one thread at a time.  Raises :class:`JournalError` with a sentence."""
     mode = "ro" if read_only else "rwc"
@@ -129,8 +140,11 @@ class Journal:
         self._snapshot_at = 0
 
     @classmethod
-    def open(cls, path: Path) -> Journal:
-        """Open or create.  Raises :class:`JournalError`."""
+    def open(cls, path: Path, mountinfo: str | None = None) -> Journal:
+        """Open or create.  Raises :class:`JournalError`; a network file system is refused (``mountinfo``:
+        see :func:`tiltd.daemon.mounts.mount_of`)."""
+        if mount := network_mount(path, mountinfo):
+            raise JournalError(on_network(path, mount))
         path.parent.mkdir(parents=True, exist_ok=True)
         journal = cls(path, connect(path))
         try:

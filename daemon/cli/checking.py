@@ -19,7 +19,7 @@ from tiltd.plugins.api import Context, DirectiveBook, Pipeline
 from .asking import print_json
 from .exits import FAILED, OK
 from .node_checking import examine_nodes, examine_site, manager_of
-from .probing import Check, bad, good, probe_feed, probe_group, probe_options, probe_writable
+from .probing import Check, bad, good, probe_feed, probe_group, probe_local, probe_options, probe_writable
 
 OLDEST_PYTHON = (3, 11)
 
@@ -224,6 +224,7 @@ def _folders(settings: Settings) -> Iterator[Check]:
     for node in nodes:
         if scratch := node.get("scratch"):
             written.setdefault(Path(scratch), f"scratch of node {node['name']}")
+    yield probe_local("journal", settings.journal)
     for folder, what in written.items():
         yield probe_writable(what, folder)
     if settings.publish.group:

@@ -11,6 +11,8 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from tiltd.daemon.core.model import FilePrint, Fingerprint, Options, SeriesKind
+from tiltd.daemon.journal import on_network
+from tiltd.daemon.mounts import mount_of, network_mount
 from tiltd.daemon.sample import SAMPLE
 from tiltd.plugins.api import Permanent, Pipeline, takes
 
@@ -86,6 +88,14 @@ def probe_writable(what: str, folder: Path) -> Check:
             what, f"{there} cannot be written ({error.strerror}); let this user write it, or make room"
         )
     return good(what, f"{folder} can be written" if there == folder else f"{folder} can be made")
+
+
+def probe_local(what: str, journal: Path) -> Check:
+    """Will it lie on a disk of this machine?"""
+    if mount := network_mount(journal):
+        return bad(what, on_network(journal, mount))
+    mount = mount_of(journal)
+    return good(what, f"{journal} lies on {mount.type if mount else 'a file system that cannot be told'}")
 
 
 def probe_group(group: str) -> Check:
