@@ -55,7 +55,7 @@ def test_without_locks_an_owner_on_another_host_is_waited_for(tmp_path: Path) ->
     owner(tmp_path)
     silent_for(tmp_path, 100.0)
     with pytest.raises(
-        StartError, match=r"belongs to the tiltd on head1 .* heard 10\d s ago: .* wait until 300 s"
+        StartError, match=r"belongs to the tiltd on head1 .* heard 10\d s ago, .* wait until 300 s"
     ):
         owner(tmp_path, "head2")
     silent_for(tmp_path, SILENT_SECONDS + 1)
