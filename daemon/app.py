@@ -23,7 +23,8 @@ from .core import facts as f
 from .core import observations as o
 from .core.core import Core, Step
 from .core.model import Dataset, Policy
-from .journal import Journal, JournalError
+from .journal import Journal
+from .journal_file import JournalError
 from .loop import Loop
 from .metrics import Metrics
 from .orphans import find_orphans
@@ -48,6 +49,8 @@ DRAIN_SECONDS = 10.0
 IDLE_SECONDS = 60.0
 MARK_SECONDS = 60.0
 LAG_SECONDS = 1.0
+COPYING_SECONDS = 60.0
+"""For a piece of the journal's copy before an upgrade; systemd waits for that long, again and again."""
 THREADS = 24
 THREADS_PER_FEED = 3
 """A look, a destination's free space and an import may hang on a file server and must stop nobody else."""
@@ -81,7 +84,7 @@ class App:
         self.queues = settings.resource_manager != "local"
         self.clock = Clock()
         self._lock = own(settings.state_dir)
-        self.journal = Journal.open(settings.journal)
+        self.journal = Journal.open(settings.journal, copying=lambda: self.systemd.extend(COPYING_SECONDS))
         self._spool_owner = SpoolOwner(settings.spool_dir, self.journal.journal_id, self.clock.now())
         self.reader = JournalReader(settings.journal)
         self.spool = Spool(settings.spool_dir)

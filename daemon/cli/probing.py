@@ -11,7 +11,7 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from tiltd.daemon.core.model import FilePrint, Fingerprint, Options, SeriesKind
-from tiltd.daemon.journal import on_network
+from tiltd.daemon.journal_file import on_network
 from tiltd.daemon.mounts import mount_of, network_mount
 from tiltd.daemon.sample import SAMPLE
 from tiltd.plugins.api import Permanent, Pipeline, takes
