@@ -128,7 +128,7 @@ def bring_up_to_date(
         schema, writer = found
         if schema > schema_version:
             raise too_new(path, writer, f"it has schema {schema}, this tiltd knows {schema_version}")
-        if writer != release:
+        if writer != release or schema < schema_version:
             refuse_newer_facts(connection, path, writer)
             _keep_copy(connection, path, writer, copying)
         for step in range(schema, schema_version):
