@@ -29,7 +29,11 @@ COMMANDS = {
             "check",
             f"{_CLI}.checking",
             "examine configuration, policy, plugins and folders",
-            ("tiltd check", "tiltd check --config /etc/tiltd/tiltd.toml --json"),
+            (
+                "tiltd check",
+                "tiltd check --config /etc/tiltd/tiltd.toml --json",
+                "tiltd check --sandbox",
+            ),
         ),
         Command(
             "run",

@@ -22,6 +22,17 @@ from deploy.units import program
 
 UID = 61234
 SYSTEMD = "/lib/systemd/systemd"
+BUS = """[Unit]
+DefaultDependencies=no
+[Service]
+ExecStart={dbus} --system --address=systemd: --nofork --nopidfile
+"""
+BUS_SOCKET = """[Unit]
+DefaultDependencies=no
+[Socket]
+ListenStream=/run/dbus/system_bus_socket
+"""
+"""systemd joins a bus that it has started by these names."""
 TARGETS = ("sysinit", "basic", "shutdown", "rest")
 BOOT = """
 set -e
@@ -139,6 +150,8 @@ def booted(project: Path, stage: Path, settings: str, policy: str) -> Iterator[B
     assert groups is not None
     for name in TARGETS:
         (stage / "units" / f"{name}.target").write_text("[Unit]\nDefaultDependencies=no\n")
+    (stage / "units" / "dbus.service").write_text(BUS.format(dbus=program("dbus-daemon")))
+    (stage / "units" / "dbus.socket").write_text(BUS_SOCKET)
     (stage / "tiltd.toml").write_text(settings)
     (stage / "policy.toml").write_text(policy)
     python = Path(sys.executable).resolve()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -152,6 +153,53 @@ def what_runs_inside_is_kept_inside(machine: Booted, stage: Path) -> None:
     assert re.search(r"^CapBnd:\s+0+$", status, re.MULTILINE)
 
 
+def check_looks_from_inside(machine: Booted, stage: Path) -> None:
+    """While the daemon runs, whose folder in /run must stay; and what the sandbox forbids is told."""
+    machine.systemctl("start", "dbus.socket")
+    machine.systemctl("start", "dbus.service")
+    check = ("/opt/tiltd/bin/tiltd", "check", "--sandbox", "--config", "/etc/tiltd/tiltd.toml")
+    done = machine.run(*check)
+    assert done.returncode == 0 and "checks passed" in done.stdout, done.stdout + done.stderr
+    assert "state_dir: /var/lib/tiltd can be written" in done.stdout
+    tiltd(machine, "status")
+    forbidden = stage / "units" / "tiltd.service.d" / "z-forbidden.conf"
+    forbidden.write_text("[Service]\nReadWritePaths=\nReadWritePaths=/srv/site/scratch\n")
+    machine.systemctl("daemon-reload")
+    done = machine.run(*check)
+    assert done.returncode == 1 and "1 of " in done.stdout, done.stdout + done.stderr
+    assert (
+        "destination of feed krios1: /srv/site/results cannot be written (Read-only file system)"
+        in done.stdout
+    )
+    assert list((stage / "results").glob("*check*")) == []
+
+
+def older_torques_helper_becomes_root(machine: Booted, project: Path, stage: Path) -> None:
+    """`id`, setuid root, in the sandbox with and without the drop-in that lets pbs_iff be what it is."""
+    helper = stage / "scratch" / "helper"
+    shutil.copy(shutil.which("id") or "/usr/bin/id", helper)
+    helper.chmod(0o4755)
+    told = {}
+    for name, drop_ins in (("without", ("torque",)), ("with", ("torque", "torque-setuid"))):
+        unit = lay_out(project, stage / name, drop_ins, real_programs=True)
+        parts = [unit, *sorted((stage / name / "tiltd.service.d").iterdir())]
+        text = re.sub(
+            r"^(Exec|Type|Watchdog|Restart)\w*=.*", "", "\n".join(p.read_text() for p in parts), flags=re.M
+        )
+        own = (
+            "[Service]",
+            "Type=oneshot",
+            "ExecStart=/srv/site/scratch/helper -u",
+            f"StandardOutput=file:/srv/site/{name}.told",
+            "RuntimeDirectoryPreserve=yes",
+        )
+        (stage / "units" / f"{name}.service").write_text("\n".join((text, *own, "")))
+        machine.systemctl("daemon-reload")
+        machine.systemctl("start", f"{name}.service")
+        told[name] = (stage / f"{name}.told").read_text().strip()
+    assert told == {"without": str(UID), "with": "0"}
+
+
 def stopped_is_stopped(machine: Booted, stage: Path) -> None:
     machine.systemctl("stop", "tiltd.service")
     assert machine.shows("ActiveState") == "inactive" and machine.shows("Result") == "success"
@@ -159,9 +207,11 @@ def stopped_is_stopped(machine: Booted, stage: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_life_of_a_service(machine: Booted, stage: Path) -> None:
+def test_the_life_of_a_service(machine: Booted, project: Path, stage: Path) -> None:
     is_up_when_systemd_says_so(machine, stage)
     reload_reads_the_policy_and_is_over(machine, stage)
     jobs_outlive_a_restart_and_a_watchdog(machine, stage)
     what_runs_inside_is_kept_inside(machine, stage)
+    check_looks_from_inside(machine, stage)
+    older_torques_helper_becomes_root(machine, project, stage)
     stopped_is_stopped(machine, stage)

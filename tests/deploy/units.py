@@ -23,7 +23,7 @@ def program(name: str) -> str:
     """The path of one of systemd's programs.  `.ci/run` installs them; a desk without them skips."""
     path = shutil.which(name)
     if path is None:
-        reason = f"{name} is not installed; on Debian: apt-get install systemd"
+        reason = f"{name} is not installed; on Debian: apt-get install systemd dbus"
         if os.environ.get("CI"):
             pytest.fail(reason)
         pytest.skip(reason)
