@@ -273,7 +273,8 @@ class App:
             for wake in self._wakes.values():
                 wake.set()
         for bug in self.core.bugs:
-            self.log.error("a bug of tiltd: please report it", detail=bug)
+            about = {"dataset": bug.dataset_id} if bug.dataset_id else {}
+            self.log.error("a bug of tiltd: please report it", detail=str(bug), **about)
         self.core.bugs.clear()
 
     @staticmethod

@@ -28,11 +28,15 @@ def set_up(
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         escape_names,
     ]
-    last: Any = structlog.processors.JSONRenderer()
+    last: list[Any] = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     if style == "console":
-        last = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        last = [
+            structlog.processors.format_exc_info,
+            one_line_traceback,
+            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()),
+        ]
     structlog.configure(
-        processors=[*shared, structlog.processors.format_exc_info, last],
+        processors=[*shared, *last],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
@@ -41,10 +45,19 @@ def set_up(
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, last],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
         )
     )
     logging.basicConfig(handlers=[handler], level=max(LEVELS[level], LEVELS["warning"]), force=True)
+
+
+def one_line_traceback(
+    _logger: Any, _method: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    """The renderer for people would print an ``exception`` over many lines, which nobody can search."""
+    if "exception" in event:
+        event["traceback"] = one_line(str(event.pop("exception")))
+    return event
 
 
 def escape_names(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

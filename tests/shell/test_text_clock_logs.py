@@ -4,6 +4,7 @@ import json
 import logging
 import time
 from collections.abc import Iterator
+from typing import Literal
 
 import pytest
 import structlog
@@ -75,6 +76,24 @@ def test_one_event_is_one_line_for_people(capsys: pytest.CaptureFixture[str]) ->
     (line,) = capsys.readouterr().err.splitlines()
     assert "\x1b" not in line
     assert "a\\nb" in line
+
+
+@pytest.mark.usefixtures("quiet")
+@pytest.mark.parametrize("style", ["json", "console"])
+def test_a_traceback_is_one_line_too(
+    capsys: pytest.CaptureFixture[str], style: Literal["json", "console"]
+) -> None:
+    logs.set_up(style, "info")
+    with structlog.contextvars.bound_contextvars(dataset="x-1.1.1"):
+        for log in (structlog.get_logger("tiltd"), logging.getLogger("aiohttp")):
+            try:
+                raise ValueError("a\n2026 [error] forged")
+            except ValueError:
+                log.exception("a bug")
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2
+    for line in lines:
+        assert "x-1.1.1" in line and "test_text_clock_logs.py" in line and "ValueError" in line
 
 
 def test_a_sentence_keeps_names_that_are_escaped_already() -> None:
