@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import MutableMapping
 from typing import Any, Literal
@@ -12,6 +13,8 @@ import structlog
 from tiltd.daemon.text import one_line
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
+"""Of syslog(3), by which journald knows a line's level."""
 
 
 def set_up(
@@ -22,6 +25,7 @@ def set_up(
 
     What libraries say through :mod:`logging` comes in the same form, from warnings on.
     """
+    journald = _to_journald()
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
@@ -35,6 +39,8 @@ def set_up(
             one_line_traceback,
             structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()),
         ]
+    if journald:
+        last[-1] = _with_priority(last[-1])
     structlog.configure(
         processors=[*shared, *last],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
@@ -49,6 +55,25 @@ def set_up(
         )
     )
     logging.basicConfig(handlers=[handler], level=max(LEVELS[level], LEVELS["warning"]), force=True)
+
+
+def _to_journald() -> bool:
+    """Does standard error end in journald?  systemd.exec(5), JOURNAL_STREAM."""
+    try:
+        found = os.fstat(sys.stderr.fileno())
+    except (OSError, ValueError):
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"
+
+
+def _with_priority(render: Any) -> Any:
+    """So that `journalctl -p warning` finds what it should; journald takes the number off the line."""
+
+    def prioritized(logger: Any, method: str, event: MutableMapping[str, Any]) -> str:
+        priority = PRIORITIES.get(str(event.get("level")), PRIORITIES["info"])
+        return f"<{priority}>{render(logger, method, event)}"
+
+    return prioritized
 
 
 def one_line_traceback(

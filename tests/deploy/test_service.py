@@ -48,6 +48,17 @@ def test_a_drop_in_counts(unit: Path) -> None:
     assert analyze("security", "--offline=true", "--threshold=20", unit)[0] != 0
 
 
+@pytest.mark.parametrize("name", ["tiltd-backup.service", "tiltd-backup.timer"])
+def test_systemd_understands_the_backups_units(project: Path, tmp_path: Path, name: str) -> None:
+    for unit in (project / "deploy" / "systemd").glob("tiltd-backup.*"):
+        text = re.sub(r"^(Exec\w+)=\S+", r"\1=/bin/sh", unit.read_text(encoding="utf-8"), flags=re.MULTILINE)
+        (tmp_path / unit.name).write_text(text, encoding="utf-8")
+    assert analyze("verify", tmp_path / name) == (0, "")
+    if name.endswith(".service"):
+        status, told = analyze("security", "--offline=true", "--threshold=20", tmp_path / name)
+        assert status == 0, told
+
+
 def test_stopping_the_daemon_leaves_its_jobs(unit: Path) -> None:
     text = unit.read_text()
     for line in ("KillMode=process", "OOMPolicy=continue", "Type=notify", "NotifyAccess=main"):

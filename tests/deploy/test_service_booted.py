@@ -174,6 +174,15 @@ def check_looks_from_inside(machine: Booted, stage: Path) -> None:
     assert list((stage / "results").glob("*check*")) == []
 
 
+def a_copy_is_made_while_it_runs(machine: Booted, project: Path, stage: Path) -> None:
+    shutil.copy(project / "deploy" / "systemd" / "tiltd-backup.service", stage / "units")
+    machine.systemctl("daemon-reload")
+    machine.systemctl("start", "tiltd-backup.service")
+    (name,) = machine.run("ls", "/var/lib/tiltd-backup").stdout.split()
+    assert re.fullmatch(r"journal-\d{8}T\d{6}Z\.sqlite", name)
+    tiltd(machine, "status")
+
+
 def older_torques_helper_becomes_root(machine: Booted, project: Path, stage: Path) -> None:
     """`id`, setuid root, in the sandbox with and without the drop-in that lets pbs_iff be what it is."""
     helper = stage / "scratch" / "helper"
@@ -213,5 +222,6 @@ def test_the_life_of_a_service(machine: Booted, project: Path, stage: Path) -> N
     jobs_outlive_a_restart_and_a_watchdog(machine, stage)
     what_runs_inside_is_kept_inside(machine, stage)
     check_looks_from_inside(machine, stage)
+    a_copy_is_made_while_it_runs(machine, project, stage)
     older_torques_helper_becomes_root(machine, project, stage)
     stopped_is_stopped(machine, stage)

@@ -2,8 +2,11 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Literal
 
 import pytest
@@ -94,6 +97,25 @@ def test_a_traceback_is_one_line_too(
     assert len(lines) == 2
     for line in lines:
         assert "x-1.1.1" in line and "test_text_clock_logs.py" in line and "ValueError" in line
+
+
+@pytest.mark.usefixtures("quiet")
+@pytest.mark.parametrize("style", ["json", "console"])
+def test_journald_is_told_the_level(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, style: Literal["json", "console"]
+) -> None:
+    with open(tmp_path / "stream", "w+") as stream:
+        found = os.fstat(stream.fileno())
+        monkeypatch.setattr(sys, "stderr", stream)
+        for ours in (True, False):
+            monkeypatch.setenv("JOURNAL_STREAM", f"{found.st_dev}:{found.st_ino + (not ours)}")
+            logs.set_up(style, "info")
+            structlog.get_logger("tiltd").warning("careful")
+            structlog.get_logger("tiltd").info("well")
+            logging.getLogger("aiohttp").error("wrong")
+        stream.flush()
+    begins = [line[:3] for line in (tmp_path / "stream").read_text().splitlines()]
+    assert begins[:3] == ["<4>", "<6>", "<3>"] and "<" not in "".join(begins[3:])
 
 
 def test_a_sentence_keeps_names_that_are_escaped_already() -> None:
