@@ -12,6 +12,7 @@ from tiltd.daemon import policy_files, registry
 from tiltd.daemon.client import config_file
 from tiltd.daemon.config import ConfigError, Settings
 from tiltd.daemon.core.model import SeriesKind
+from tiltd.daemon.core.units import parse_bytes
 from tiltd.daemon.text import one_line, shown
 from tiltd.daemon.tokens import SECRET_BYTES_MIN, TokenError, TokenFile
 from tiltd.plugins.api import Context, DirectiveBook, Pipeline
@@ -20,7 +21,17 @@ from . import sandbox
 from .asking import print_json
 from .exits import FAILED, OK
 from .node_checking import examine_nodes, examine_site, manager_of
-from .probing import Check, bad, good, probe_feed, probe_group, probe_local, probe_options, probe_writable
+from .probing import (
+    Check,
+    bad,
+    good,
+    probe_feed,
+    probe_group,
+    probe_local,
+    probe_memory,
+    probe_options,
+    probe_writable,
+)
 
 OLDEST_PYTHON = (3, 11)
 
@@ -247,5 +258,7 @@ def _folders(settings: Settings) -> Iterator[Check]:
     yield probe_local("journal", settings.journal)
     for folder, what in written.items():
         yield probe_writable(what, folder)
+    if promised := sum(parse_bytes(node.get("memory") or 0) for node in nodes):
+        yield probe_memory("memory of local jobs", promised)
     if settings.publish.group:
         yield probe_group(settings.publish.group)

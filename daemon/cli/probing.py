@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import grp
 import os
 import tempfile
@@ -96,6 +97,28 @@ def probe_local(what: str, journal: Path) -> Check:
         return bad(what, on_network(journal, mount))
     mount = mount_of(journal)
     return good(what, f"{journal} lies on {mount.type if mount else 'a file system that cannot be told'}")
+
+
+def probe_memory(what: str, wanted_bytes: int, root: Path = Path("/")) -> Check:
+    """Local jobs run in the service's control group: may that have as much memory as the nodes promise?
+    ``root`` has ``proc`` and ``sys``; only the unified hierarchy (cgroup v2) is looked at."""
+    limit_bytes = None
+    with contextlib.suppress(OSError, StopIteration):
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+        group = (
+            root / "sys/fs/cgroup" / next(line[3:] for line in lines if line.startswith("0::")).lstrip("/")
+        )
+        for folder in (group, *group.parents):
+            with contextlib.suppress(OSError, ValueError):  # "max" is no limit, and the root has no such file
+                found = int((folder / "memory.max").read_text())
+                limit_bytes = found if limit_bytes is None else min(found, limit_bytes)
+    if limit_bytes is not None and limit_bytes < wanted_bytes:
+        return bad(
+            what,
+            f"this service and its jobs may use {limit_bytes} bytes in all, and [[local.node]] promises "
+            f"{wanted_bytes}: copy drop-ins/local.conf beside the unit, or lower memory",
+        )
+    return good(what, f"nothing keeps the jobs from {wanted_bytes} bytes")
 
 
 def probe_group(group: str) -> Check:

@@ -10,6 +10,7 @@ import pytest
 from deploy.units import SETS, analyze, lay_out
 from tiltd.daemon.cli import sandbox
 from tiltd.daemon.cli.dispatch import dispatch
+from tiltd.daemon.cli.probing import probe_memory
 
 UNIT = """# /etc/systemd/system/tiltd.service
 [Unit]
@@ -105,3 +106,37 @@ def test_the_other_options_go_along(monkeypatch: pytest.MonkeyPatch, tmp_path: P
         "/opt/tiltd/bin/tiltd", "check", "--config", str(config), "--json", "--submit", "--node", "n1",
         "--seconds", "9.0",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("limits", "ok"),
+    [
+        ({}, True),
+        ({"system.slice/tiltd.service": "max"}, True),
+        ({"system.slice/tiltd.service": "4294967296"}, False),
+        ({"system.slice/tiltd.service": "max", "system.slice": "4294967296"}, False),
+        ({"system.slice/tiltd.service": "17179869184"}, True),
+    ],
+)
+def test_jobs_that_the_service_has_no_memory_for(tmp_path: Path, limits: dict[str, str], ok: bool) -> None:
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/cgroup").write_text("1:name=systemd:/x\n0::/system.slice/tiltd.service\n")
+    groups = tmp_path / "sys/fs/cgroup"
+    (groups / "system.slice/tiltd.service").mkdir(parents=True)
+    for group, limit in limits.items():
+        (groups / group / "memory.max").write_text(f"{limit}\n")
+    check = probe_memory("memory", 16 * 10**9, tmp_path)
+    assert check.ok == ok and ok == ("local.conf" not in check.detail)
+
+
+def test_a_shells_own_limit_says_nothing(tmp_path: Path) -> None:
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/cgroup").write_text("0::/user.slice/user-7.slice/session-1.scope\n")
+    group = tmp_path / "sys/fs/cgroup/user.slice/user-7.slice/session-1.scope"
+    group.mkdir(parents=True)
+    (group / "memory.max").write_text("1000000000\n")
+    assert probe_memory("memory", 16 * 10**9, tmp_path).ok
+
+
+def test_a_machine_without_control_groups_is_no_fault(tmp_path: Path) -> None:
+    assert probe_memory("memory", 16 * 10**9, tmp_path).ok
