@@ -22,19 +22,24 @@ from tiltd.daemon.systemd import Systemd
 BLOCKABLE = """
 import os, runpy, sys, time
 from tiltd.daemon.core.core import Core
+from tiltd.daemon.journal import Journal
 
-handle = Core.handle
+def hanging(work):
+    def hang(*args):
+        while os.path.exists(os.environ["TEST_HANG"]):
+            time.sleep(0.02)
+        return work(*args)
+    return hang
 
-def hang(self, observation):
-    while os.path.exists(os.environ["TEST_HANG"]):
-        time.sleep(0.02)
-    return handle(self, observation)
-
-Core.handle = hang
+if os.environ["TEST_HANG_IN"] == "core":
+    Core.handle = hanging(Core.handle)
+else:
+    Journal.append_now = hanging(Journal.append_now)
 sys.argv[0] = "tiltd"
 runpy.run_module("tiltd.daemon", run_name="__main__", alter_sys=True)
 """
-"""The daemon, whose core hangs while the file that TEST_HANG names is there."""
+"""The daemon, which hangs while the file that TEST_HANG names is there: in its core, and all of it stands
+still; or in the journal's thread, and everything but the loop goes on."""
 
 
 class Ear:
@@ -205,13 +210,20 @@ def hang(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def daemon(tmp_path: Path, ear: Ear, address: str, hang: Path) -> Iterator[DaemonProcess]:
+def where(request: pytest.FixtureRequest) -> str:
+    return str(getattr(request, "param", "core"))
+
+
+@pytest.fixture
+def daemon(tmp_path: Path, ear: Ear, address: str, hang: Path, where: str) -> Iterator[DaemonProcess]:
     place = address if address.startswith("@") else str(tmp_path / address)
     env = {"NOTIFY_SOCKET": place, "WATCHDOG_USEC": "400000", "TEST_HANG": str(hang)}
+    env["TEST_HANG_IN"] = where
     with running(Site(tmp_path / "site-folder"), python=BLOCKABLE, env=env) as made:
         yield made
 
 
+@pytest.mark.parametrize("where", ["core", "journal"], indirect=True)
 @pytest.mark.parametrize("address", ["abstract"], indirect=True)
 def test_a_loop_that_is_blocked_does_not_feed_the_watchdog(
     daemon: DaemonProcess, ear: Ear, hang: Path
@@ -221,6 +233,7 @@ def test_a_loop_that_is_blocked_does_not_feed_the_watchdog(
     beats = ear.beats()
     daemon.wait(lambda: ear.beats() >= beats + 3)
     hang.touch()
+    daemon.site.feed("series.mrc")
     # Feeds and nodes are looked at several times a second, so it is in there at once.
     settled_at = time.monotonic() + 0.4
     daemon.wait(lambda: time.monotonic() > settled_at)
