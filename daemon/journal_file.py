@@ -243,6 +243,9 @@ def put_back(source: Path, path: Path) -> Path | None:
         refuse_newer_facts(copy, source, found[1])
         fresh = path.with_name(f"{path.stem}.to-come{path.suffix}")
         copy_to(copy, fresh)
+    if os.geteuid() == 0:  # root puts back what the daemon's account has to write
+        whose = path.parent.stat()
+        os.chown(fresh, whose.st_uid, whose.st_gid)
     replaced = _put_aside(path)
     fresh.replace(path)
     _sync(path.parent)

@@ -200,3 +200,15 @@ def test_what_is_no_journal_is_not_put_back(journal: Path, tmp_path: Path) -> No
     with pytest.raises(JournalError, match="cannot be opened"):
         journal_file.put_back(tmp_path / "missing.sqlite", journal)
     assert content(journal) == before
+
+
+def test_what_root_puts_back_belongs_to_the_daemons_account(
+    journal: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[tuple[str, int, int]] = []
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(os, "chown", lambda path, uid, gid: given.append((Path(path).name, uid, gid)))
+    shutil.copy(journal, tmp_path / "copy.sqlite")
+    journal_file.put_back(tmp_path / "copy.sqlite", journal)
+    whose = journal.parent.stat()
+    assert given == [("journal.to-come.sqlite", whose.st_uid, whose.st_gid)]

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import socket
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -262,3 +263,15 @@ def test_jobs_do_not_get_the_socket_and_a_reload_is_told(
     os.kill(daemon.pid, 1)
     words = daemon.wait(lambda: (heard := ear.heard()).count("READY=1") == 2 and heard)
     assert words.index("RELOADING=1") < len(words) - words[::-1].index("READY=1") - 1
+
+
+@pytest.mark.parametrize("address", ["abstract"], indirect=True)
+def test_systemd_waits_while_the_journal_is_copied_for_an_upgrade(daemon: DaemonProcess, ear: Ear) -> None:
+    daemon.stop()
+    with contextlib.closing(sqlite3.connect(daemon.site.state / "journal.sqlite")) as journal, journal:
+        journal.execute("UPDATE meta SET value = '0.0.9' WHERE key = 'release'")
+    told = len(ear.heard())
+    daemon.start()
+    words = ear.heard()[told:]
+    assert words.index("EXTEND_TIMEOUT_USEC=60000000") < words.index("READY=1")
+    assert (daemon.site.state / "journal.left-by-0.0.9.sqlite").exists()
