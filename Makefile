@@ -98,7 +98,11 @@ install:
 	@rm -rf build
 	'$(PREFIX)/bin/python' -m pip --disable-pip-version-check -q install --upgrade .
 	@rm -rf build tiltd.egg-info
-	@echo 'Installed. Next: $(PREFIX)/bin/tiltd init /etc/tiltd'
+	@rm -rf '$(PREFIX)/share/tiltd' && mkdir -p '$(PREFIX)/share/tiltd'
+	@cp -R deploy/systemd deploy/prometheus deploy/grafana deploy/torque docs '$(PREFIX)/share/tiltd/'
+	@sed -i 's#/opt/tiltd#$(PREFIX)#g' '$(PREFIX)'/share/tiltd/systemd/*.service
+	@echo 'Installed, with units, rules, dashboards and pages in $(PREFIX)/share/tiltd.'
+	@echo 'Next: $(PREFIX)/bin/tiltd init /etc/tiltd'
 
 clean:
 	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import getpass
-import re
+import faulthandler
 import signal
 from collections.abc import Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +13,7 @@ from typing import Any
 
 import structlog
 
-from tiltd.plugins.api import Context, Counting, PluginError
+from tiltd.plugins.api import Counting, PluginError
 
 from . import registry
 from .clock import Clock
@@ -24,9 +23,9 @@ from .core import facts as f
 from .core import observations as o
 from .core.core import Core, Step
 from .core.model import Dataset, Policy
-from .core.site import FeedInfo, Site
 from .hands import settle
-from .journal import Journal, JournalError
+from .journal import Journal
+from .journal_file import JournalError
 from .loop import GATHER_SECONDS, Loop
 from .metrics import Metrics
 from .orphans import find_orphans
@@ -37,7 +36,10 @@ from .policies import Policies, Refused
 from .poll import Pace, Poll, watch_destinations, watch_spool
 from .questions.candidate import Judged, judge, live_cases
 from .reader import JournalReader
+from .site import context_of, fixed_part, site_of
 from .spool import Spool
+from .spool_owner import SpoolOwner
+from .systemd import Systemd
 from .telling import tell
 from .watch import FeedWatch
 from .watcher import Watcher
@@ -48,6 +50,8 @@ DRAIN_SECONDS = 10.0
 IDLE_SECONDS = 60.0
 MARK_SECONDS = 60.0
 LAG_SECONDS = 1.0
+COPYING_SECONDS = 60.0
+"""For a piece of the journal's copy before an upgrade; systemd waits for that long, again and again."""
 THREADS = 24
 THREADS_PER_FEED = 3
 """A look, a destination's free space and an import may hang on a file server and must stop nobody else."""
@@ -55,12 +59,20 @@ THREADS_PER_FEED = 3
 
 def run(settings: Settings) -> int:
     """Run until SIGTERM or SIGINT.  Returns the exit status; jobs go on without the daemon."""
+    systemd = Systemd.from_environment()
+    faulthandler.enable()  # the watchdog's SIGABRT leaves in the log where every thread stood
     try:
-        app = App(settings)
+        app = App(settings, systemd)
         settle()
         asyncio.run(app.run())
     except (StartError, JournalError, registry.RegistryError, PluginError, OSError) as error:
         structlog.get_logger("tiltd").error(f"tiltd cannot start: {error}")
+        return 1
+    except ExceptionGroup as group:
+        lost = group.subgroup(StartError)
+        if lost is None:
+            raise
+        structlog.get_logger("tiltd").error(f"tiltd has to stop: {lost.exceptions[0]}")
         return 1
     return 0
 
@@ -68,26 +80,22 @@ def run(settings: Settings) -> int:
 class App:
     """One daemon.  What it is made of stands in ``__init__``, what it does all the time in ``_tasks``."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, systemd: Systemd | None = None) -> None:
         self.settings = settings
+        self.systemd = systemd or Systemd()
         self.log = structlog.get_logger("tiltd")
         self.queues = settings.resource_manager != "local"
         self.clock = Clock()
         self._lock = own(settings.state_dir)
-        self.journal = Journal.open(settings.journal)
+        self.journal = Journal.open(settings.journal, copying=lambda: self.systemd.extend(COPYING_SECONDS))
+        self._spool_owner = SpoolOwner(settings.spool_dir, self.journal.journal_id, self.clock.now())
         self.reader = JournalReader(settings.journal)
         self.spool = Spool(settings.spool_dir)
         self.metrics = Metrics(self.clock.now, lambda: self.reader.size_bytes)
-        context = Context(
-            state_folder=str(settings.state_dir),
-            spool_folder=str(settings.spool_dir),
-            journal_id=self.journal.journal_id,
-            owner=getpass.getuser(),
-        )
         self._reload_asked = asyncio.Event()
         self.policies = Policies(settings, self.clock.now, self._put)
         policy = self._first_policy()
-        self.plugged = Plugged.of(settings, context)
+        self.plugged = Plugged.of(settings, context_of(settings, self.journal.journal_id))
         self.core = Core(site_of(settings), policy, self.plugged.pipelines, self.journal.load())
         self.behind = journal_is_behind(settings.spool_dir, self.journal)
         met = set() if self.behind else set(self.core.state.feeds_met)
@@ -102,6 +110,8 @@ class App:
             self._recorded,
             self.metrics.appended,
             GATHER_SECONDS,
+            self.systemd.turned,
+            self.systemd.beat_seconds,
         )
         self._wishes = Wishes(self.loop)
         self.poll = Poll(self.plugged.manager, self.loop.put, self.clock)
@@ -219,6 +229,8 @@ class App:
 
     async def _close(self) -> None:
         """Jobs are left running; what was under way is done again at the next start."""
+        self.systemd.stopping()
+        self.systemd.status("stopping; running jobs go on")
         await self.servers.stop()
         await self.perform.drain(DRAIN_SECONDS)
         with contextlib.suppress(Exception):
@@ -226,6 +238,7 @@ class App:
         if not self._without_baseline:
             write_mark(self.settings.spool_dir, self.journal)
         self.reader.close()
+        self._spool_owner.release()
         self._lock.close()
         self.log.info("tiltd has stopped; running jobs go on")
 
@@ -264,7 +277,8 @@ class App:
             for wake in self._wakes.values():
                 wake.set()
         for bug in self.core.bugs:
-            self.log.error("a bug of tiltd: please report it", detail=bug)
+            about = {"dataset": bug.dataset_id} if bug.dataset_id else {}
+            self.log.error("a bug of tiltd: please report it", detail=str(bug), **about)
         self.core.bugs.clear()
 
     @staticmethod
@@ -312,8 +326,12 @@ class App:
         while True:
             await self._reload_asked.wait()
             self._reload_asked.clear()
-            await self._directives_again()
-            await self.policies.reload("SIGHUP")
+            self.systemd.reloading()
+            try:
+                await self._directives_again()
+                await self.policies.reload("SIGHUP")
+            finally:
+                self.systemd.ready()
 
     async def _directives_again(self) -> list[str]:
         """Templates are read with the policy: waiting series are judged again by both."""
@@ -365,6 +383,8 @@ class App:
                 async with asyncio.timeout(MARK_SECONDS):
                     await self._mark_now.wait()
             self._mark_now.clear()
+            if taken := await asyncio.to_thread(self._spool_owner.renew):
+                raise StartError(taken)
             if not self._without_baseline:
                 await asyncio.to_thread(write_mark, self.settings.spool_dir, self.journal)
 
@@ -374,22 +394,5 @@ class App:
             due = perf_counter() + LAG_SECONDS
             await asyncio.sleep(LAG_SECONDS)
             self.metrics.measure("tiltd_event_loop_lag_seconds", perf_counter() - due)
-
-
-def site_of(settings: Settings) -> Site:
-    feeds = {
-        feed.name: FeedInfo(
-            name=feed.name,
-            pipeline=feed.pipeline,
-            destination=feed.destination,
-            imports=feed.import_dir is not None,
-            options=dict(feed.options),
-        )
-        for feed in settings.feeds
-    }
-    return Site(feeds=feeds, queues=settings.resource_manager != "local")
-
-
-def fixed_part(destination: str) -> str:
-    """The folder of a destination template above its first placeholder."""
-    return re.split(r"\{", destination)[0].rpartition("/")[0] or "/"
+            live = len(self.core.state.datasets)
+            self.systemd.status("; ".join(self.ready()[1]) or f"{live} series in hand")

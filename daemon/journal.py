@@ -19,7 +19,7 @@ import concurrent.futures
 import json
 import sqlite3
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,39 +30,11 @@ from .core.core import Row, Step
 from .core.model import Dataset
 from .core.state import CoreState, Snapshot
 from .core.transitions import IllegalTransition
+from .journal_file import JournalError, bring_up_to_date, connect, meta, on_network, unreadable
+from .mounts import network_mount
 from .upcasters import SNAPSHOT, SNAPSHOT_VERSION, TooNew, upcast
 
 SNAPSHOT_EVERY = 5000
-SCHEMA_VERSION = 1
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS facts (
-    seq INTEGER PRIMARY KEY, at REAL NOT NULL, dataset_id TEXT NOT NULL,
-    kind TEXT NOT NULL, version INTEGER NOT NULL, body TEXT NOT NULL);
-CREATE INDEX IF NOT EXISTS facts_of ON facts (dataset_id, seq);
-CREATE INDEX IF NOT EXISTS facts_acted ON facts (seq) WHERE kind = 'OperatorActed';
-CREATE TABLE IF NOT EXISTS datasets (
-    dataset_id TEXT PRIMARY KEY, feed TEXT NOT NULL, series_key BLOB NOT NULL, name BLOB NOT NULL,
-    project BLOB NOT NULL, session BLOB NOT NULL, state TEXT NOT NULL, live INTEGER NOT NULL,
-    found_at REAL NOT NULL, changed_at REAL NOT NULL, body TEXT NOT NULL) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS datasets_by_name ON datasets (name);
-CREATE INDEX IF NOT EXISTS datasets_by_change ON datasets (changed_at);
-CREATE INDEX IF NOT EXISTS datasets_counted ON datasets (live, feed, state);
-CREATE INDEX IF NOT EXISTS datasets_of_series ON datasets (feed, series_key);
-CREATE INDEX IF NOT EXISTS datasets_of_project ON datasets (project, live, changed_at, state);
-CREATE INDEX IF NOT EXISTS datasets_finished ON datasets (live, changed_at, state, project, feed);
-CREATE TABLE IF NOT EXISTS seen (
-    feed TEXT NOT NULL, series_key BLOB NOT NULL, dataset_id TEXT NOT NULL, revision INTEGER NOT NULL,
-    digest TEXT NOT NULL, stat_signature TEXT NOT NULL, reason TEXT NOT NULL, detail BLOB NOT NULL,
-    PRIMARY KEY (feed, series_key)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS snapshot (
-    one INTEGER PRIMARY KEY CHECK (one = 1), seq INTEGER NOT NULL, version INTEGER NOT NULL,
-    body TEXT NOT NULL);
-"""
-
-
-class JournalError(Exception):
-    """The journal cannot be opened or read; the message names the file and says what to do."""
 
 
 def as_bytes(name: str) -> bytes:
@@ -101,35 +73,6 @@ def decode_dataset(body: str) -> Dataset:
     return msgspec.convert(json.loads(body), Dataset)
 
 
-def unreadable(path: Path, error: Exception) -> JournalError:
-    return JournalError(
-        f"the journal {path} cannot be read ({error}); restore it from a backup, or move it away to "
-        "start with an empty one: running jobs are adopted, finished series are held for release"
-    )
-
-
-def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
-    """A connection for one thread at a time.  Raises :class:`JournalError` with a sentence."""
-    mode = "ro" if read_only else "rwc"
-    try:
-        connection = sqlite3.connect(
-            f"{path.absolute().as_uri()}?mode={mode}", uri=True, check_same_thread=False, timeout=10.0
-        )
-        connection.execute("PRAGMA busy_timeout=10000")
-        if not read_only:
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("PRAGMA synchronous=FULL")
-            connection.execute("PRAGMA cache_size=-2000")
-    except sqlite3.Error as error:
-        if not isinstance(error, sqlite3.OperationalError):
-            raise unreadable(path, error) from error
-        raise JournalError(
-            f"the journal {path} cannot be opened ({error}); check that its folder exists, is writable, has "
-            "free space and is not on a network file system"
-        ) from error
-    return connection
-
-
 class Journal:
     """The writer.  Made by ``open``; every method that touches the disk runs in its one thread."""
 
@@ -142,27 +85,24 @@ class Journal:
         self._snapshot_at = 0
 
     @classmethod
-    def open(cls, path: Path) -> Journal:
-        """Open or create.  Raises :class:`JournalError`."""
+    def open(
+        cls, path: Path, mountinfo: str | None = None, copying: Callable[[], None] = lambda: None
+    ) -> Journal:
+        """Open or create, and bring up to date (:mod:`tiltd.daemon.journal_file`).  Raises
+        :class:`JournalError`; a network file system is refused (``mountinfo``: see
+        :func:`tiltd.daemon.mounts.mount_of`).  ``copying`` is called now and then while that takes long."""
+        if mount := network_mount(path, mountinfo):
+            raise JournalError(on_network(path, mount))
         path.parent.mkdir(parents=True, exist_ok=True)
         journal = cls(path, connect(path))
         try:
-            journal._connection.executescript(SCHEMA)
-            journal.journal_id = journal._meta("journal_id", uuid.uuid4().hex[:12])
-            schema = int(journal._meta("schema", str(SCHEMA_VERSION)))
+            bring_up_to_date(journal._connection, path, copying)
+            journal.journal_id = meta(journal._connection, "journal_id", uuid.uuid4().hex[:12])
             row = journal._connection.execute("SELECT max(seq) FROM facts").fetchone()
         except sqlite3.Error as error:
             raise unreadable(path, error) from error
-        if schema > SCHEMA_VERSION:
-            raise JournalError(f"the journal {path} was written by a later tiltd (schema {schema})")
         journal.sequence = row[0] or 0
         return journal
-
-    def _meta(self, key: str, default: str) -> str:
-        with self._connection:
-            self._connection.execute("INSERT OR IGNORE INTO meta VALUES (?, ?)", (key, default))
-        row = self._connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
-        return str(row[0])
 
     # -- reading at the start ----------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import sys
 from collections.abc import MutableMapping
@@ -14,6 +15,8 @@ from tiltd.daemon.text import one_line
 
 _WORD = re.compile(r"[^\s='\"]+")
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
+"""Of syslog(3), by which journald knows a line's level."""
 
 
 def set_up(
@@ -24,17 +27,24 @@ def set_up(
 
     What libraries say through :mod:`logging` comes in the same form, from warnings on.
     """
+    journald = _to_journald()
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         escape_names,
     ]
-    last: Any = structlog.processors.JSONRenderer()
+    last: list[Any] = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     if style == "console":
-        last = structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else plain
+        last = [
+            structlog.processors.format_exc_info,
+            one_line_traceback,
+            structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else plain,
+        ]
+    if journald:
+        last[-1] = _with_priority(last[-1])
     structlog.configure(
-        processors=[*shared, structlog.processors.format_exc_info, last],
+        processors=[*shared, *last],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
@@ -43,18 +53,45 @@ def set_up(
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, last],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
         )
     )
     logging.basicConfig(handlers=[handler], level=max(LEVELS[level], LEVELS["warning"]), force=True)
 
 
+def _to_journald() -> bool:
+    """Does standard error end in journald?  systemd.exec(5), JOURNAL_STREAM."""
+    try:
+        found = os.fstat(sys.stderr.fileno())
+    except (OSError, ValueError):
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"
+
+
+def _with_priority(render: Any) -> Any:
+    """So that `journalctl -p warning` finds what it should; journald takes the number off the line."""
+
+    def prioritized(logger: Any, method: str, event: MutableMapping[str, Any]) -> str:
+        priority = PRIORITIES.get(str(event.get("level")), PRIORITIES["info"])
+        return f"<{priority}>{render(logger, method, event)}"
+
+    return prioritized
+
+
+def one_line_traceback(
+    _logger: Any, _method: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    """The renderer for people would print an ``exception`` over many lines, which nobody can search."""
+    if "exception" in event:
+        event["traceback"] = one_line(str(event.pop("exception")))
+    return event
+
+
 def plain(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> str:
     """As on a terminal, without colours, in a third of the time."""
     head = f"{event.pop('timestamp', '')} [{event.pop('level', ''):<9}] {event.pop('event', ''):<30}"
-    told = event.pop("exception", "")
     pairs = [f"{key}={_value(value)}" for key, value in sorted(event.items())]
-    return " ".join([head, *pairs]).rstrip() + (f"\n{told}" if told else "")
+    return " ".join([head, *pairs]).rstrip()
 
 
 def _value(value: Any) -> str:

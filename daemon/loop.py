@@ -40,7 +40,8 @@ class Loop:
 
     ``stuck`` is the sentence for ``/readyz`` while the journal cannot be written: then nothing is performed
     and nothing is answered, and the append is tried again until it succeeds.  ``ahead``: the core's state
-    holds what the journal may not: no snapshot may be taken of it.
+    holds what the journal may not: no snapshot may be taken of it.  ``turned`` is called after every turn,
+    when what came in is journaled, and at least every ``turn_seconds``: a loop that hangs does not call it.
     """
 
     def __init__(
@@ -52,6 +53,8 @@ class Loop:
         recorded: Callable[[Observation | None, Step], None] = lambda observation, step: None,
         appended: Callable[[float], None] = lambda seconds: None,
         gather_seconds: float = 0.0,
+        turned: Callable[[], None] = lambda: None,
+        turn_seconds: float | None = None,
     ) -> None:
         self.core = core
         self.inbox: asyncio.Queue[Observation] = asyncio.Queue()
@@ -64,6 +67,8 @@ class Loop:
         self._appended = appended
         self._gather_seconds = gather_seconds
         self._rests_until = 0.0
+        self._turned = turned
+        self._turn_seconds = turn_seconds
         self._log = structlog.get_logger("tiltd.loop")
 
     async def put(self, observation: Observation) -> None:
@@ -72,26 +77,32 @@ class Loop:
     async def run(self) -> None:
         """Until cancelled.  Everything outstanding is started first."""
         await self._take([(None, self.core.recover(self._clock.now()))])
+        self._turned()
         while True:
             batch = await self._next()
             await self._take([(observation, self.core.handle(observation)) for observation in batch])
             if self._journal.snapshot_due(len(self.core.state.datasets)):
                 await self._save()
+            self._turned()
 
     async def _next(self) -> list[Observation]:
-        """At least one observation: one that waits, or the time that the core asked to be woken at.
+        """Observations that wait, or the time that the core asked to be woken at; nothing at all when
+        neither came within ``turn_seconds``.
 
         A wake-up that is overdue comes first: an inbox that never empties must not starve it.
         """
         batch: list[Observation] = []
         wake_at = self.core.next_wake_at
         left_seconds = None if wake_at is None else wake_at - self._clock.now()
+        idle = self._turn_seconds is not None and (left_seconds is None or left_seconds > self._turn_seconds)
         try:
             if left_seconds is not None and left_seconds <= 0:
                 raise TimeoutError
-            async with asyncio.timeout(left_seconds):
+            async with asyncio.timeout(self._turn_seconds if idle else left_seconds):
                 batch.append(await self.inbox.get())
         except TimeoutError:
+            if idle:
+                return batch
             batch.append(TimeReached(at=self._clock.now()))
         left_seconds = self._rests_until - asyncio.get_running_loop().time()
         if left_seconds > 0:
@@ -120,6 +131,8 @@ class Loop:
             except sqlite3.Error as error:
                 self.stuck = f"the journal cannot be written ({error}); free space on its disk or mend it"
                 self._log.error(self.stuck, tries=tries)
+                # It goes on trying: a restart would free no disk, and take the page away that tells of it.
+                self._turned()
                 await asyncio.sleep(APPEND_RETRY_SECONDS[min(tries, len(APPEND_RETRY_SECONDS) - 1)])
                 tries += 1
         self.ahead = False

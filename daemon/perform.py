@@ -119,6 +119,11 @@ class Perform:
             await asyncio.gather(*left, return_exceptions=True)
 
     async def _perform(self, effect: e.Effect) -> None:
+        # Whatever is logged on the way, by a plugin too, tells which dataset it is about.
+        with structlog.contextvars.bound_contextvars(**_about(effect)):
+            await self._performed(effect)
+
+    async def _performed(self, effect: e.Effect) -> None:
         async with self._gates[type(effect)]:
             try:
                 async with asyncio.timeout(TIMEOUT_SECONDS[type(effect)]):
@@ -130,7 +135,7 @@ class Perform:
                 self._log.exception("an effect failed by a bug", effect=str(effect))
                 answer = self._troubled(effect, Temporary(f"a bug in tiltd or a plugin: {error!r}"))
         if answer.trouble and answer.trouble != STILL_CLEANING:
-            self._log.warning(answer.trouble, effect=type(effect).__name__, **_about(effect))
+            self._log.warning(answer.trouble, effect=type(effect).__name__)
         await self._put(answer)
 
     def _troubled(self, effect: e.Effect, error: Exception) -> o.Answer:
@@ -321,6 +326,6 @@ def told_by(documents: Mapping[str, dict[str, Any]], attempt: Attempt) -> manife
 
 
 def _about(effect: e.Effect) -> dict[str, str]:
-    return {
-        name: str(getattr(effect, name)) for name in ("attempt_id", "dataset_id") if hasattr(effect, name)
-    }
+    """As which every line of the log tells it."""
+    keys = {"dataset_id": "dataset", "attempt_id": "attempt_id"}
+    return {key: str(getattr(effect, name)) for name, key in keys.items() if hasattr(effect, name)}

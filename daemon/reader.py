@@ -10,7 +10,8 @@ from typing import Any
 
 from .core import facts as f
 from .core.model import Dataset, Record, State
-from .journal import as_bytes, as_name, connect, decode_dataset, decode_fact
+from .journal import as_bytes, as_name, decode_dataset, decode_fact
+from .journal_file import connect
 
 
 class SeenRow(Record):

@@ -17,7 +17,8 @@ import msgspec
 from .core import facts as f
 from .core.state import CoreState, Snapshot
 from .core.transitions import IllegalTransition
-from .journal import JournalError, connect, decode_fact
+from .journal import decode_fact
+from .journal_file import JournalError, connect
 from .text import shown
 from .upcasters import SNAPSHOT, TooNew, upcast
 

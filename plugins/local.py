@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import json
 import logging
 import os
@@ -85,7 +86,8 @@ class LocalManager:
     # -- the protocol --------------------------------------------------------------------------------
 
     async def submit(self, spec: JobSpec) -> str:
-        return await asyncio.get_running_loop().run_in_executor(self._worker, self._start, spec)
+        here = contextvars.copy_context()  # so that the worker's lines of the log tell the dataset, too
+        return await asyncio.get_running_loop().run_in_executor(self._worker, here.run, self._start, spec)
 
     async def jobs(self) -> JobsSeen:
         return await asyncio.get_running_loop().run_in_executor(self._worker, self._look)

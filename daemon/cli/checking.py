@@ -12,14 +12,26 @@ from tiltd.daemon import policy_files, registry
 from tiltd.daemon.client import config_file
 from tiltd.daemon.config import ConfigError, Settings
 from tiltd.daemon.core.model import SeriesKind
+from tiltd.daemon.core.units import parse_bytes
 from tiltd.daemon.text import one_line, shown
 from tiltd.daemon.tokens import SECRET_BYTES_MIN, TokenError, TokenFile
 from tiltd.plugins.api import Context, DirectiveBook, Pipeline
 
+from . import sandbox
 from .asking import print_json
 from .exits import FAILED, OK
 from .node_checking import examine_nodes, examine_site, manager_of
-from .probing import Check, bad, good, probe_feed, probe_group, probe_options, probe_writable
+from .probing import (
+    Check,
+    bad,
+    good,
+    probe_feed,
+    probe_group,
+    probe_local,
+    probe_memory,
+    probe_options,
+    probe_writable,
+)
 
 OLDEST_PYTHON = (3, 11)
 
@@ -48,9 +60,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="with --submit: how long a job may take to start and to look (default 300)",
     )
+    parser.add_argument(
+        "--sandbox",
+        nargs="?",
+        const="tiltd.service",
+        metavar="UNIT",
+        help="do all this in the sandbox of the systemd unit (default tiltd.service), as its user; for root",
+    )
 
 
 def main(args: argparse.Namespace) -> int:
+    if args.sandbox:
+        return sandbox.run(args.sandbox, _other_options(args))
     checks = []
     for check in everything(args):
         checks.append(check)
@@ -63,6 +84,16 @@ def main(args: argparse.Namespace) -> int:
         wrong = sum(not check.ok for check in checks)
         print(f"{wrong} of {len(checks)} checks failed" if wrong else f"all {len(checks)} checks passed")
     return OK if all(check.ok for check in checks) else FAILED
+
+
+def _other_options(args: argparse.Namespace) -> list[str]:
+    """What else was said, for the check inside; the path of the settings is made absolute."""
+    path = config_file(args.config)
+    options = ["--config", str(path.absolute())] if path is not None else []
+    options += ["--json"] * args.json + ["--submit"] * args.submit
+    for node in args.node:
+        options += ["--node", node]
+    return [*options, "--seconds", str(args.seconds)]
 
 
 def everything(args: argparse.Namespace) -> Iterator[Check]:
@@ -224,7 +255,10 @@ def _folders(settings: Settings) -> Iterator[Check]:
     for node in nodes:
         if scratch := node.get("scratch"):
             written.setdefault(Path(scratch), f"scratch of node {node['name']}")
+    yield probe_local("journal", settings.journal)
     for folder, what in written.items():
         yield probe_writable(what, folder)
+    if promised := sum(parse_bytes(node.get("memory") or 0) for node in nodes):
+        yield probe_memory("memory of local jobs", promised)
     if settings.publish.group:
         yield probe_group(settings.publish.group)

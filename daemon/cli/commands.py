@@ -29,7 +29,11 @@ COMMANDS = {
             "check",
             f"{_CLI}.checking",
             "examine configuration, policy, plugins and folders",
-            ("tiltd check", "tiltd check --config /etc/tiltd/tiltd.toml --json"),
+            (
+                "tiltd check",
+                "tiltd check --config /etc/tiltd/tiltd.toml --json",
+                "tiltd check --sandbox",
+            ),
         ),
         Command(
             "run",
@@ -102,6 +106,21 @@ COMMANDS = {
             f"{_CLI}.pruning",
             "remove what is no longer needed",
             ("tiltd prune --spool --older-than 30d", "tiltd prune --results TS_01 --yes"),
+        ),
+        Command(
+            "backup",
+            f"{_CLI}.backing_up",
+            "copy the journal; the daemon may run",
+            ("tiltd backup /var/backups/tiltd --keep 14",),
+        ),
+        Command(
+            "restore",
+            f"{_CLI}.backing_up",
+            "put a copy of the journal back; the daemon must be stopped",
+            (
+                "tiltd restore /var/backups/tiltd/journal-20261122T030000Z.sqlite",
+                "tiltd restore journal.left-by-0.1.0.sqlite",
+            ),
         ),
         Command(
             "nodes",

@@ -15,7 +15,7 @@ from tiltd.daemon.client import Answered, Client, NotRunning, socket_path
 from tiltd.daemon.config import ConfigError, Settings
 from tiltd.daemon.core.model import Features, NodeInfo, Placement, Policy, ResourceRequest, Unplaceable
 from tiltd.daemon.core.units import parse_bytes, show_bytes, show_seconds, shown_value
-from tiltd.daemon.journal import JournalError
+from tiltd.daemon.journal_file import JournalError
 from tiltd.daemon.policy_files import known
 from tiltd.daemon.questions.dataset import at_time, labels_of, series_like
 from tiltd.daemon.questions.explain import Explanation, submit_filter, summary

@@ -15,7 +15,7 @@ from tiltd.daemon.client import Answered, Client, NotRunning
 from tiltd.daemon.config import ConfigError, Settings
 from tiltd.daemon.core.model import Dataset, NodeInfo
 from tiltd.daemon.core.units import parse_seconds, show_bytes, show_seconds
-from tiltd.daemon.journal import JournalError
+from tiltd.daemon.journal_file import JournalError
 from tiltd.daemon.questions.differ import Change, Difference, difference
 from tiltd.daemon.questions.files import PolicyRefused, policy_of
 from tiltd.daemon.questions.history import cases, pipelines_for, recorded, used_nodes

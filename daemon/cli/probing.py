@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import grp
 import os
 import tempfile
@@ -11,6 +12,8 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from tiltd.daemon.core.model import FilePrint, Fingerprint, Options, SeriesKind
+from tiltd.daemon.journal_file import on_network
+from tiltd.daemon.mounts import mount_of, network_mount
 from tiltd.daemon.sample import SAMPLE
 from tiltd.plugins.api import Permanent, Pipeline, takes
 
@@ -86,6 +89,37 @@ def probe_writable(what: str, folder: Path) -> Check:
             what, f"{there} cannot be written ({error.strerror}); let this user write it, or make room"
         )
     return good(what, f"{folder} can be written" if there == folder else f"{folder} can be made")
+
+
+def probe_local(what: str, journal: Path) -> Check:
+    """Will it lie on a disk of this machine?"""
+    if mount := network_mount(journal):
+        return bad(what, on_network(journal, mount))
+    mount = mount_of(journal)
+    return good(what, f"{journal} lies on {mount.type if mount else 'a file system that cannot be told'}")
+
+
+def probe_memory(what: str, wanted_bytes: int, root: Path = Path("/")) -> Check:
+    """Local jobs run in the service's control group: may that have as much memory as the nodes promise?
+    ``root`` has ``proc`` and ``sys``; only the unified hierarchy (cgroup v2) is looked at."""
+    limit_bytes = None
+    with contextlib.suppress(OSError, StopIteration):
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+        group = (
+            root / "sys/fs/cgroup" / next(line[3:] for line in lines if line.startswith("0::")).lstrip("/")
+        )
+        # In a shell it is the limit of whoever logged in, which says nothing.
+        for folder in (group, *group.parents) if group.suffix == ".service" else ():
+            with contextlib.suppress(OSError, ValueError):  # "max" is no limit, and the root has no such file
+                found = int((folder / "memory.max").read_text())
+                limit_bytes = found if limit_bytes is None else min(found, limit_bytes)
+    if limit_bytes is not None and limit_bytes < wanted_bytes:
+        return bad(
+            what,
+            f"this service and its jobs may use {limit_bytes} bytes in all, and [[local.node]] promises "
+            f"{wanted_bytes}: copy drop-ins/local.conf beside the unit, or lower memory",
+        )
+    return good(what, f"nothing keeps the jobs from {wanted_bytes} bytes")
 
 
 def probe_group(group: str) -> Check:

@@ -23,7 +23,7 @@ from . import facts as f
 from . import observations as o
 from .answers import Answers
 from .arriving import Arrival, Arriving
-from .desk import Desk
+from .desk import Bug, Desk
 from .following import Following
 from .model import TERMINAL, Dataset, NodeInfo, Options, Policy, Progress, Record, State, Unplaceable
 from .operating import Operating
@@ -128,7 +128,7 @@ class Core:
         return self.following.listed_states()
 
     @property
-    def bugs(self) -> list[str]:
+    def bugs(self) -> list[Bug]:
         """Bugs that were met and contained, newest last; who has told of them clears the list."""
         return self.desk.bugs
 

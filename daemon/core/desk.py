@@ -25,6 +25,12 @@ OF_A_DATASET = frozenset({"dataset", "effect", "aged"})
 BUGS_MAX = 100
 
 
+class Bug(str):
+    """The sentence of a bug, and the dataset that it is about (``""`` for none)."""
+
+    dataset_id: str = ""
+
+
 class Desk:
     """Shared by the rooms; only ``record`` changes the state, and only by a fact.
 
@@ -40,7 +46,7 @@ class Desk:
         self.site = site
         self.pipelines = pipelines
         self.now = 0.0
-        self.bugs: list[str] = []
+        self.bugs: list[Bug] = []
         self.facts: list[f.Fact] = []
         self.touched: dict[str, None] = {}
         self.records: dict[str, Dataset] = {}
@@ -124,14 +130,16 @@ class Desk:
 
     def bug(self, error: Exception, dataset_id: str = "") -> None:
         """Keep a bug of ours in ``bugs``; the dataset it is about is held, and everything else goes on."""
-        sentence = f"{error} ({type(error).__name__} in {_place(error)})"
+        sentence = Bug(f"{error} ({type(error).__name__} in {_place(error)})")
         self.bugs.append(sentence)
         del self.bugs[:-BUGS_MAX]
         if isinstance(error, IllegalTransition):
-            dataset_id, sentence = error.dataset_id, str(error)
+            dataset_id = error.dataset_id
+        sentence.dataset_id = dataset_id
         dataset = self.dataset(dataset_id)
         if dataset is not None and dataset.state not in TERMINAL:
-            self.hold(dataset, "bug", sentence)
+            told = str(error) if isinstance(error, IllegalTransition) else str(sentence)
+            self.hold(dataset, "bug", told)
 
     def wake(self, at: float, *key: str) -> None:
         """Ask to be looked at again at ``at``, twice is once.  A wake-up no longer needed is harmless."""

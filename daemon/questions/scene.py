@@ -15,7 +15,8 @@ from tiltd.daemon import registry
 from tiltd.daemon.config import Settings
 from tiltd.daemon.core.model import NodeInfo, Options, Policy, Record, ResourceRequest, TiltSeries
 from tiltd.daemon.core.state import CoreState
-from tiltd.daemon.journal import Journal, JournalError, connect
+from tiltd.daemon.journal import Journal
+from tiltd.daemon.journal_file import JournalError, connect
 from tiltd.plugins.api import Context, Permanent, Pipeline
 from tiltd.policy.amounts import Section
 from tiltd.policy.predict import Samples

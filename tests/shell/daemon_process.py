@@ -169,10 +169,14 @@ def as_a_plain_user() -> None:
 
 
 class DaemonProcess:
-    """``tiltd run`` of a site.  ``python`` replaces ``-m tiltd.daemon`` by code that ends in running it."""
+    """``tiltd run`` of a site.  ``python`` replaces ``-m tiltd.daemon`` by code that ends in running it,
+    ``interpreter`` is that of another installation."""
 
-    def __init__(self, site: Site, *, python: str = "", env: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, site: Site, *, python: str = "", env: dict[str, str] | None = None, interpreter: str = ""
+    ) -> None:
         self.site = site
+        self._interpreter = interpreter or sys.executable
         self._code = python
         self._env = env or {}
         self._process: subprocess.Popen[bytes] | None = None
@@ -181,7 +185,7 @@ class DaemonProcess:
         program = ["-c", self._code] if self._code else ["-m", "tiltd.daemon"]
         with open(self.site.log, "ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, *program, "run", "--config", str(self.site.config)],
+                [self._interpreter, "-P", *program, "run", "--config", str(self.site.config)],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
                 start_new_session=True, env=os.environ | self._env, preexec_fn=as_a_plain_user,
             )  # fmt: skip

@@ -2,8 +2,12 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
 
 import pytest
 import structlog
@@ -75,6 +79,43 @@ def test_one_event_is_one_line_for_people(capsys: pytest.CaptureFixture[str]) ->
     (line,) = capsys.readouterr().err.splitlines()
     assert "\x1b" not in line
     assert "a\\nb" in line
+
+
+@pytest.mark.usefixtures("quiet")
+@pytest.mark.parametrize("style", ["json", "console"])
+def test_a_traceback_is_one_line_too(
+    capsys: pytest.CaptureFixture[str], style: Literal["json", "console"]
+) -> None:
+    logs.set_up(style, "info")
+    with structlog.contextvars.bound_contextvars(dataset="x-1.1.1"):
+        for log in (structlog.get_logger("tiltd"), logging.getLogger("aiohttp")):
+            try:
+                raise ValueError("a\n2026 [error] forged")
+            except ValueError:
+                log.exception("a bug")
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2
+    for line in lines:
+        assert "x-1.1.1" in line and "test_text_clock_logs.py" in line and "ValueError" in line
+
+
+@pytest.mark.usefixtures("quiet")
+@pytest.mark.parametrize("style", ["json", "console"])
+def test_journald_is_told_the_level(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, style: Literal["json", "console"]
+) -> None:
+    with open(tmp_path / "stream", "w+") as stream:
+        found = os.fstat(stream.fileno())
+        monkeypatch.setattr(sys, "stderr", stream)
+        for ours in (True, False):
+            monkeypatch.setenv("JOURNAL_STREAM", f"{found.st_dev}:{found.st_ino + (not ours)}")
+            logs.set_up(style, "info")
+            structlog.get_logger("tiltd").warning("careful")
+            structlog.get_logger("tiltd").info("well")
+            logging.getLogger("aiohttp").error("wrong")
+        stream.flush()
+    begins = [line[:3] for line in (tmp_path / "stream").read_text().splitlines()]
+    assert begins[:3] == ["<4>", "<6>", "<3>"] and "<" not in "".join(begins[3:])
 
 
 def test_a_sentence_keeps_names_that_are_escaped_already() -> None:
