@@ -164,7 +164,7 @@ class Perform:
             case e.ReleaseScratch():
                 return o.ReleaseAnswered(attempt_id=effect.attempt_id, node=effect.node, **common)
             case e.SendNotice():
-                return o.NoticeAnswered(notice_id=effect.notice_id, **common)
+                return o.NoticeAnswered(notice_id=effect.notice_id, to=effect.to, **common)
         raise AssertionError(effect)
 
     async def _threaded(self, work: Callable[..., T], *args: Any, **kwargs: Any) -> T:

@@ -1,0 +1,79 @@
+"""Who is told of what?  (event, features) -> the rules of the policy that speak of it.  Pure.
+
+A rule that names a project, a session, a microscope or another label is about series only: what concerns the
+facility (a node, a breaker) is not told to it, because that may be about other projects' series too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from tiltd.daemon.core.model import EVENTS, OF_A_SERIES, Dataset, Features, NoticeRule, Policy
+
+from .rules import test_of
+
+UNASKED = frozenset({"completed", "delivered"})
+"""Events that a rule has to name: nobody wants a mail for each of them without having asked for it."""
+COUNTED = UNASKED
+"""What every digest counts, whatever its rule names."""
+
+Test = Callable[[Features], bool]
+
+
+def default_events(how: str) -> tuple[str, ...]:
+    """What a rule is about that names no events."""
+    return EVENTS if how == "digest" else tuple(event for event in EVENTS if event not in UNASKED)
+
+
+def features_of(dataset: Dataset) -> Features:
+    """What a rule of notices can see of a dataset."""
+    labels = dataset.labels
+    return Features(
+        feed=dataset.feed,
+        microscope=labels.get("microscope", ""),
+        project=dataset.project,
+        session=dataset.session,
+        name=dataset.tilt_series_name,
+        labels=labels,
+        pipeline=dataset.pipeline,
+    )
+
+
+class Routes:
+    """The rules of one policy, made ready.  A question about an event that no rule names costs one look-up;
+    else the rules that name it."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._by_event: dict[str, list[tuple[NoticeRule, tuple[Test, ...]]]] = {}
+        for rule in policy.notice_rules:
+            tests = tuple(test_of(condition) for condition in rule.conditions)
+            for event in {*rule.events} | (COUNTED if rule.how == "digest" else set()):
+                self._by_event.setdefault(event, []).append((rule, tests))
+
+    def wants(self, event: str) -> bool:
+        return event in self._by_event
+
+    def of_series(self, event: str, dataset: Dataset) -> list[NoticeRule]:
+        """The rules that speak of this event of this dataset, in the order of the policy."""
+        named = self._by_event.get(event)
+        if not named:
+            return []
+        features = features_of(dataset)
+        return [rule for rule, tests in named if all(test(features) for test in tests)]
+
+    def of_facility(self, event: str, feed: str = "") -> list[NoticeRule]:
+        """The rules that speak of this event of the facility, or of one feed of it."""
+        features = Features(feed=feed)
+        return [
+            rule
+            for rule, tests in self._by_event.get(event, ())
+            if all(condition.key == "feed" and feed for condition in rule.conditions)
+            and all(test(features) for test in tests)
+        ]
+
+
+def routes_of(policy: Policy, dataset: Dataset) -> Sequence[tuple[str, list[NoticeRule]]]:
+    """Every event of a series with the rules that would speak of it; for ``tiltd policy explain``."""
+    routes = Routes(policy)
+    found = ((event, routes.of_series(event, dataset)) for event in EVENTS if event in OF_A_SERIES)
+    return [(event, rules) for event, rules in found if rules]
