@@ -32,6 +32,7 @@ from .core.model import (
     Verdict,
 )
 from .plugged import Plugged
+from .posting import Posting
 from .preparing import Preparing
 from .releasing import STILL_CLEANING, Releasing
 from .spool import Spool
@@ -46,7 +47,7 @@ GATES = {
     e.CollectResult: 2,
     e.ImportSeries: 1,
     e.ReleaseScratch: 4,
-    e.SendNotice: 4,
+    e.SendNotice: 32,
 }
 TIMEOUT_SECONDS = {
     e.SubmitJob: 120.0,
@@ -56,7 +57,7 @@ TIMEOUT_SECONDS = {
     e.CollectResult: 3600.0,
     e.ImportSeries: 6 * 3600.0,
     e.ReleaseScratch: 600.0,
-    e.SendNotice: 120.0,
+    e.SendNotice: 600.0,
 }
 
 
@@ -77,7 +78,7 @@ class Perform:
         self._settings = settings
         self._manager = plugged.manager
         self._pipelines = plugged.pipelines
-        self._notifiers = plugged.notifiers
+        self._posting = Posting(plugged.notifiers, settings.state_dir, lambda: core.state.notices)
         self._spool = spool
         self._clock = clock
         self._put = put
@@ -304,13 +305,11 @@ class Perform:
 
     async def _notify(self, effect: e.SendNotice) -> o.Answer:
         notice = self._core.state.notices.get(effect.notice_id)
-        if notice is not None:
-            for notifier in self._notifiers.values():
-                await notifier.notify(notice)
-        return o.NoticeAnswered(at=self._clock.now(), notice_id=effect.notice_id)
+        if notice is not None and effect.to in notice.to:
+            await self._posting.post(notice, effect.to)
+        return o.NoticeAnswered(at=self._clock.now(), notice_id=effect.notice_id, to=effect.to)
 
 
 def _about(effect: e.Effect) -> dict[str, str]:
-    return {
-        name: str(getattr(effect, name)) for name in ("attempt_id", "dataset_id") if hasattr(effect, name)
-    }
+    names = ("attempt_id", "dataset_id", "notice_id", "to")
+    return {name: str(getattr(effect, name)) for name in names if hasattr(effect, name)}

@@ -9,14 +9,23 @@ from collections.abc import Iterable, Mapping
 from msgspec.structs import replace
 
 from .facts import NoticeDue, NoticeGivenUp, NoticePutBy, NoticeSent
-from .model import EVENTS, LOG, NEEDS_A_PERSON, OF_A_SERIES, Digest, Gathered, Notice, NoticeItem, Spread
+from .model import (
+    EVENTS,
+    LOG,
+    NEEDS_A_PERSON,
+    OF_A_SERIES,
+    Digest,
+    Gathered,
+    Notice,
+    NoticeItem,
+    Spread,
+    seconds_class,
+)
 
 ITEMS_MAX = 50
 GATHERED_ITEMS_MAX = 20
 QUALITY_MAX = 8
 TOLD_MAX = 1024
-CLASS_FACTOR = 1.05
-"""Two neighbouring classes of seconds are a twentieth apart, so a median is right within 2.5 %."""
 LISTED = NEEDS_A_PERSON | (set(EVENTS) - OF_A_SERIES)
 
 
@@ -138,7 +147,7 @@ def _delivered(digest: Digest, fact: NoticePutBy) -> Digest:
     """What was said of this series before needs nobody any more."""
     seconds = digest.seconds
     if fact.seconds > 0:
-        key = str(round(math.log(max(1.0, fact.seconds), CLASS_FACTOR)))
+        key = seconds_class(fact.seconds)
         seconds = seconds | {key: seconds.get(key, 0) + 1}
     return replace(
         digest,
@@ -180,13 +189,3 @@ def _spread(known: dict[str, Spread], quality: dict[str, float]) -> dict[str, Sp
             most=max(spread.most, value),
         )
     return found
-
-
-def median_seconds(digest: Digest) -> float | None:
-    """From the last tilt to the tomogram, within 2.5 %; ``None`` where nothing was delivered."""
-    left = (sum(digest.seconds.values()) + 1) // 2
-    for key in sorted(digest.seconds, key=int):
-        left -= digest.seconds[key]
-        if left <= 0:
-            return float(CLASS_FACTOR ** int(key))
-    return None

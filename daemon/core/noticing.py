@@ -13,12 +13,13 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from msgspec.structs import replace
 
+from tiltd.daemon.text import shown
 from tiltd.policy.filters import UP
 from tiltd.policy.notices import COUNTED, Routes
 
 from . import facts as f
 from .desk import Desk, Tidings
-from .digests import series_of, told_key
+from .digests import digest_key, series_of, told_key
 from .model import (
     LOG,
     OF_A_SERIES,
@@ -78,11 +79,13 @@ class Noticing:
 
     def _moved(self, before: Dataset | None, after: Dataset | None) -> None:
         assert after is not None
+        if after.verdict == "adopted":
+            return  # it was delivered by a daemon whose journal is lost, and told then
         event: NoticeEvent = "delivered" if after.state is State.DELIVERED else "completed"
         if not self.routes.wants(event):
             return
         seconds = self._desk.now - after.last_change_at
-        took = f", {show_seconds(round(seconds))} after its last tilt" if after.verdict != "adopted" else ""
+        took = f", {show_seconds(round(seconds))} after its last tilt"
         tilts = f" with {after.series.tilt_count} tilts" if after.series is not None else ""
         summary = f"{after.dataset_id} is delivered{took}" if event == "delivered" else ""
         summary = summary or f"{after.dataset_id} is complete{tilts}"
@@ -146,7 +149,7 @@ class Noticing:
 
     def _put_by(self, tidings: Tidings, later: list[str], digests: dict[str, tuple[str, ...]]) -> None:
         desk, dataset = self._desk, tidings.dataset
-        delivered = tidings.event == "delivered" and dataset is not None and dataset.verdict != "adopted"
+        delivered = tidings.event == "delivered"
         if digests and len(desk.state.board.digests) >= DIGESTS_MAX:
             self._tell_digest(next(iter(desk.state.board.digests.values())))
         desk.record(
@@ -234,7 +237,7 @@ class Noticing:
         count = len(gathered.items) + gathered.more
         summary = first.summary if count == 1 else f"{count} more of the same ({_words(gathered.event)})"
         notice = Notice(
-            notice_id=f"gathered:{gathered.cause}@{desk.now:.0f}",
+            notice_id=f"gathered:{shown(gathered.cause)}@{desk.now:.0f}:{gathered.to}",
             event=gathered.event,
             summary=summary,
             dataset_id=first.dataset_id if count == 1 else "",
@@ -249,11 +252,7 @@ class Noticing:
             items=gathered.items,
             more=gathered.more,
         )
-        desk.record(f.NoticeDue(at=desk.now, notice=replace(notice, notice_id=self._new_id(notice))))
-
-    def _new_id(self, notice: Notice) -> str:
-        """Two destinations may be told of the same cause in the same second."""
-        return f"{notice.notice_id}:{notice.to[0]}"
+        desk.record(f.NoticeDue(at=desk.now, notice=notice))
 
     def _tell_digest(self, digest: Digest) -> None:
         desk = self._desk
@@ -264,7 +263,7 @@ class Noticing:
         session = digest.session or digest.feed or "the facility"
         parts = [f"{told.came_in} came in", f"{told.delivered} delivered", f"{len(known)} need a person"]
         notice = Notice(
-            notice_id=f"digest:{digest.rule}:{digest.feed}:{digest.project}:{digest.session}@{desk.now:.0f}",
+            notice_id=f"digest:{shown(digest_key(digest))}@{desk.now:.0f}",
             event="digest",
             summary=f"session {session}: {', '.join(parts)}",
             project=digest.project,

@@ -12,7 +12,7 @@ from core.scene import Bench, node, sighting
 from tiltd.daemon.core import effects as e
 from tiltd.daemon.core import facts as f
 from tiltd.daemon.core import observations as o
-from tiltd.daemon.core.digests import ITEMS_MAX, median_seconds
+from tiltd.daemon.core.digests import ITEMS_MAX
 from tiltd.daemon.core.model import (
     CivilTime,
     Condition,
@@ -269,7 +269,7 @@ def test_the_digest_of_a_session_says_what_came_what_is_done_and_what_needs_a_pe
     assert {(item.event, item.name) for item in digest.items} == {("doubtful", "D"), ("failed", "F")}
     assert all(item.remedy for item in digest.items)
     assert 300.0 < digest.longest_seconds < 310.0
-    assert median_seconds(digest) == pytest.approx(301.0, rel=0.03)
+    assert digest.median_seconds == pytest.approx(301.0, rel=0.03)
     assert scene.core.state.board.digests == {}
     folds(scene)
     scene.wait(100_000.0)
@@ -284,7 +284,7 @@ def test_a_median_is_that_of_the_values() -> None:
         scene.now += late
         scene.tell(o.CollectAnswered, attempt_id=attempt_id, result_path="/r", verdict="good")
     scene.wait(9000.0)
-    assert median_seconds(digest_of(scene, ANNA)) == pytest.approx(401.0, rel=0.03)
+    assert digest_of(scene, ANNA).median_seconds == pytest.approx(401.0, rel=0.03)
 
 
 def test_a_digest_waits_for_what_is_under_way_but_not_for_ever() -> None:

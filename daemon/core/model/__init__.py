@@ -44,6 +44,7 @@ from .job import (
     Witness,
 )
 from .notice import (
+    CHANNELS,
     EVENTS,
     LOG,
     NEEDS_A_PERSON,
@@ -55,6 +56,7 @@ from .notice import (
     NoticeItem,
     Spread,
     channel_of,
+    seconds_class,
 )
 from .policy import (
     BreakerPolicy,
@@ -92,6 +94,7 @@ from .series import (
 )
 
 __all__ = [
+    "CHANNELS",
     "EVENTS",
     "LOG",
     "NEEDS_A_PERSON",
@@ -171,4 +174,5 @@ __all__ = [
     "attempt_id",
     "channel_of",
     "dataset_id",
+    "seconds_class",
 ]
