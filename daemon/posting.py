@@ -33,7 +33,7 @@ class Posting:
         self._lock = asyncio.Lock()
 
     def _sendings(self) -> list[Sending]:
-        return [(notice.notice_id, to) for notice in self._due().values() for to in notice.to]
+        return [(notice.sent_id, to) for notice in self._due().values() for to in notice.to]
 
     async def post(self, notice: Notice, to: str) -> None:
         """Raises Temporary or Permanent, as its channel does."""
@@ -43,21 +43,21 @@ class Posting:
         if notifier is None:
             what = "[notices.email]" if channel == "email" else f"webhook {to}"
             raise Temporary(f"tiltd.toml has no {what} any more, so {to} cannot be told", MEND_SECONDS)
-        if (notice.notice_id, to) in self._sent:
+        if (notice.sent_id, to) in self._sent:
             return
         async with self._gates[name]:
             await notifier.notify(replace(notice, to=(to,)))
         if channel != "log":
-            await self._note(notice.notice_id, to)
+            await self._note(notice.sent_id, to)
 
-    async def _note(self, notice_id: str, to: str) -> None:
+    async def _note(self, sent_id: str, to: str) -> None:
         """Its own task: a daemon that is being stopped notes it all the same."""
-        await asyncio.shield(asyncio.ensure_future(self._write(notice_id, to)))
+        await asyncio.shield(asyncio.ensure_future(self._write(sent_id, to)))
 
-    async def _write(self, notice_id: str, to: str) -> None:
+    async def _write(self, sent_id: str, to: str) -> None:
         try:
             async with self._lock:
-                await asyncio.to_thread(self._sent.add, notice_id, to)
+                await asyncio.to_thread(self._sent.add, sent_id, to)
                 if len(self._sent) > SENT_MAX:
                     await asyncio.to_thread(self._sent.keep, self._sendings())
         except OSError as error:

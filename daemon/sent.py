@@ -16,7 +16,7 @@ NAME = "notices-sent"
 FILE_BYTES_MAX = 10_000_000
 
 Sending = tuple[str, str]
-"""The id of a notice, and a destination."""
+"""``Notice.sent_id``, and a destination."""
 
 
 class SentFile:
@@ -32,9 +32,9 @@ class SentFile:
     def __contains__(self, sending: object) -> bool:
         return isinstance(sending, tuple) and _mark(*sending) in self._marks
 
-    def add(self, notice_id: str, to: str) -> None:
+    def add(self, sent_id: str, to: str) -> None:
         """Durable when it returns.  Raises OSError."""
-        mark = _mark(notice_id, to)
+        mark = _mark(sent_id, to)
         self._marks.add(mark)
         with self._path.open("a", encoding="ascii") as file:
             file.write(mark + "\n")
@@ -65,5 +65,5 @@ class SentFile:
         new.replace(self._path)
 
 
-def _mark(notice_id: str, to: str) -> str:
-    return hashlib.sha256(f"{notice_id}\0{to}".encode("utf-8", "surrogateescape")).hexdigest()
+def _mark(sent_id: str, to: str) -> str:
+    return hashlib.sha256(f"{sent_id}\0{to}".encode("utf-8", "surrogateescape")).hexdigest()

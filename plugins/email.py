@@ -124,7 +124,7 @@ def message_of(
     message["To"] = address
     message["Subject"] = subject(notice)
     message["Date"] = format_datetime(datetime.fromtimestamp(notice.due_at, UTC))
-    message["Message-ID"] = message_id(notice.notice_id, address, sender, journal_id)
+    message["Message-ID"] = message_id(notice.sent_id, address, sender, journal_id)
     message["Auto-Submitted"] = "auto-generated"
     message["X-Tiltd-Event"] = notice.event
     message.set_content(plain(notice, page_url), cte="quoted-printable")
@@ -132,8 +132,8 @@ def message_of(
     return message
 
 
-def message_id(notice_id: str, address: str, sender: str, journal_id: str) -> str:
-    told = "\0".join((journal_id, notice_id, address)).encode("utf-8", "surrogateescape")
+def message_id(sent_id: str, address: str, sender: str, journal_id: str) -> str:
+    told = "\0".join((journal_id, sent_id, address)).encode("utf-8", "surrogateescape")
     return f"<{hashlib.sha256(told).hexdigest()[:40]}.tiltd@{parseaddr(sender)[1].rpartition('@')[2]}>"
 
 

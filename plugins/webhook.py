@@ -43,7 +43,7 @@ class WebhookNotifier:
     async def notify(self, notice: Notice) -> None:
         """Raises Temporary or Permanent, with the receiver's own word."""
         body = body_of(notice, self._style, self._page_url)
-        await self._post(body, notice.notice_id)
+        await self._post(body, notice.sent_id)
 
     async def probe(self) -> str:
         """Can a connection be made?  Nothing is posted: a webhook cannot be asked without being told."""
@@ -74,14 +74,14 @@ class WebhookNotifier:
             raise Temporary(f"the webhook {self._name} has no http or https address", MEND_SECONDS)
         return url
 
-    async def _post(self, body: Mapping[str, Any], notice_id: str) -> None:
+    async def _post(self, body: Mapping[str, Any], sent_id: str) -> None:
         url = await self._address()
         host = urlsplit(url).hostname
         timeout = aiohttp.ClientTimeout(total=self._seconds)
         headers = {
             "Content-Type": "application/json",
             "User-Agent": "tiltd",
-            "Idempotency-Key": _header(notice_id),
+            "Idempotency-Key": _header(sent_id),
         }
         try:
             async with (
@@ -149,9 +149,9 @@ def _first_line(path: str) -> str:
         return file.read(SECRET_BYTES_MAX).split(b"\n", 1)[0].strip().decode("utf-8", "replace")
 
 
-def _header(notice_id: str) -> str:
+def _header(sent_id: str) -> str:
     """Fit for a header, and still one of its own."""
-    return "".join(letter if letter.isascii() and letter.isprintable() else "_" for letter in notice_id)[:300]
+    return "".join(letter if letter.isascii() and letter.isprintable() else "_" for letter in sent_id)[-300:]
 
 
 def _said(error: BaseException) -> str:

@@ -6,7 +6,7 @@ facility (a node, a breaker) is not told to it, because that may be about other 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from tiltd.daemon.core.model import EVENTS, OF_A_SERIES, Dataset, Features, NoticeRule, Policy
 
@@ -53,12 +53,9 @@ class Routes:
     def wants(self, event: str) -> bool:
         return event in self._by_event
 
-    def of_series(self, event: str, dataset: Dataset) -> list[NoticeRule]:
+    def of_series(self, event: str, features: Features) -> list[NoticeRule]:
         """The rules that speak of this event of this dataset, in the order of the policy."""
-        named = self._by_event.get(event)
-        if not named:
-            return []
-        features = features_of(dataset)
+        named = self._by_event.get(event, ())
         return [rule for rule, tests in named if all(test(features) for test in tests)]
 
     def of_facility(self, event: str, feed: str = "") -> list[NoticeRule]:
@@ -72,8 +69,11 @@ class Routes:
         ]
 
 
-def routes_of(policy: Policy, dataset: Dataset) -> Sequence[tuple[str, list[NoticeRule]]]:
-    """Every event of a series with the rules that would speak of it; for ``tiltd policy explain``."""
+def heard(policy: Policy, features: Features) -> list[tuple[NoticeRule, list[str]]]:
+    """Every rule that speaks of a series like this one, with its events; for ``tiltd policy explain``."""
     routes = Routes(policy)
-    found = ((event, routes.of_series(event, dataset)) for event in EVENTS if event in OF_A_SERIES)
-    return [(event, rules) for event, rules in found if rules]
+    found: dict[str, list[str]] = {rule.name: [] for rule in policy.notice_rules}
+    for event in EVENTS:
+        for rule in routes.of_series(event, features) if event in OF_A_SERIES else ():
+            found[rule.name].append(event)
+    return [(rule, found[rule.name]) for rule in policy.notice_rules if found[rule.name]]

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from tiltd.daemon.text import shown
 from tiltd.policy.filters import UP
-from tiltd.policy.notices import COUNTED, Routes
+from tiltd.policy.notices import COUNTED, Routes, features_of
 
 from . import facts as f
 from .desk import Desk, Tidings
@@ -115,7 +115,7 @@ class Noticing:
         if not self.routes.wants(tidings.event):
             return []
         if tidings.dataset is not None:
-            return self.routes.of_series(tidings.event, tidings.dataset)
+            return self.routes.of_series(tidings.event, features_of(tidings.dataset))
         return self.routes.of_facility(tidings.event, tidings.feed)
 
     def _parted(self, destinations: Collection[str], cause: str) -> tuple[list[str], list[str]]:

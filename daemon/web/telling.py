@@ -7,7 +7,6 @@ from typing import Any
 from aiohttp import web
 
 from tiltd.daemon.core.model import Notice
-from tiltd.daemon.text import shown
 
 from .asked import known_only, query, whole
 from .lookup import Lookup
@@ -40,8 +39,8 @@ class Telling:
                 "rule": each.rule,
                 "to": list(each.to),
                 "feed": each.feed,
-                "project": shown(each.project),
-                "session": shown(each.session),
+                "project": each.project,
+                "session": each.session,
                 "since_at": each.since_at,
                 "came_in": each.came_in,
                 "delivered": each.delivered,
@@ -53,7 +52,7 @@ class Telling:
             {
                 "event": each.event,
                 "to": each.to,
-                "project": shown(each.project),
+                "project": each.project,
                 "count": len(each.items) + each.more,
                 "until_at": each.until_at,
             }
@@ -81,9 +80,9 @@ class Telling:
         return {
             "notice_id": notice.notice_id,
             "event": notice.event,
-            "summary": shown(notice.summary),
+            "summary": notice.summary,
             "to": to,
-            "project": shown(notice.project),
+            "project": notice.project,
             "due_at": notice.due_at,
             "trouble": troubles[0] if troubles else "",
         }

@@ -111,6 +111,10 @@ async def test_the_same_notice_has_the_same_message_id_and_another_one_another()
             await mailer(office).notify(notice)
     ids = [mail["Message-ID"] for _, mail in office.mails]
     assert ids[0] == ids[1] and len(set(ids)) == 3
+    later = message_of(
+        replace(NOTICE, due_at=NOTICE.due_at + 60.0), "anna@example.org", "tiltd@example.org", "j1"
+    )
+    assert later["Message-ID"] not in ids, "it failed again: that is news"
     assert all(each.startswith("<") and each.endswith("@example.org>") for each in ids)
     assert office.raw[0].split(b"boundary")[0] == office.raw[1].split(b"boundary")[0], "the Date as well"
 
@@ -252,7 +256,7 @@ async def test_a_webhook_gets_json(monkeypatch: pytest.MonkeyPatch) -> None:
     (body,) = receiver.bodies
     assert body["event"] == "digest" and body["digest"]["delivered"] == 39 and "39 delivered" in body["text"]
     assert "anna@example.org" not in json.dumps(body), "who else is told is nobody's business"
-    assert receiver.headers[0]["Idempotency-Key"] == NOTICE.notice_id
+    assert receiver.headers[0]["Idempotency-Key"] == NOTICE.sent_id
 
 
 async def test_slack_and_mattermost_get_text_in_which_no_name_calls_anybody() -> None:

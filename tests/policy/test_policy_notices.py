@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tiltd.daemon.core.model import EVENTS, NoticePolicy, Policy
-from tiltd.policy.notices import Routes
+from tiltd.daemon.core.model import EVENTS, Features, NoticePolicy, Policy
+from tiltd.policy.notices import Routes, heard
 from tiltd.policy.policy import Known, load
 from tiltd.policy.rules import zones
 
@@ -59,6 +59,13 @@ def test_the_shipped_policy_tells_nobody_and_names_no_zone() -> None:
     assert loaded("").notice_rules == () and loaded("").notices == NoticePolicy()
     assert zones(loaded("")) == ()
     assert zones(loaded('[notices]\ndigest_hours = [8]\nzone = "Europe/Berlin"\n')) == ("Europe/Berlin",)
+
+
+def test_which_rules_speak_of_a_series() -> None:
+    policy = loaded(LAB + DAILY)
+    (mine, events), (daily, _) = heard(policy, Features(feed="krios1", project="lab-a1"))
+    assert (mine.name, events, daily.name) == ("lab-a", ["failed", "held"], "daily")
+    assert [rule.name for rule, _ in heard(policy, Features(feed="krios1", project="lab-b"))] == ["daily"]
 
 
 def test_who_sees_one_project_is_not_told_of_the_facility() -> None:

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import threading
-from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from plugins.post_office import PostOffice, Receiver
 from shell.daemon_process import POLICY, DaemonProcess, Site, wait_until
+from shell.town import Town
 
 RULES = """
 [notices]
@@ -55,9 +50,9 @@ async def dying_post(self, notice, to):
     await post(self, notice, to)
     die("before the answer", to)
 
-def dying_add(self, notice_id, to):
+def dying_add(self, sent_id, to):
     die("before it is noted", to)
-    add(self, notice_id, to)
+    add(self, sent_id, to)
     die("after it is noted", to)
 
 def dying_append(self, steps):
@@ -72,39 +67,6 @@ posting.Posting.post, sent.SentFile.add, journal.Journal.append_now = dying_post
 from tiltd.daemon.__main__ import main
 sys.exit(main())
 """
-
-
-class Town:
-    """Mail and chat, served by a thread of their own."""
-
-    def __init__(self) -> None:
-        self.office, self.receiver = PostOffice(), Receiver()
-
-    @contextlib.contextmanager
-    def open(self) -> Iterator[Town]:
-        opened, loop = threading.Event(), asyncio.new_event_loop()
-        closed = asyncio.Event()
-
-        async def serve() -> None:
-            async with self.office.open(), self.receiver.open():
-                opened.set()
-                await closed.wait()
-
-        thread = threading.Thread(target=loop.run_until_complete, args=(serve(),), daemon=True)
-        thread.start()
-        assert opened.wait(10)
-        try:
-            yield self
-        finally:
-            loop.call_soon_threadsafe(closed.set)
-            thread.join(10)
-
-    def mails(self) -> Counter[str]:
-        """Subject -> how many mails."""
-        return Counter(str(mail["Subject"]) for _, mail in self.office.mails)
-
-    def ids(self) -> set[str]:
-        return {str(mail["Message-ID"]) for _, mail in self.office.mails}
 
 
 def site_of(folder: Path, town: Town, **more: Any) -> Site:

@@ -147,3 +147,8 @@ class Notice(Record):
     items: tuple[NoticeItem, ...] = ()
     more: int = 0
     digest: Digest | None = None
+
+    @property
+    def sent_id(self) -> str:
+        """What tells this notice from one of the same thing that happened again, later."""
+        return f"{self.notice_id}@{self.due_at:.3f}"
