@@ -122,16 +122,20 @@ def explain(
         placement=placement,
         refused=tuple(refused),
         policy_version=policy.version,
-        told=tuple(
-            ToldRule(
-                name=rule.name,
-                origin=policy.origins.get(f"notice.{rule.name}", ""),
-                how=rule.how,
-                to=rule.to,
-                events=tuple(events),
-            )
-            for rule, events in heard(policy, features)
-        ),
+        told=_told(policy, features),
+    )
+
+
+def _told(policy: Policy, features: Features) -> tuple[ToldRule, ...]:
+    return tuple(
+        ToldRule(
+            name=rule.name,
+            origin=policy.origins.get(f"notice.{rule.name}", ""),
+            how=rule.how,
+            to=rule.to,
+            events=tuple(events),
+        )
+        for rule, events in heard(policy, features)
     )
 
 
