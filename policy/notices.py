@@ -45,8 +45,9 @@ class Routes:
 
     def __init__(self, policy: Policy) -> None:
         self._by_event: dict[str, list[tuple[NoticeRule, tuple[Test, ...]]]] = {}
+        self._tests: dict[str, tuple[Test, ...]] = {}
         for rule in policy.notice_rules:
-            tests = tuple(test_of(condition) for condition in rule.conditions)
+            tests = self._tests[rule.name] = tuple(test_of(condition) for condition in rule.conditions)
             for event in {*rule.events} | (COUNTED if rule.how == "digest" else set()):
                 self._by_event.setdefault(event, []).append((rule, tests))
 
@@ -57,6 +58,11 @@ class Routes:
         """The rules that speak of this event of this dataset, in the order of the policy."""
         named = self._by_event.get(event, ())
         return [rule for rule, tests in named if all(test(features) for test in tests)]
+
+    def speaks(self, rule_name: str, features: Features) -> bool:
+        """Is this rule about such a series?  Not if there is no such rule any more."""
+        tests = self._tests.get(rule_name)
+        return tests is not None and all(test(features) for test in tests)
 
     def of_facility(self, event: str, feed: str = "") -> list[NoticeRule]:
         """The rules that speak of this event of the facility, or of one feed of it."""

@@ -260,12 +260,13 @@ class Noticing:
         items = self._still(digest) + held
         known: dict[str, NoticeItem] = {item.dataset_id or item.summary: item for item in items}
         told = replace(digest, items=tuple(known.values()), under_way=under_way)
-        session = digest.session or digest.feed or "the facility"
+        what = f"session {digest.session}" if digest.session else f"feed {digest.feed}"
+        what = what if digest.session or digest.feed else "the facility"
         parts = [f"{told.came_in} came in", f"{told.delivered} delivered", f"{len(known)} need a person"]
         notice = Notice(
             notice_id=f"digest:{shown(digest_key(digest))}@{desk.now:.0f}",
             event="digest",
-            summary=f"session {session}: {', '.join(parts)}",
+            summary=f"{what}: {', '.join(parts)}",
             project=digest.project,
             session=digest.session,
             feed=digest.feed,
@@ -295,6 +296,8 @@ class Noticing:
         for dataset in self._desk.state.datasets.values():
             labels = (dataset.feed, dataset.project, dataset.session)
             if dataset.state in TERMINAL or labels != (digest.feed, digest.project, digest.session):
+                continue
+            if not self.routes.speaks(digest.rule, features_of(dataset)):
                 continue
             if not dataset.holds:
                 under_way += 1

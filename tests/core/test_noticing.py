@@ -12,7 +12,7 @@ from core.scene import Bench, node, sighting
 from tiltd.daemon.core import effects as e
 from tiltd.daemon.core import facts as f
 from tiltd.daemon.core import observations as o
-from tiltd.daemon.core.digests import ITEMS_MAX
+from tiltd.daemon.core.digests import ITEMS_MAX, Board
 from tiltd.daemon.core.model import (
     CivilTime,
     Condition,
@@ -20,6 +20,7 @@ from tiltd.daemon.core.model import (
     Digest,
     Failure,
     Notice,
+    NoticeItem,
     NoticePolicy,
     NoticeRule,
     Policy,
@@ -317,6 +318,21 @@ def test_what_was_mended_needs_nobody_any_more() -> None:
     assert [item.name for item in digest.items] == ["T2"] and digest.delivered == 1
 
 
+def test_what_failed_and_was_delivered_by_a_later_run_needs_nobody_any_more() -> None:
+    board = Board()
+
+    def put_by(event: str, dataset_id: str) -> None:
+        item = NoticeItem(event=event, at=1.0, summary=event, dataset_id=dataset_id)
+        board.apply(f.NoticePutBy(at=1.0, item=item, feed="a", digests={"r": (ANNA,)}))
+
+    put_by("failed", "T1-00000000.1.1")
+    put_by("failed", "T10-00000000.1.1")
+    put_by("held", "T1-00000000.1.1")
+    put_by("delivered", "T1-00000000.1.2")
+    (digest,) = board.digests.values()
+    assert [item.dataset_id for item in digest.items] == ["T10-00000000.1.1"]
+
+
 def test_what_is_held_when_the_session_ends_stands_in_it_though_no_notice_was_made_of_it() -> None:
     scene = bench(rule(ANNA, how="digest"))
     for name in ("P", "Q"):
@@ -327,6 +343,20 @@ def test_what_is_held_when_the_session_ends_stands_in_it_though_no_notice_was_ma
     deliver(scene, "T1")
     scene.wait(9000.0)
     assert [item.name for item in digest_of(scene, ANNA).items] == ["P"], "an operator knows what he holds"
+
+
+def test_a_digest_tells_of_the_series_of_its_rule_alone_where_there_is_no_project() -> None:
+    mine, other = {"group": "a"}, {"group": "b"}
+    scene = bench(rule(ANNA, how="digest", **{"labels.group": "a"}))
+    for name, labels in (("M", mine), ("N", other)):
+        scene.running(name, labels=labels)
+        scene.core.desk.hold(named(scene, name), "input_changing", "it changes")
+    deliver(scene, "T1", mine)
+    deliver(scene, "T2", other)
+    scene.wait(9000.0)
+    digest = digest_of(scene, ANNA)
+    assert (digest.came_in, digest.delivered, digest.under_way) == (2, 1, 0)
+    assert [item.name for item in digest.items] == ["M"]
 
 
 def test_digests_go_out_at_the_hour_too_but_not_what_came_within_it() -> None:
