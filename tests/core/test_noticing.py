@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from itertools import pairwise
 from typing import Any
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 
@@ -462,3 +464,18 @@ def test_holds_that_no_room_tells_of_are_told_if_a_rule_asks() -> None:
     scene.wait(300.0)
     (notice,) = due(scene, "chat")
     assert "vanished" in notice.summary and "bring its files back" in notice.remedy
+
+
+def test_names_of_any_bytes_survive_the_journal() -> None:
+    evil = {"project": 'a"\r\n\x00<b>\udce9', "session": "s\udcff\n|"}
+    scene = bench(rule(ANNA, "chat"), rule(ANNA, how="digest"), retry=FAIL_AT_ONCE)
+    for number in range(3):
+        fail(scene, f"F{number}", evil)
+    assert scene.core.state.board.gathered and scene.core.state.board.digests
+    snapshot = scene.core.state.snapshot(7)
+    stored = json.dumps(msgspec.to_builtins(snapshot))
+    assert CoreState.restore(msgspec.convert(json.loads(stored), type(snapshot))) == scene.core.state
+    scene.wait(60_000.0)
+    told = [notice for notice in due(scene, ANNA) if notice.event == "digest"]
+    assert told and told[0].notice_id.isprintable()
+    assert msgspec.convert(json.loads(json.dumps(msgspec.to_builtins(told[0]))), Notice) == told[0]
