@@ -47,7 +47,7 @@ GATES = {
     e.CollectResult: 2,
     e.ImportSeries: 1,
     e.ReleaseScratch: 4,
-    e.SendNotice: 32,
+    e.SendNotice: 1000,  # each channel has a gate of its own, in ``posting.py``
 }
 TIMEOUT_SECONDS = {
     e.SubmitJob: 120.0,
@@ -57,7 +57,7 @@ TIMEOUT_SECONDS = {
     e.CollectResult: 3600.0,
     e.ImportSeries: 6 * 3600.0,
     e.ReleaseScratch: 600.0,
-    e.SendNotice: 600.0,
+    e.SendNotice: 3600.0,
 }
 
 
