@@ -10,8 +10,10 @@ import ipaddress
 import os
 import re
 from collections.abc import Mapping
+from email.utils import parseaddr
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 import pydantic
 import tomli
@@ -182,6 +184,74 @@ class PollSettings(_Section):
     spool_seconds: Seconds = 0.5
 
 
+def _sender(value: str) -> str:
+    address = parseaddr(value)[1]
+    fine = value.isprintable() and "@" in address and address.isascii() and " " not in address
+    if not fine or address not in value:
+        raise ValueError('must be an e-mail address, such as "tiltd@example.org"')
+    return value
+
+
+def _web_address(value: str) -> str:
+    """The sentence does not repeat it: who has it may post."""
+    try:
+        parts = urlsplit(value)
+        fine = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        fine = False
+    if not fine or not value.isprintable() or " " in value:
+        raise ValueError("must be an address that begins with https:// or http://")
+    return value
+
+
+def _host(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9._:-]{1,253}", value):
+        raise ValueError("must be the name or the address of a host, such as mail.example.org")
+    return value
+
+
+WebAddress = Annotated[str, pydantic.AfterValidator(_web_address)]
+
+
+class EmailSettings(_Section):
+    """The mail server.  ``port`` 0 is the usual one of ``tls``; the password stands in a file of its own, and
+    ``ca_file`` is for a server whose certificate the system's authorities do not know."""
+
+    host: Annotated[str, pydantic.AfterValidator(_host)]
+    port: int = Field(default=0, ge=0, le=65535)
+    tls: Literal["starttls", "tls", "none"] = "starttls"
+    user: str = ""
+    password_file: OptionalFolder = None
+    ca_file: OptionalFolder = None
+    sender: Annotated[str, pydantic.AfterValidator(_sender)] = Field(alias="from")
+    timeout_seconds: Seconds = 30.0
+
+
+class WebhookSettings(_Section):
+    """One address that is posted to.  ``url_file`` keeps a secret address out of this file."""
+
+    name: Annotated[str, pydantic.AfterValidator(_feed_name)]
+    url: WebAddress | None = None
+    url_file: OptionalFolder = None
+    style: Literal["json", "slack", "mattermost"] = "json"
+    timeout_seconds: Seconds = 30.0
+
+
+class NoticeSettings(_Section):
+    """How people are reached; whom, and of what, is said by the policy's ``[[notice]]`` rules.  ``page_url``
+    is where they find the operators' page, for links; ``plugins`` are further notifiers, by their names."""
+
+    page_url: WebAddress | None = None
+    email: EmailSettings | None = None
+    webhooks: list[WebhookSettings] = Field(default=[], alias="webhook")
+    plugins: list[Annotated[str, pydantic.AfterValidator(_feed_name)]] = []
+
+    @property
+    def names(self) -> list[str]:
+        """What a rule may name beside e-mail addresses."""
+        return [*(webhook.name for webhook in self.webhooks), *self.plugins]
+
+
 class LogSettings(_Section):
     format: Literal["console", "json"] = "console"
     level: Literal["debug", "info", "warning", "error"] = "info"
@@ -201,6 +271,7 @@ class Settings(_Section):
     publish: PublishSettings = PublishSettings()
     poll: PollSettings = PollSettings()
     log: LogSettings = LogSettings()
+    notices: NoticeSettings = NoticeSettings()
     tables: dict[str, dict[str, Any]] = {}
     source: OptionalFolder = None
 
@@ -293,7 +364,7 @@ def section_models() -> dict[str, type[pydantic.BaseModel]]:
     for name, field in Settings.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, _Section):
             sections[name] = field.annotation
-    return sections
+    return sections | {"notices.email": EmailSettings, "notices.webhook": WebhookSettings}
 
 
 def known_keys() -> dict[str, list[str]]:
@@ -314,6 +385,9 @@ def _plugin_names(raw: Mapping[str, Any]) -> set[str]:
         raw.get("resource_manager"),
         *(name for each in SHARED_TABLES.values() for name in each),
     }
+    notices = raw.get("notices")
+    plugins = notices.get("plugins") if isinstance(notices, dict) else None
+    named |= {name for name in plugins if isinstance(name, str)} if isinstance(plugins, list) else set()
     feeds = raw.get("feed")
     for feed in feeds if isinstance(feeds, list) else []:
         if isinstance(feed, dict):

@@ -30,7 +30,37 @@ def cross_checks(raw: Mapping[str, Any]) -> list[Fault]:
         faults += _labels(("feed", index), feed)
     faults += _overlaps(raw, feeds)
     faults += _local_nodes(raw)
+    faults += _notices(raw)
     return faults
+
+
+def _notices(raw: Mapping[str, Any]) -> Iterator[Fault]:
+    notices = raw.get("notices")
+    if not isinstance(notices, dict):
+        return
+    email = notices.get("email")
+    if isinstance(email, dict):
+        yield from _email(email)
+    webhooks = _tables(notices, "webhook")
+    yield from _repeated(webhooks, ("notices", "webhook"))
+    for index, webhook in webhooks:
+        where: Location = ("notices", "webhook", index)
+        if webhook.get("name") in ("log", "email"):
+            yield Fault((*where, "name"), "is the name of another channel; choose another one")
+        if bool(webhook.get("url")) == bool(webhook.get("url_file")):
+            yield Fault((*where, "url"), "give it a url, or a url_file that contains it, and not both")
+
+
+def _email(email: Mapping[str, Any]) -> Iterator[Fault]:
+    where: Location = ("notices", "email")
+    if email.get("user") and not email.get("password_file"):
+        yield Fault((*where, "user"), "needs a password_file beside it: a file with the password alone")
+    if email.get("password_file") and not email.get("user"):
+        yield Fault((*where, "password_file"), "needs the user beside it whose password that is")
+    if email.get("user") and email.get("tls") == "none":
+        yield Fault((*where, "tls"), 'would send the password in the clear: take "starttls" or "tls"')
+    if "password" in email:
+        yield Fault((*where, "password"), "put it into a file of its own, and name that: password_file")
 
 
 def _tables(raw: Mapping[str, Any], name: str) -> list[tuple[int, Mapping[str, Any]]]:

@@ -36,6 +36,7 @@ CREATE TABLE IF NOT EXISTS facts (
     kind TEXT NOT NULL, version INTEGER NOT NULL, body TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS facts_of ON facts (dataset_id, seq);
 CREATE INDEX IF NOT EXISTS facts_acted ON facts (seq) WHERE kind = 'OperatorActed';
+CREATE INDEX IF NOT EXISTS facts_told ON facts (seq) WHERE kind IN ('NoticeSent', 'NoticeGivenUp');
 CREATE TABLE IF NOT EXISTS datasets (
     dataset_id TEXT PRIMARY KEY, feed TEXT NOT NULL, series_key BLOB NOT NULL, name BLOB NOT NULL,
     project BLOB NOT NULL, session BLOB NOT NULL, state TEXT NOT NULL, live INTEGER NOT NULL,

@@ -33,6 +33,7 @@ from .core.model import (
 )
 from .hands import Hands
 from .plugged import Plugged
+from .posting import Posting
 from .preparing import Preparing
 from .releasing import STILL_CLEANING, Releasing
 from .spool import Spool
@@ -45,7 +46,7 @@ GATES = {
     e.CollectResult: 2,
     e.ImportSeries: 1,
     e.ReleaseScratch: 4,
-    e.SendNotice: 4,
+    e.SendNotice: 1000,  # each channel has a gate of its own, in ``posting.py``
 }
 TIMEOUT_SECONDS = {
     e.SubmitJob: 120.0,
@@ -55,7 +56,7 @@ TIMEOUT_SECONDS = {
     e.CollectResult: 3600.0,
     e.ImportSeries: 6 * 3600.0,
     e.ReleaseScratch: 600.0,
-    e.SendNotice: 120.0,
+    e.SendNotice: 3600.0,
 }
 
 
@@ -76,7 +77,7 @@ class Perform:
         self._settings = settings
         self._manager = plugged.manager
         self._pipelines = plugged.pipelines
-        self._notifiers = plugged.notifiers
+        self._posting = Posting(plugged.notifiers, settings.state_dir, lambda: core.state.notices)
         self._spool = spool
         self._clock = clock
         self._put = put
@@ -169,7 +170,7 @@ class Perform:
             case e.ReleaseScratch():
                 return o.ReleaseAnswered(attempt_id=effect.attempt_id, node=effect.node, **common)
             case e.SendNotice():
-                return o.NoticeAnswered(notice_id=effect.notice_id, **common)
+                return o.NoticeAnswered(notice_id=effect.notice_id, to=effect.to, **common)
         raise AssertionError(effect)
 
     def _find(self, effect: e.SubmitJob | e.CollectResult) -> tuple[Dataset, Attempt]:
@@ -312,10 +313,9 @@ class Perform:
 
     async def _notify(self, effect: e.SendNotice) -> o.Answer:
         notice = self._core.state.notices.get(effect.notice_id)
-        if notice is not None:
-            for notifier in self._notifiers.values():
-                await notifier.notify(notice)
-        return o.NoticeAnswered(at=self._clock.now(), notice_id=effect.notice_id)
+        if notice is not None and effect.to in notice.to:
+            await self._posting.post(notice, effect.to)
+        return o.NoticeAnswered(at=self._clock.now(), notice_id=effect.notice_id, to=effect.to)
 
 
 def told_by(documents: Mapping[str, dict[str, Any]], attempt: Attempt) -> manifest.FromJobFiles:
@@ -327,5 +327,5 @@ def told_by(documents: Mapping[str, dict[str, Any]], attempt: Attempt) -> manife
 
 def _about(effect: e.Effect) -> dict[str, str]:
     """As which every line of the log tells it."""
-    keys = {"dataset_id": "dataset", "attempt_id": "attempt_id"}
+    keys = {"dataset_id": "dataset", "attempt_id": "attempt_id", "notice_id": "notice_id", "to": "to"}
     return {key: str(getattr(effect, name)) for name, key in keys.items() if hasattr(effect, name)}

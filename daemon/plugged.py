@@ -52,7 +52,7 @@ class Plugged:
         return cls(
             pipelines=others | of_feeds,
             detectors=made("detector", {feed.detector for feed in settings.feeds}),
-            notifiers=made("notifier", {"log"}),
+            notifiers=made("notifier", {"log"}) | channels(settings, context),
             manager=registry.make("resource_manager", manager, settings.table(manager), context),
         )
 
@@ -82,3 +82,18 @@ class Plugged:
                 return list(await self.manager.reasons(job_id))
         except (PluginError, TimeoutError, OSError) as error:
             return [f"Its scheduler did not tell why: {error or 'no answer'}."]
+
+
+def channels(settings: Settings, context: Context) -> dict[str, Notifier]:
+    """What reaches people beyond the log: ``email``, and every webhook by its name.  Raises RegistryError."""
+    notices = settings.notices
+    shared = {"page_url": notices.page_url or ""}
+    found: dict[str, Notifier] = {}
+    if notices.email is not None:
+        found["email"] = registry.make("notifier", "email", notices.email.model_dump() | shared, context)
+    for webhook in notices.webhooks:
+        table = {key: value for key, value in webhook.model_dump().items() if value is not None}
+        found[webhook.name] = registry.make("notifier", "webhook", table | shared, context)
+    for name in notices.plugins:
+        found[name] = registry.make("notifier", name, settings.table(name), context)
+    return found

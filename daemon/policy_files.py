@@ -141,6 +141,8 @@ def known(settings: Settings | None = None) -> Known:
         feed_folders=[str(feed.path) for feed in feeds],
         feeds={feed.name: feed.pipeline for feed in feeds} if settings is not None else None,
         option_fault=_Options(settings).fault,
+        webhooks=settings.notices.names if settings is not None else None,
+        sends_mail=settings.notices.email is not None if settings is not None else None,
     )
 
 

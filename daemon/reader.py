@@ -176,6 +176,16 @@ class JournalReader:
         found = ((seq, decode_fact(kind, version, body)) for seq, kind, version, body in rows)
         return [(seq, fact) for seq, fact in found if isinstance(fact, f.OperatorActed)]
 
+    def told(self, limit: int = 50) -> list[f.NoticeSent | f.NoticeGivenUp]:
+        """Which notices were sent and which given up, last first; costs those, from an index."""
+        rows = self._rows(
+            "SELECT kind, version, body FROM facts WHERE kind IN ('NoticeSent', 'NoticeGivenUp') "
+            "ORDER BY seq DESC LIMIT ?",
+            (limit,),
+        )
+        found = [decode_fact(kind, version, body) for kind, version, body in rows]
+        return [fact for fact in found if isinstance(fact, f.NoticeSent | f.NoticeGivenUp)]
+
     def latest_run(self, dataset: Dataset) -> int:
         """The highest run number that this revision ever had."""
         rows = self._rows(

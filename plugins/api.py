@@ -303,7 +303,7 @@ class Detector(Protocol):
 
 class Notifier(Protocol):
     async def notify(self, notice: Notice) -> None:
-        """Deliver it.  Raises Temporary(delay) or Permanent."""
+        """Deliver it to the one destination in ``notice.to``.  Raises Temporary(delay) or Permanent."""
         ...
 
 

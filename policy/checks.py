@@ -28,21 +28,29 @@ def names_in(table: Mapping[str, Any], kind: str) -> list[str]:
     return [name if isinstance(name, str) else "" for name in names]
 
 
-def names_faults(table: Mapping[str, Any], rules_before: Collection[str]) -> Iterator[Fault]:
+def names_faults(
+    table: Mapping[str, Any], rules_before: Collection[str], notices_before: Collection[str] = ()
+) -> Iterator[Fault]:
     """Names that stand twice in one file, and rules to be taken away that there are not."""
-    for kind in ("rule", "test"):
+    for kind in ("rule", "notice", "test"):
         names = names_in(table, kind)
         for index, name in enumerate(names):
             if name and name in names[:index]:
                 sentence = (
-                    f"{shown_value(name)} is the name of an earlier {kind} in this file: each needs its own"
+                    f"{shown_value(name)} is the name of an earlier {_word(kind)} in this file: "
+                    "each needs its own"
                 )
                 yield (kind, index, "name"), sentence
-    for index, name in enumerate(names_in(table, "rule")):
-        rule = table["rule"][index]
-        if name and rule.get("enabled") is False and name not in rules_before:
-            hint = did_you_mean(name, rules_before)
-            yield ("rule", index, "name"), f"no earlier file has a rule of this name to take away{hint}"
+    for kind, before in (("rule", rules_before), ("notice", notices_before)):
+        for index, name in enumerate(names_in(table, kind)):
+            if name and table[kind][index].get("enabled") is False and name not in before:
+                hint = did_you_mean(name, before)
+                sentence = f"no earlier file has a {_word(kind)} of this name to take away{hint}"
+                yield (kind, index, "name"), sentence
+
+
+def _word(kind: str) -> str:
+    return "notice rule" if kind == "notice" else kind
 
 
 def sound(table: Mapping[str, Any], faulty: Collection[Path]) -> dict[str, Any]:
@@ -53,11 +61,12 @@ def sound(table: Mapping[str, Any], faulty: Collection[Path]) -> dict[str, Any]:
         name: dict(value) if isinstance(value, dict) else list(value) if isinstance(value, list) else value
         for name, value in table.items()
     }
-    names = names_in(table, "rule")
+    names = {kind: names_in(table, kind) for kind in ("rule", "notice")}
     for path in faulty:
         section, inner = path[0], left.get(str(path[0]))
-        if section == "rule" and len(path) > 1 and isinstance(path[1], int):
-            left["rule"][path[1]] = {"name": _safe(names[path[1]]), "enabled": False}
+        if section in names and len(path) > 1 and isinstance(path[1], int):
+            kind = str(section)
+            left[kind][path[1]] = {"name": _safe(names[kind][path[1]]), "enabled": False}
         elif len(path) > 1 and isinstance(inner, dict):
             inner.pop(str(path[1]), None)
         else:
@@ -75,7 +84,7 @@ def _safe(name: str) -> str:
 
 def contradictions(policy: Policy) -> list[Contradiction]:
     """Values that are fine alone and not together, in the sections and in each rule over the sections."""
-    found = _sections(policy.resources, policy.retry, policy.completeness)
+    found = _sections(policy.resources, policy.retry, policy.completeness) + _notices(policy)
     if common := sorted(set(policy.placement.only_nodes) & set(policy.placement.not_nodes)):
         sentence = f"{shown_value(common[0])} stands in only_nodes and in not_nodes: name it in one of them"
         found.append(("placement.only_nodes", "placement.not_nodes", sentence))
@@ -132,6 +141,13 @@ def _sections(
             sentence = f'"{failure_class}" stands in give_up and in {name}: name it in one of them'
             wrong.append((f"retry.{name}", "retry.give_up", sentence))
     return wrong
+
+
+def _notices(policy: Policy) -> list[Contradiction]:
+    if policy.notices.digest_hours and not policy.notices.zone:
+        sentence = 'needs a "zone" beside it, such as zone = "Europe/Berlin"'
+        return [("notices.digest_hours", "notices.digest_hours", sentence)]
+    return []
 
 
 def later(origins: Mapping[str, Any], keys: tuple[str, str]) -> str:

@@ -13,13 +13,16 @@ from tiltd.daemon.core.units import shown_value
 class Known(Record):
     """What the shell knows of the world: names of time zones and of pipelines, the folders of the feeds, in
     which no result may come to lie, the feeds with their pipelines, and what is wrong with an option of a
-    pipeline (pipeline, option, value; "" for nothing).  ``None``: not known, so not checked."""
+    pipeline (pipeline, option, value; "" for nothing); the names of webhooks, and whether mail can be sent.
+    ``None``: not known, so not checked."""
 
     zones: Collection[str] | None = None
     pipelines: Collection[str] | None = None
     feed_folders: Collection[str] | None = None
     feeds: Mapping[str, str] | None = None
     option_fault: Callable[[str, str, Any], str] | None = None
+    webhooks: Collection[str] | None = None
+    sends_mail: bool | None = None
 
 
 def zone_fault(name: str, known: Known | None) -> str:
@@ -47,6 +50,20 @@ def result_fault(template: str, known: Known | None) -> str:
         if (fixed + "/").startswith(folder.rstrip("/") + "/"):
             return f"lies inside the feed {shown_value(folder)}: tiltd never writes there"
     return ""
+
+
+def destination_fault(name: str, known: Known | None) -> str:
+    """ "" if the settings say how an address or a webhook is reached, else the sentence."""
+    if known is None:
+        return ""
+    if "@" in name:
+        missing = "tiltd.toml has no [notices.email], so no mail can be sent: add it, or name a webhook"
+        return missing if known.sends_mail is False else ""
+    if known.webhooks is None or name in known.webhooks:
+        return ""
+    listed = ", ".join(sorted(known.webhooks)) or "none"
+    hint = did_you_mean(name, known.webhooks)
+    return f"{shown_value(name)} is no webhook of tiltd.toml ([[notices.webhook]]): there are {listed}{hint}"
 
 
 def did_you_mean(name: str, names: Collection[str]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from tiltd.daemon.core.model import Policy, Rule
+from tiltd.daemon.core.model import NoticeRule, Policy, Rule
 from tiltd.daemon.core.units import shown_value
 
 from .known import Known, did_you_mean
@@ -20,12 +20,15 @@ def outside_faults(policy: Policy, known: Known | None) -> list[Fault]:
     found: list[Fault] = []
     for rule in policy.rules if known is not None else ():
         assert known is not None
-        found += _feeds(rule, known)
+        found += _feeds(f"rule.{rule.name}", rule, known)
         found += _options(rule, policy, known)
+    for notice in policy.notice_rules if known is not None else ():
+        assert known is not None
+        found += _feeds(f"notice.{notice.name}", notice, known)
     return found
 
 
-def _feeds(rule: Rule, known: Known) -> list[Fault]:
+def _feeds(key: str, rule: Rule | NoticeRule, known: Known) -> list[Fault]:
     """A pattern may match a feed that is yet to come; a plain name has to be there."""
     if known.feeds is None:
         return []
@@ -34,7 +37,7 @@ def _feeds(rule: Rule, known: Known) -> list[Fault]:
     sentence = "{} is no feed of the settings: there are {}{}"
     return [
         (
-            f"rule.{rule.name}.when.feed",
+            f"{key}.when.feed",
             sentence.format(shown_value(name), listed, did_you_mean(name, known.feeds)),
         )
         for name in wrong
@@ -71,7 +74,7 @@ def _pipelines(rule: Rule, policy: Policy, known: Known) -> Collection[str]:
     return {name for name in found if not wanted or matches(wanted, name)} or chosen
 
 
-def _patterns(rule: Rule, key: str) -> tuple[str, ...]:
+def _patterns(rule: Rule | NoticeRule, key: str) -> tuple[str, ...]:
     return next((each.patterns for each in rule.conditions if each.key == key), ())
 
 

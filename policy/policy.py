@@ -26,6 +26,8 @@ from tiltd.daemon.core.model import (
     DeadlinePolicy,
     LearningPolicy,
     LimitPolicy,
+    NoticePolicy,
+    NoticeRule,
     PlacementPolicy,
     Policy,
     PolicyTest,
@@ -60,6 +62,7 @@ _RECORDS: dict[str, type[Record]] = {
     "retry": RetryPolicy,
     "placement": PlacementPolicy,
     "breaker": BreakerPolicy,
+    "notices": NoticePolicy,
 }
 """Sections that are a record of their own; the keys of ``[jobs]`` are fields of the policy itself."""
 
@@ -70,17 +73,19 @@ Origin = tuple[int, int, str]
 class _Values:
     """What was set so far: (section, field) -> value, rules and tests by name, dotted key -> its origin.
 
-    ``rules_met`` are the names of all rules of any file, ``faulty`` the sections and their keys (dotted) that
-    had to be left out.
+    ``rules_met`` and ``notices_met`` are the names of all rules of any file, ``faulty`` the sections and
+    their keys (dotted) that had to be left out.
     """
 
     def __init__(self) -> None:
         self.fields: dict[tuple[str, str], Any] = {}
         self.shares: dict[str, float] = {}
         self.rules: dict[str, Rule | None] = {}
+        self.notices: dict[str, NoticeRule | None] = {}
         self.tests: dict[str, PolicyTest] = {}
         self.origins: dict[str, Origin] = {}
         self.rules_met: set[str] = set()
+        self.notices_met: set[str] = set()
         self.faulty: set[str] = set()
 
     def forget(self, name: str) -> None:
@@ -133,8 +138,10 @@ def _read(number: int, name: str, text: str, values: _Values, known: Known | Non
     except (ValueError, RecursionError) as error:
         return [syntax_error(name, text, error)]
     file = _File(number, name, text)
-    faults = [file.error(path, message) for path, message in names_faults(table, values.rules_met)]
+    wrong_names = names_faults(table, values.rules_met, values.notices_met)
+    faults = [file.error(path, message) for path, message in wrong_names]
     values.rules_met.update(names_in(table, "rule"))
+    values.notices_met.update(names_in(table, "notice"))
     try:
         read = PolicyFile.model_validate(table, context=known)
     except ValidationError as error:
@@ -147,12 +154,13 @@ def _read(number: int, name: str, text: str, values: _Values, known: Known | Non
             read = PolicyFile.model_validate(sound(table, paths), context=known)
         except ValidationError:  # never seen; what was found first is true in any case
             return faults
-    for section in sorted(read.model_fields_set - {"rule", "test", "shares"}):
+    for section in sorted(read.model_fields_set - {"rule", "notice", "test", "shares"}):
         _lay(values, section, getattr(read, section), file, (section,))
     for project, weight in (read.shares or {}).items():
         values.shares[project] = weight
         values.origins[f"shares.{project}"] = file.origin(("shares", project))
     _lay_rules(values, read, file)
+    _lay_notices(values, read, file)
     _lay_tests(values, read, file)
     return faults
 
@@ -182,6 +190,15 @@ def _lay_rules(values: _Values, read: PolicyFile, file: _File) -> None:
         values.origins[name] = file.origin(path)
         for kind in ("when", "set"):
             _note_keys(values, f"{name}.{kind}", getattr(rule, kind), file, (*path, kind))
+
+
+def _lay_notices(values: _Values, read: PolicyFile, file: _File) -> None:
+    for index, notice in enumerate(read.notice or ()):
+        name = f"notice.{notice.name}"
+        values.forget(name)
+        values.notices[notice.name] = notice.record() if notice.enabled else None
+        values.origins[name] = file.origin(("notice", index))
+        _note_keys(values, f"{name}.when", notice.when, file, ("notice", index, "when"))
 
 
 def _lay_tests(values: _Values, read: PolicyFile, file: _File) -> None:
@@ -226,6 +243,7 @@ def _build(values: _Values) -> Policy:
         rules=tuple(rule for rule in values.rules.values() if rule is not None),
         shares=values.shares,
         tests=tuple(values.tests.values()),
+        notice_rules=tuple(rule for rule in values.notices.values() if rule is not None),
     )
     origins = {key: f"{printable(file)}:{line}" for key, (_, line, file) in sorted(values.origins.items())}
     return replace(policy, version=_version(policy), origins=origins)

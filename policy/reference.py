@@ -36,7 +36,7 @@ def reference(default_text: str) -> str:
             if f"{name}.{key}" not in LISTED
         ]
         head = ["| key | meaning | unit | example |", "|---|---|---|---|"]
-        title = f"`[[{name}]]`" if name in ("rule", "test", "test.node") else f"`[{name}]`"
+        title = f"`[[{name}]]`" if name in ("rule", "notice", "test", "test.node") else f"`[{name}]`"
         parts.append("\n".join([f"### {title}", "", _purpose(table), "", *head, *rows, ""]))
     return "\n".join(parts)
 

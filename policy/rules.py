@@ -18,7 +18,7 @@ import msgspec
 
 from tiltd.daemon.core.model import Condition, Decision, Features, Policy, Record, Rule
 
-__all__ = ["Tried", "decide", "depends_on_completeness", "holds", "matches", "trace", "zones"]
+__all__ = ["Tried", "decide", "depends_on_completeness", "holds", "matches", "test_of", "trace", "zones"]
 
 Test = Callable[[Features], bool]
 
@@ -106,14 +106,22 @@ def holds(condition: Condition, features: Features) -> bool:
     return _test(condition)(features)
 
 
+def test_of(condition: Condition) -> Test:
+    """The same, made ready to be asked often."""
+    return _test(condition)
+
+
 def matches(patterns: Iterable[str], text: str) -> bool:
     """Is the text like one of the patterns (``*`` any characters, ``?`` one)?  Cost: their lengths."""
     return _remembered(tuple(patterns))(text)
 
 
 def zones(policy: Policy) -> tuple[str, ...]:
-    """The time zones that rules speak of; the shell gives a ``CivilTime`` for each in ``Features.civil``."""
+    """The time zones that rules and ``[notices]`` speak of; the shell gives a ``CivilTime`` for each in
+    ``Features.civil``."""
     named = {condition.zone for rule in policy.rules for condition in rule.conditions}
+    if policy.notices.digest_hours:
+        named.add(policy.notices.zone)
     return tuple(sorted(named - {""}))
 
 

@@ -8,6 +8,7 @@ from pydantic import Field
 from pydantic.fields import FieldInfo
 
 from .amounts import Growing, Section
+from .schema_notices import Notices, NoticeTable, NoticeWhen
 from .schema_parts import Share, Title, key
 from .schema_sections import (
     Breaking,
@@ -44,7 +45,9 @@ class PolicyFile(Section):
     placement: Placing = key("placement", "", "")
     breaker: Breaking = key("breaker", "", "")
     jobs: Jobs = key("jobs", "", "")
+    notices: Notices = key("notices", "", "")
     rule: Annotated[list[RuleTable], Field(max_length=RULES_MAX)] = key("rule", "", "")
+    notice: Annotated[list[NoticeTable], Field(max_length=RULES_MAX)] = key("notice", "", "")
     test: Annotated[list[TestTable], Field(max_length=TESTS_MAX)] = key("test", "", "")
 
 
@@ -60,6 +63,7 @@ SECTIONS: dict[str, type[Section]] = {
     "placement.weights": Weights,
     "breaker": Breaking,
     "jobs": Jobs,
+    "notices": Notices,
 }
 """The tables whose keys have a value in ``default.toml``."""
 
@@ -67,6 +71,8 @@ LISTED: dict[str, type[Section]] = {
     "rule": RuleTable,
     "rule.when": When,
     "rule.set": Sets,
+    "notice": NoticeTable,
+    "notice.when": NoticeWhen,
     "test": TestTable,
     "test.dataset": Sample,
     "test.asks": Asks,

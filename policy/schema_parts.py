@@ -43,7 +43,7 @@ def _printable(text: str) -> str:
     return text
 
 
-def _as_list(value: Any) -> Any:
+def as_list(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
@@ -70,13 +70,13 @@ Nodes = Annotated[int, Field(ge=1, le=64)]
 Priority = Annotated[int, Field(ge=-1000, le=1000)]
 Texts = Annotated[
     list[Text],
-    BeforeValidator(_as_list),
+    BeforeValidator(as_list),
     AfterValidator(_some),
     Field(max_length=100),
     AfterValidator(_each_once),
 ]
 """One pattern or a list of them; ``*`` stands for any characters, ``?`` for one."""
-Patterns = Annotated[list[Text], BeforeValidator(_as_list), Field(max_length=100), AfterValidator(_each_once)]
+Patterns = Annotated[list[Text], BeforeValidator(as_list), Field(max_length=100), AfterValidator(_each_once)]
 """The same, and it may be empty."""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping
 from pathlib import Path
 
 from tiltd.daemon import policy_files, registry
@@ -13,9 +13,10 @@ from tiltd.daemon.client import config_file
 from tiltd.daemon.config import ConfigError, Settings
 from tiltd.daemon.core.model import SeriesKind
 from tiltd.daemon.core.units import parse_bytes
+from tiltd.daemon.plugged import channels
 from tiltd.daemon.text import one_line, shown
 from tiltd.daemon.tokens import SECRET_BYTES_MIN, TokenError, TokenFile
-from tiltd.plugins.api import Context, DirectiveBook, Pipeline
+from tiltd.plugins.api import Context, DirectiveBook, Pipeline, PluginError
 
 from . import sandbox
 from .asking import print_json
@@ -34,6 +35,7 @@ from .probing import (
 )
 
 OLDEST_PYTHON = (3, 11)
+PROBE_SECONDS = 60.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -147,6 +149,32 @@ def examine(path: Path | None) -> Iterator[Check]:
     yield from _plugins(settings)
     yield from _folders(settings)
     yield from _access(settings)
+    yield from _channels(settings)
+
+
+def _channels(settings: Settings) -> Iterator[Check]:
+    """Can those be reached who tell people?  Nothing is sent."""
+    context = Context(state_folder="", spool_folder="", journal_id="check", owner="")
+    try:
+        notifiers = channels(settings, context)
+    except registry.RegistryError as error:
+        yield bad("notices", str(error))
+        return
+    for name, notifier in notifiers.items():
+        what = "notices by e-mail" if name == "email" else f"notices to {name}"
+        probe = getattr(notifier, "probe", None)
+        if probe is None:
+            yield good(what, "found; it cannot be asked without being told")
+            continue
+        try:
+            yield good(what, asyncio.run(_in_time(probe())))
+        except (PluginError, OSError, TimeoutError) as error:
+            yield bad(what, str(error) or "no answer in time")
+
+
+async def _in_time(probe: Awaitable[str]) -> str:
+    async with asyncio.timeout(PROBE_SECONDS):
+        return await probe
 
 
 def _access(settings: Settings) -> Iterator[Check]:

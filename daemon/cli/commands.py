@@ -129,6 +129,12 @@ COMMANDS = {
             ("tiltd nodes", "tiltd nodes --json"),
         ),
         Command(
+            "notices",
+            f"{_CLI}.notices",
+            "what people are to be told and were told; try the channels",
+            ("tiltd notices", "tiltd notices test", "tiltd notices test --to anna@example.org"),
+        ),
+        Command(
             "token",
             f"{_CLI}.tokens",
             "let people and programs read or act over TCP",

@@ -252,6 +252,9 @@ def _lines(found: Explanation, source: dict[str, str]) -> Iterator[str]:
     yield f"asked     {one_line(source['asked'])}"
     yield from _predicted(found, source)
     yield from _placed(found, source)
+    for told in found.told:
+        what = "in a digest" if told.how == "digest" else f"at once of {', '.join(told.events)}"
+        yield f"notices   {shown(told.name)} ({shown(told.origin)}) tells {shown(', '.join(told.to))} {what}"
 
 
 def _where(base: str, found: Explanation) -> str:

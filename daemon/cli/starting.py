@@ -92,6 +92,7 @@ POLICY_HEAD = """\
 
 POLICY_EXAMPLE = """
 # Rules set values for some series, tests keep watch over them: a policy whose tests fail is refused.
+# Whom to tell of what is said by [[notice]] rules: docs/notices.md.
 #
 # [[rule]]
 # name = "urgent"
@@ -153,6 +154,8 @@ scratch = {scratch}
 # queue_seconds_max = 60        # and at most, while nothing moves
 # nodes_seconds = 15
 # spool_seconds = 0.5
+
+# How people are told, by mail or in a chat: [notices.email] and [[notices.webhook]]; docs/notices.md.
 
 [log]
 # format = "console"            # or "json"

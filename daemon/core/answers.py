@@ -157,11 +157,11 @@ class Answers:
             return
         if answer.occupied:
             desk.hold(dataset, "destination", answer.trouble)
-            self._held(dataset, answer.trouble)
+            self._held(dataset, answer.trouble, "destination")
         elif answer.verdict == "bad" and not dataset.accepted_quality:
             detail = _sentences(answer.problems) or answer.trouble or "the pipeline judges the result bad"
             desk.hold(dataset, "quality", detail)
-            self._held(dataset, detail)
+            self._held(dataset, detail, "quality")
         elif answer.failure is not None or answer.damaged:
             failure = answer.failure or Failure(
                 failure_class="transient", reason="damaged", detail=answer.trouble
@@ -184,10 +184,9 @@ class Answers:
         )
         return True
 
-    def _held(self, dataset: Dataset, detail: str) -> None:
-        self._desk.notice(
-            "held", f"{dataset.dataset_id} is held: {detail}", f"{dataset.dataset_id}:{detail}", dataset
-        )
+    def _held(self, dataset: Dataset, detail: str, cause: str) -> None:
+        about = f"{dataset.dataset_id}:{detail}"
+        self._desk.notice("held", f"{dataset.dataset_id} is held: {detail}", about, dataset, cause=cause)
 
     def _publish(self, dataset: Dataset, answer: o.CollectAnswered) -> None:
         self._desk.record(
@@ -256,10 +255,15 @@ class Answers:
         return node.state in UP and node.observed_at > (attempt.ended_at or 0.0)
 
     def _noticed(self, answer: o.NoticeAnswered) -> None:
-        effect = e.SendNotice(notice_id=answer.notice_id)
-        self._performing.answered("", effect, answer)
-        if answer.notice_id in self._desk.state.notices and (not answer.trouble or answer.permanent):
-            self._desk.record(f.NoticeSent(at=self._desk.now, notice_id=answer.notice_id))
+        desk, notice_id, to = self._desk, answer.notice_id, answer.to
+        self._performing.answered("", e.SendNotice(notice_id=notice_id, to=to), answer)
+        notice = desk.state.notices.get(notice_id)
+        if notice is None or to not in notice.to:
+            return
+        if not answer.trouble:
+            desk.record(f.NoticeSent(at=desk.now, notice_id=notice_id, to=to))
+        elif answer.permanent or desk.now - notice.due_at >= desk.policy.notices.give_up_seconds:
+            desk.record(f.NoticeGivenUp(at=desk.now, notice_id=notice_id, to=to, reason=answer.trouble))
 
 
 def _sentences(problems: Sequence[Problem]) -> str:

@@ -16,6 +16,7 @@ from . import observations as o
 from .deciding import Deciding
 from .desk import Desk
 from .model import TERMINAL, Dataset, Record, Sighting, State, dataset_id
+from .units import show_seconds
 
 Key = tuple[str, str]
 GONE_GRACE_SECONDS = 120.0
@@ -26,7 +27,8 @@ class Arrival(Record):
     """What is known of one series that is on its way (or is no series).
 
     ``stable_since_at`` is when its files were last seen to change, by the daemon's clock; ``touched`` whether
-    that was seen since tiltd started; ``gone_since_at`` when they were first missed.
+    that was seen since tiltd started; ``gone_since_at`` when they were first missed; ``quiet_told`` whether
+    a person was told that it does not grow.
     """
 
     sighting: Sighting
@@ -34,6 +36,7 @@ class Arrival(Record):
     touched: bool = False
     judgement: Judgement | None = None
     gone_since_at: float | None = None
+    quiet_told: bool = False
 
 
 class Arriving:
@@ -210,6 +213,24 @@ class Arriving:
             self._complete(dataset, arrival, judgement, partial=True)
         elif judgement.until_at is not None:
             self._desk.wake(judgement.until_at, "arrival", *key)
+            self._quiet(dataset, arrival, key)
+
+    def _quiet(self, dataset: Dataset, arrival: Arrival, key: Key) -> None:
+        """A microscope that fell silent in the middle of a series, which was seen to grow: told once, if a
+        rule of notices asks for it."""
+        policy = self._desk.policy
+        if dataset.holds or not arrival.touched or arrival.quiet_told:
+            return
+        if not any("quiet" in rule.events for rule in policy.notice_rules):
+            return
+        at = arrival.stable_since_at + policy.notices.quiet_seconds
+        if self._desk.now < at:
+            self._desk.wake(at, "arrival", *key)
+            return
+        self.arrivals[key] = replace(self.arrivals[key], quiet_told=True)
+        since = show_seconds(round(self._desk.now - arrival.stable_since_at))
+        sentence = f"{dataset.dataset_id} is not complete and has not grown for {since}"
+        self._desk.notice("quiet", sentence, dataset.dataset_id, dataset, only_if_asked=True)
 
     def _complete(self, dataset: Dataset, arrival: Arrival, judgement: Judgement, *, partial: bool) -> None:
         desk, series = self._desk, arrival.sighting.series

@@ -132,5 +132,9 @@ class Asking:
             f.DatasetRejected(at=self._desk.now, dataset_id=dataset.dataset_id, failure=failure)
         )
         self._desk.notice(
-            "failed", f"{dataset.dataset_id} cannot be run: {error}", dataset.dataset_id, dataset
+            "failed",
+            f"{dataset.dataset_id} cannot be run: {error}",
+            dataset.dataset_id,
+            dataset,
+            cause="config:rejected",
         )

@@ -26,6 +26,7 @@ from .arriving import Arrival, Arriving
 from .desk import Bug, Desk
 from .following import Following
 from .model import TERMINAL, Dataset, NodeInfo, Options, Policy, Progress, Record, State, Unplaceable
+from .noticing import Noticing
 from .operating import Operating
 from .outstanding import outstanding
 from .performing import Performing
@@ -66,6 +67,7 @@ class Core:
         state: CoreState | None = None,
     ) -> None:
         self.desk = Desk(state or CoreState(), policy, site, pipelines)
+        self.noticing = Noticing(self.desk)
         self.placing = Placing(self.desk)
         self.arriving = Arriving(self.desk, self.placing.deciding)
         self.following = Following(self.desk, self.placing)
@@ -77,7 +79,7 @@ class Core:
         self.server_answered_at: float | None = None
         self.foreign_counts: dict[str, int] = {}
         self._handlers: dict[type[o.Observation], Callable[[Any], None]] = {
-            o.FilesObserved: self.arriving.files,
+            o.FilesObserved: self._files,
             o.JobsObserved: self._jobs,
             o.NodesObserved: self._nodes,
             o.ServerUnreachable: self._unreachable,
@@ -165,6 +167,10 @@ class Core:
         seen = self.following.seen.get(attempt.attempt_id) if attempt is not None else None
         return seen.progress if seen is not None else None
 
+    def notice_troubles(self, notice_id: str, to: str) -> list[str]:
+        """Why a notice that is due has not reached this destination yet."""
+        return self.performing.troubles_of("", e.SendNotice(notice_id=notice_id, to=to))
+
     def watchlist(self, feed: str) -> dict[str, str]:
         return self.arriving.watchlist(feed)
 
@@ -200,7 +206,7 @@ class Core:
         """After a restart: everything outstanding is asked for again."""
         desk = self.desk
         desk.begin(at)
-        desk.touched = dict.fromkeys(self.state.datasets)
+        desk.touched = dict.fromkeys((*self.state.datasets, ""))
         placing = self.placing
         rooms = (
             placing.gates.recount,
@@ -208,6 +214,7 @@ class Core:
             placing.reload,
             self.following.recount,
             placing.run,
+            self.noticing.recount,
         )
         for room in rooms:
             try:
@@ -227,6 +234,10 @@ class Core:
 
     # -- handlers of whole pictures --------------------------------------------------------------------
 
+    def _files(self, seen: o.FilesObserved) -> None:
+        self.arriving.files(seen)
+        self.noticing.feed(seen.feed, seen.up, seen.detail)
+
     def _jobs(self, seen: o.JobsObserved) -> None:
         self._answered()
         self.foreign_counts = seen.foreign_counts
@@ -236,6 +247,7 @@ class Core:
         self._answered()
         away = {name for name, node in self.nodes.items() if node.state not in UP}
         back = [node.name for node in seen.nodes if node.state in UP and node.name in away]
+        self.noticing.nodes(self.nodes, seen.nodes)
         self.placing.observe(seen.nodes)
         self.following.nodes()
         for name in back:
@@ -248,12 +260,15 @@ class Core:
     def _answered(self) -> None:
         self.server_up, self.server_trouble = True, ""
         self.server_answered_at = self.desk.now
+        self.noticing.server(True)
 
     def _unreachable(self, seen: o.ServerUnreachable) -> None:
         self.server_up, self.server_trouble = False, seen.detail
+        self.noticing.server(False, seen.detail)
 
     def _destinations(self, seen: o.DestinationsObserved) -> None:
         self.placing.observe_destinations(seen.free_bytes)
+        self.noticing.destinations(self.placing.without_room)
 
     def _policy(self, seen: o.PolicyLoaded) -> None:
         """One reference is swapped; then ARRIVING is judged again and READY placed again.  RESERVED and later
@@ -272,6 +287,7 @@ class Core:
             )
         self.arriving.judge_all()
         self.placing.reload()
+        self.noticing.hour(seen.civil)
 
     def _policy_refused(self, seen: o.PolicyRefused) -> None:
         """It changes nothing; it is told, once for the same content."""
@@ -290,6 +306,7 @@ class Core:
     def _civil(self, seen: o.CivilTimeObserved) -> None:
         self.placing.deciding.turned(seen.civil)
         self._decide_again()
+        self.noticing.hour(seen.civil)
 
     def _decide_again(self) -> None:
         """What rules can see has turned: the arriving are judged again, the waiting decided again."""
@@ -347,6 +364,8 @@ class Core:
             case ("civil",):
                 if self.placing.deciding.lapsed():
                     self._decide_again()
+            case ("notices",):
+                self.noticing.due()
             case ("waiting",):
                 pass  # ``placing.run`` counts those that wait in every step
             case _:

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from tiltd.plugins.api import Pipeline
 
 from . import facts as f
-from .model import TERMINAL, Dataset, HoldCause, Notice, Policy, State
+from .model import TERMINAL, Dataset, HoldCause, Notice, NoticeEvent, Policy, Record, State
 from .site import Site
 from .state import CoreState
 from .transitions import IllegalTransition
@@ -29,6 +29,44 @@ class Bug(str):
     """The sentence of a bug, and the dataset that it is about (``""`` for none)."""
 
     dataset_id: str = ""
+
+
+class Tidings(Record):
+    """Something that people may want to hear of; see :meth:`Desk.notice`."""
+
+    event: NoticeEvent
+    summary: str
+    about: str
+    dataset: Dataset | None = None
+    cause: str = ""
+    remedy: str = ""
+    feed: str = ""
+    only_if_asked: bool = False
+    known_cause: bool = False
+
+    @property
+    def notice_id(self) -> str:
+        return f"{self.event}:{self.about}"
+
+    def notice(self, at: float) -> Notice:
+        """As it is told to the log at once."""
+        dataset = self.dataset
+        return Notice(
+            notice_id=self.notice_id,
+            event=self.event,
+            summary=self.summary,
+            dataset_id=dataset.dataset_id if dataset else "",
+            project=dataset.project if dataset else "",
+            session=dataset.session if dataset else "",
+            name=dataset.tilt_series_name if dataset else "",
+            feed=self.feed,
+            remedy=self.remedy,
+            due_at=at,
+        )
+
+
+HELD_UNTOLD = frozenset({"input_gone", "no_pipeline", "policy", "bug"})
+"""Causes of holds of which no room makes a notice of its own: they are told if a rule asks for it."""
 
 
 class Desk:
@@ -53,6 +91,7 @@ class Desk:
         self.refusals: Counter[str] = Counter()
         self._listeners: list[tuple[Changed, Concerns]] = []
         self._concerned: dict[tuple[State | None, State | None], tuple[Changed, ...]] = {}
+        self.tell: Callable[[Tidings], None] = self._tell_log
         self._wakes: list[tuple[float, WakeKey]] = []
         self._asked_for: set[tuple[float, WakeKey]] = set()
 
@@ -101,32 +140,55 @@ class Desk:
     def hold(self, dataset: Dataset, cause: HoldCause, detail: str, origin: str = "tiltd") -> None:
         """Place a hold, unless the very same stands already."""
         known = dataset.hold(cause)
-        if known is None or known.detail != detail:
-            self.record(
-                f.HoldPlaced(
-                    at=self.now, dataset_id=dataset.dataset_id, cause=cause, origin=origin, detail=detail
-                )
-            )
+        if known is not None and known.detail == detail:
+            return
+        dataset_id = dataset.dataset_id
+        self.record(
+            f.HoldPlaced(at=self.now, dataset_id=dataset_id, cause=cause, origin=origin, detail=detail)
+        )
+        if cause in HELD_UNTOLD:
+            sentence = f"{dataset_id} is held: {detail}"
+            self.notice("held", sentence, f"{dataset_id}:{detail}", dataset, cause=cause, only_if_asked=True)
 
     def lift(self, dataset: Dataset, cause: HoldCause, by: str = "tiltd") -> None:
         """Lift a hold, if it stands."""
         if dataset.hold(cause) is not None:
             self.record(f.HoldLifted(at=self.now, dataset_id=dataset.dataset_id, cause=cause, by=by))
 
-    def notice(self, event: str, summary: str, about: str, dataset: Dataset | None = None) -> None:
-        """A thing to be told once; ``about`` makes its id, so the same cause is told once."""
-        notice_id = f"{event}:{about}"
-        if notice_id in self.state.notices:
-            return
-        notice = Notice(
-            notice_id=notice_id,
-            event=event,
-            summary=summary,
-            dataset_id=dataset.dataset_id if dataset else "",
-            project=dataset.project if dataset else "",
-            due_at=self.now,
+    def notice(
+        self,
+        event: NoticeEvent,
+        summary: str,
+        about: str,
+        dataset: Dataset | None = None,
+        *,
+        cause: str = "",
+        remedy: str = "",
+        feed: str = "",
+        only_if_asked: bool = False,
+        known_cause: bool = False,
+    ) -> None:
+        """A thing to be told once; ``about`` makes its id, so the same thing is told once.  ``cause`` parts
+        what may be told together from what may not; ``only_if_asked``: it is no news unless a rule of the
+        policy names it; ``known_cause``: those who are told at once heard of its breaker.  ``feed`` is for
+        what is about no dataset."""
+        self.tell(
+            Tidings(
+                event=event,
+                summary=summary,
+                about=about,
+                dataset=dataset,
+                cause=cause,
+                remedy=remedy,
+                feed=dataset.feed if dataset is not None else feed,
+                only_if_asked=only_if_asked,
+                known_cause=known_cause,
+            )
         )
-        self.record(f.NoticeDue(at=self.now, notice=notice))
+
+    def _tell_log(self, tidings: Tidings) -> None:
+        if tidings.notice_id not in self.state.notices and not tidings.only_if_asked:
+            self.record(f.NoticeDue(at=self.now, notice=tidings.notice(self.now)))
 
     def bug(self, error: Exception, dataset_id: str = "") -> None:
         """Keep a bug of ours in ``bugs``; the dataset it is about is held, and everything else goes on."""

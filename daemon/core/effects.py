@@ -52,7 +52,10 @@ class ReleaseScratch(Effect):
 
 
 class SendNotice(Effect):
+    """Tell one destination of one notice."""
+
     notice_id: str
+    to: str = "log"
 
 
 class Reply(Effect):

@@ -9,7 +9,7 @@ from tiltd.policy import breaker, retry
 from . import facts as f
 from .deciding import Deciding
 from .desk import Desk
-from .model import Attempt, Dataset, Failure, FailureClass, Job, Outcome, RunEnd
+from .model import Attempt, Dataset, Failure, FailureClass, Job, NoticeEvent, Outcome, RunEnd
 from .state import failure_scopes
 
 RESCUE_PAUSE_SECONDS = 60.0
@@ -109,7 +109,8 @@ class Ending:
         desk = self._desk
         nodes = attempt.nodes or attempt.placement.nodes
         scopes = failure_scopes(dataset, attempt.attempt_id)
-        if breaker.is_known_cause(desk.state.breakers, scopes, failure.failure_class):
+        known_cause = breaker.is_known_cause(desk.state.breakers, scopes, failure.failure_class)
+        if known_cause:
             # The breaker's own cause struck again: no fault of this series, no attempt spent.
             failure = replace(failure, spent=False)
         unspent = sum(1 for a in dataset.attempts if a.failure is not None and not a.failure.spent)
@@ -140,18 +141,36 @@ class Ending:
                 end=end,
             )
         )
-        if isinstance(decision, retry.GiveUp) and again is None:
-            desk.notice(
-                "failed", f"{dataset.dataset_id} failed: {decision.reason}", attempt.attempt_id, dataset
-            )
+        what = decision.reason if isinstance(decision, retry.GiveUp) and again is None else ""
+        if what:
+            self._tell("failed", f"failed: {what}", dataset, attempt, failure, known_cause)
         if again is not None and again.hold and (now := desk.dataset(dataset.dataset_id)) is not None:
             desk.hold(now, "failure", again.hold, origin="policy")
-            desk.notice("held", f"{dataset.dataset_id} is held: {again.hold}", attempt.attempt_id, dataset)
+            self._tell("held", f"is held: {again.hold}", dataset, attempt, failure, known_cause)
         self._open_breakers(dataset, attempt, failure)
         if failure.reason == "input_changed" and (now := desk.dataset(dataset.dataset_id)) is not None:
             desk.hold(now, "input_changing", "its files changed while they were being staged in")
             if again is not None:
                 desk.wake(again.at, "dataset", dataset.dataset_id)
+
+    def _tell(
+        self,
+        event: NoticeEvent,
+        what: str,
+        dataset: Dataset,
+        attempt: Attempt,
+        failure: Failure,
+        known_cause: bool,
+    ) -> None:
+        self._desk.notice(
+            event,
+            f"{dataset.dataset_id} {what}",
+            attempt.attempt_id,
+            dataset,
+            cause=f"{failure.failure_class}:{failure.reason}",
+            remedy=failure.remedy,
+            known_cause=known_cause,
+        )
 
     def _open_breakers(self, dataset: Dataset, attempt: Attempt, failure: Failure) -> None:
         desk = self._desk
@@ -162,7 +181,14 @@ class Ending:
                 f.BreakerOpened(at=desk.now, scope=scope, failure_class=failure.failure_class, detail=detail)
             )
             desk.wake(desk.now + desk.policy.breaker.probe_seconds, "breaker")
-            desk.notice("breaker", f"nothing new starts for {scope}: {detail}", f"{scope}@{desk.now:.0f}")
+            kind, _, name = scope.partition(":")
+            desk.notice(
+                "breaker",
+                f"nothing new starts for {scope}: {detail}",
+                f"{scope}@{desk.now:.0f}",
+                cause=scope,
+                feed=name if kind == "feed" else "",
+            )
 
 
 def _no_word(job: Job | None) -> Failure:

@@ -15,6 +15,7 @@ from .model import (
     HoldCause,
     Measured,
     Notice,
+    NoticeItem,
     Options,
     Problem,
     Record,
@@ -336,11 +337,43 @@ class OperatorActed(Fact):
 
 
 class NoticeDue(Fact):
+    """To be told now, to each of ``notice.to``.  What had been gathered or put by for it is in it."""
+
     notice: Notice
 
 
 class NoticeSent(Fact):
+    """It has reached this destination; ``to`` of "" is all of them (written before there were several)."""
+
     notice_id: str
+    to: str = ""
+
+
+class NoticeGivenUp(Fact):
+    """It will not reach this destination: refused for good, or tried for too long."""
+
+    notice_id: str
+    to: str
+    reason: str
+
+
+class NoticePutBy(Fact):
+    """To be told later: in the digest of its session (``digests``: rule -> destinations), or with others of
+    the same ``cause`` to the destinations ``gathered``, at ``until_at``.
+
+    ``seconds`` (last tilt to tomogram) and ``quality`` are those of a delivered result.
+    """
+
+    item: NoticeItem
+    feed: str = ""
+    project: str = ""
+    session: str = ""
+    digests: dict[str, tuple[str, ...]] = {}
+    gathered: tuple[str, ...] = ()
+    cause: str = ""
+    until_at: float = 0.0
+    seconds: float = 0.0
+    quality: dict[str, float] = {}
 
 
 def _leaves(base: type[Fact]) -> list[type[Fact]]:

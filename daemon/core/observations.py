@@ -221,3 +221,4 @@ class ReleaseAnswered(Answer, kw_only=True):
 
 class NoticeAnswered(Answer, kw_only=True):
     notice_id: str
+    to: str = "log"

@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from . import effects as e
-from .model import TERMINAL, Attempt, Dataset, State
+from .model import LOG, TERMINAL, Attempt, Dataset, State
 from .site import FeedInfo
 from .state import CoreState
 
+SENT_AT_ONCE = 4
 LIVE = frozenset({State.RESERVED, State.QUEUED, State.RUNNING})
 WORKING_HOLDS = frozenset({"destination", "quality", "operator", "bug"})
 """Causes that also stop the publishing of a result that is already there."""
@@ -87,9 +88,24 @@ def _for(
     return kind(attempt_id=attempt.attempt_id, dataset_id=dataset.dataset_id)
 
 
+def notices_to_send(state: CoreState) -> tuple[e.SendNotice, ...]:
+    """Of each destination the oldest few, so that one which cannot be reached is not asked a hundred times.
+
+    Costs the notices that are due, which ``noticing.py`` bounds for each destination.
+    """
+    found: list[e.SendNotice] = []
+    counts: dict[str, int] = {}
+    for notice_id, notice in state.notices.items():
+        for to in notice.to:
+            counts[to] = counts.get(to, 0) + 1
+            if to == LOG or counts[to] <= SENT_AT_ONCE:
+                found.append(e.SendNotice(notice_id=notice_id, to=to))
+    return tuple(found)
+
+
 def outstanding(state: CoreState, feeds: Mapping[str, FeedInfo]) -> frozenset[e.Effect]:
     """What the whole state asks for; for restarts, tests and ``/readyz``.  Costs all live datasets."""
-    wanted: set[e.Effect] = {e.SendNotice(notice_id=notice_id) for notice_id in state.notices}
+    wanted: set[e.Effect] = {*notices_to_send(state)}
     for dataset in state.datasets.values():
         wanted.update(outstanding_of(dataset, state.ledger.booked, feeds))
     return frozenset(wanted)

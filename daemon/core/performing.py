@@ -11,7 +11,7 @@ from . import effects as e
 from . import observations as o
 from .desk import Desk
 from .model import Record
-from .outstanding import outstanding_of
+from .outstanding import notices_to_send, outstanding_of
 
 BACKOFF_SECONDS = (2.0, 5.0, 15.0, 60.0, 120.0, 300.0)
 REPEAT_SECONDS = 60.0
@@ -32,11 +32,12 @@ class Performing:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
         self._started: dict[str, dict[e.Effect, UnderWay]] = {}
+        self._turns = 0
 
     def difference(self) -> list[e.Effect]:
         """Effects to start now, for the datasets touched in this step and the notices that are due.
 
-        Costs the touched datasets and the unsent notices.
+        Costs the touched datasets, and the unsent notices if one of them turned.
         """
         desk = self._desk
         starts: list[e.Effect] = []
@@ -48,9 +49,9 @@ class Performing:
             wanted = outstanding_of(dataset, booked, desk.site.feeds) if dataset is not None else ()
             if wanted or dataset_id in self._started:
                 starts += self._hold_against(dataset_id, wanted)
-        if desk.state.notices or "" in self._started:
-            notices = tuple(e.SendNotice(notice_id=notice_id) for notice_id in desk.state.notices)
-            starts += self._hold_against("", notices)
+        if self._turns != desk.state.board.turns or "" in desk.touched:
+            self._turns = desk.state.board.turns
+            starts += self._hold_against("", notices_to_send(desk.state))
         return starts
 
     def _hold_against(self, owner: str, wanted: tuple[e.Effect, ...]) -> list[e.Effect]:

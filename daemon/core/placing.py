@@ -79,6 +79,15 @@ class Placing:
             self._desk.state.ledger.observe(node)
             self.roomier(node.name)
 
+    def without_room(self) -> set[str]:
+        """The feeds of which series wait for room where their results go.  Costs the waiting requests."""
+        found = set()
+        for want in set(self.queue.where.values()):
+            stopped = self.gates.stopped(want)
+            if stopped is not None and "destination" in stopped.rejected:
+                found.add(want.feed)
+        return found
+
     def observe_destinations(self, free_bytes: dict[str, int | None]) -> None:
         self.gates.destination_free = free_bytes
         self.queue.again(ATTEMPT_ENDED)

@@ -13,8 +13,9 @@ from tiltd.policy import breaker, predict
 
 from . import facts as f
 from .apply import apply
+from .digests import Board
 from .ledger import Ledger
-from .model import WITH_ATTEMPT, Attempt, Dataset, Measured, Notice, Record, Reservation
+from .model import WITH_ATTEMPT, Attempt, Dataset, Digest, Gathered, Measured, Notice, Record, Reservation
 from .usage import Usage
 
 USUAL_SESSIONS_MAX = 256
@@ -34,6 +35,9 @@ class Snapshot(Record):
     usual_tilts: dict[str, tuple[int, ...]]
     usage: Usage = Usage()
     refused_policy: str = ""
+    digests: dict[str, Digest] = {}
+    gathered: dict[str, Gathered] = {}
+    told: dict[str, float] = {}
 
 
 class CoreState:
@@ -41,6 +45,7 @@ class CoreState:
 
     ``current`` maps (feed, series key) to the newest live dataset of that series.  ``refused_policy`` is the
     content (a hash) of policy files that were refused and told, "" once a policy was accepted.
+    ``board`` has what people are told, now and later.
     """
 
     def __init__(self) -> None:
@@ -51,7 +56,7 @@ class CoreState:
         self.breakers = breaker.Breakers()
         self.samples = predict.Samples()
         self.feeds_met: dict[str, str] = {}
-        self.notices: dict[str, Notice] = {}
+        self.board = Board()
         self.usual_tilts: dict[str, tuple[int, ...]] = {}
         self.usage = Usage()
         self.refused_policy = ""
@@ -92,10 +97,8 @@ class CoreState:
                 self.feeds_met[fact.feed] = fact.reason
             case f.BreakerOpened() | f.BreakerProbed() | f.BreakerClosed():
                 self.breakers = _turn(self.breakers, fact)
-            case f.NoticeDue():
-                self.notices[fact.notice.notice_id] = fact.notice
-            case f.NoticeSent():
-                self.notices.pop(fact.notice_id, None)
+            case f.NoticeDue() | f.NoticeSent() | f.NoticeGivenUp() | f.NoticePutBy():
+                self.board.apply(fact)
         return None, None
 
     def _file(self, dataset_id: str, before: Dataset | None, after: Dataset | None) -> None:
@@ -243,6 +246,11 @@ class CoreState:
 
     # -- questions ---------------------------------------------------------------------------------
 
+    @property
+    def notices(self) -> dict[str, Notice]:
+        """Those that are due, the oldest first."""
+        return self.board.notices
+
     def usual_tilt_count(self, feed: str, labels: Mapping[str, str]) -> int | None:
         """The commonest tilt count of the session so far; ``None`` before two series of it."""
         counts = self.usual_tilts.get(_session_key(feed, labels), ())
@@ -266,6 +274,9 @@ class CoreState:
             usual_tilts=self.usual_tilts,
             usage=self.usage,
             refused_policy=self.refused_policy,
+            digests=dict(self.board.digests),
+            gathered=dict(self.board.gathered),
+            told=dict(self.board.told),
         )
 
     @classmethod
@@ -279,7 +290,7 @@ class CoreState:
         state.breakers = snapshot.breakers
         state.samples = snapshot.samples
         state.feeds_met = dict(snapshot.feeds_met)
-        state.notices = {notice.notice_id: notice for notice in snapshot.notices}
+        state.board.restore(snapshot.notices, snapshot.digests, snapshot.gathered, snapshot.told)
         state.usual_tilts = dict(snapshot.usual_tilts)
         state.usage = snapshot.usage
         state.refused_policy = snapshot.refused_policy

@@ -231,7 +231,7 @@ class Facility:
                 imported = o.ImportAnswered(at=self.now, dataset_id=effect.dataset_id, path=path)
                 self._at(self.now, lambda: self._see(imported))
             case e.SendNotice():
-                told = o.NoticeAnswered(at=self.now, notice_id=effect.notice_id)
+                told = o.NoticeAnswered(at=self.now, notice_id=effect.notice_id, to=effect.to)
                 self._at(self.now, lambda: self._see(told))
             case e.CancelJob() | e.RevokeAttempt() | e.FenceAttempt():
                 pass  # nothing is lost or withdrawn in the model

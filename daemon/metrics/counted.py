@@ -16,7 +16,17 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from tiltd.daemon.core import facts as f
 from tiltd.daemon.core import observations as o
-from tiltd.daemon.core.model import TERMINAL, Dataset, Failure, FailureClass, Measured, State
+from tiltd.daemon.core.model import (
+    CHANNELS,
+    LOG,
+    TERMINAL,
+    Dataset,
+    Failure,
+    FailureClass,
+    Measured,
+    State,
+    channel_of,
+)
 from tiltd.plugins.api import CommandCount
 
 from .labels import BoundedLabels
@@ -45,6 +55,9 @@ class Metrics:
         self._histograms = {
             m.name: _histogram(m.name, self.registry) for m in METRICS.values() if m.kind == "histogram"
         }
+        for name in ("sent", "failures", "given_up"):
+            for channel in CHANNELS:
+                self.count(f"tiltd_notices_{name}_total", 0, channel=channel)
         self._view = ViewCollector(self.outside, self.finished, self._labels, now, journal_bytes)
         self.registry.register(self._view)
         prometheus_client.ProcessCollector(registry=self.registry)
@@ -107,6 +120,8 @@ class Metrics:
                 self.outside.policy_version = policy.version
                 self.outside.policy_accepted, self.outside.policy_accepted_at = True, at
                 self.count("tiltd_policy_reloads_total", outcome="accepted")
+            case o.NoticeAnswered(to=to, trouble=trouble) if trouble:
+                self.count("tiltd_notices_failures_total", channel=channel_of(to))
             case o.PolicyRefused():
                 self.policy_refused()
                 self.count("tiltd_policy_reloads_total", outcome="refused")
@@ -151,6 +166,10 @@ class Metrics:
                 self._dataset_fact(fact, core)
             elif isinstance(fact, f.SeriesIgnored):
                 self.count("tiltd_sightings_ignored_total", reason=fact.reason)
+            elif isinstance(fact, f.NoticeSent):
+                self.count("tiltd_notices_sent_total", channel=channel_of(fact.to or LOG))
+            elif isinstance(fact, f.NoticeGivenUp):
+                self.count("tiltd_notices_given_up_total", channel=channel_of(fact.to))
 
     def _dataset_fact(self, fact: f.DatasetFact, core: CoreView | None) -> None:
         if isinstance(fact, f.DatasetFound):

@@ -315,6 +315,26 @@ _TABLE = (
         "are other.  Every project stands in tiltd status --json.",
     ),
     _gauge("tiltd_share_weight", "", ("share",), "Weights of the projects that [shares] names."),
+    # -- notices
+    _gauge("tiltd_notices_due", "", ("channel",), "Notices that wait to be told: log, email or webhook."),
+    _gauge(
+        "tiltd_notices_oldest_due_seconds",
+        "seconds",
+        ("channel",),
+        "Age of the oldest of them; 0 when none waits.",
+    ),
+    _gauge("tiltd_notices_digests", "", (), "Digests of sessions that go on."),
+    _counter("tiltd_notices_sent_total", ("channel",), "Notices that reached a destination."),
+    _counter(
+        "tiltd_notices_failures_total",
+        ("channel",),
+        "Tries to tell a destination that failed; most are repeated.",
+    ),
+    _counter(
+        "tiltd_notices_given_up_total",
+        ("channel",),
+        "Notices that will not reach a destination: refused for good, or tried for too long.",
+    ),
     # -- the daemon itself
     _gauge("tiltd_ready", "", (), "1 if /readyz says yes."),
     _gauge("tiltd_journal_size_bytes", "bytes", (), "Size of the journal on disk."),

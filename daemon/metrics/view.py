@@ -11,8 +11,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from tiltd.daemon.core.bookings import leaked_bytes
+from tiltd.daemon.core.digests import Board
 from tiltd.daemon.core.ledger import Ledger
-from tiltd.daemon.core.model import Dataset, NodeInfo, State, Unplaceable
+from tiltd.daemon.core.model import CHANNELS, Dataset, NodeInfo, State, Unplaceable, channel_of
 from tiltd.daemon.core.sharing import Share
 from tiltd.plugins.api import CommandCount
 from tiltd.policy.breaker import Breakers, open_scopes
@@ -30,6 +31,8 @@ class StateView(Protocol):
     def breakers(self) -> Breakers: ...
     @property
     def current(self) -> Mapping[tuple[str, str], str]: ...
+    @property
+    def board(self) -> Board: ...
 
 
 class CoreView(Protocol):
@@ -95,6 +98,7 @@ class ViewCollector(Collector):
             yield from self._nodes(self.core)
             yield from self._jobs(self.core)
             yield from self._shares(self.core)
+            yield from self._notices(self.core)
 
     def _family(self, name: str, rows: Rows) -> Metric:
         """Values whose labels became the same (``other``) are added up."""
@@ -132,6 +136,19 @@ class ViewCollector(Collector):
             yield self._family("tiltd_policy_info", [((seen.policy_version,), 1.0)])
             at = seen.policy_accepted_at
             yield self._one("tiltd_policy_last_reload_success_timestamp_seconds", at)
+
+    def _notices(self, core: CoreView) -> Iterator[Metric]:
+        due = dict.fromkeys(CHANNELS, 0)
+        oldest_at: dict[str, float] = {}
+        for notice in core.state.board.notices.values():
+            for channel in map(channel_of, notice.to):
+                due[channel] += 1
+                oldest_at[channel] = min(notice.due_at, oldest_at.get(channel, notice.due_at))
+        now = self._now()
+        yield self._family("tiltd_notices_due", _single(due))
+        ages = {channel: max(0.0, now - oldest_at.get(channel, now)) for channel in CHANNELS}
+        yield self._family("tiltd_notices_oldest_due_seconds", _single(ages))
+        yield self._one("tiltd_notices_digests", len(core.state.board.digests))
 
     def _datasets(self, core: CoreView) -> Iterator[Metric]:
         feeds = self._outside.feed_up

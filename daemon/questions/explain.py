@@ -22,6 +22,7 @@ from tiltd.daemon.core.model import (
 from tiltd.daemon.core.units import show_bytes, shown_value
 from tiltd.policy.filters import least_cores
 from tiltd.policy.needs import Needs, asked_of, needs
+from tiltd.policy.notices import heard
 from tiltd.policy.place import each_of, fits, place
 from tiltd.policy.predict import Prediction, Samples, predict
 from tiltd.policy.rules import decide, trace
@@ -51,6 +52,16 @@ class RefusedNode(Record):
     detail: str
 
 
+class ToldRule(Record):
+    """A rule of notices that speaks of such a series, and of which events."""
+
+    name: str
+    origin: str
+    how: str
+    to: tuple[str, ...]
+    events: tuple[str, ...]
+
+
 class Explanation(Record):
     """All that was decided.  ``origins`` is key -> file:line of what set it; ``needs`` is what measured peaks
     made of the memory and scratch asked."""
@@ -66,6 +77,7 @@ class Explanation(Record):
     placement: Placement | Unplaceable | None
     refused: tuple[RefusedNode, ...]
     policy_version: str
+    told: tuple[ToldRule, ...] = ()
 
 
 def explain(
@@ -113,6 +125,20 @@ def explain(
         placement=placement,
         refused=tuple(refused),
         policy_version=policy.version,
+        told=_told(policy, features),
+    )
+
+
+def _told(policy: Policy, features: Features) -> tuple[ToldRule, ...]:
+    return tuple(
+        ToldRule(
+            name=rule.name,
+            origin=policy.origins.get(f"notice.{rule.name}", ""),
+            how=rule.how,
+            to=rule.to,
+            events=tuple(events),
+        )
+        for rule, events in heard(policy, features)
     )
 
 

@@ -347,9 +347,10 @@ class World:
                 folder.jobs.clear()  # which name it too: nothing is left for the collector
 
     def _notify(self, effect: e.SendNotice) -> None:
-        tries = self._again(effect.notice_id)
-        draws = Draws(self.scene.seed, "notice", effect.notice_id)
+        told = effect.notice_id if effect.to == "log" else f"{effect.notice_id}:{effect.to}"
+        tries = self._again(told)
+        draws = Draws(self.scene.seed, "notice", told)
         trouble = "simulated: no mail" if self._goes_wrong(draws, 0) and tries == 1 else ""
         if not trouble:
-            del self._tries[effect.notice_id]
-        self._answer(1.0, o.NoticeAnswered, notice_id=effect.notice_id, trouble=trouble)
+            del self._tries[told]
+        self._answer(1.0, o.NoticeAnswered, notice_id=effect.notice_id, to=effect.to, trouble=trouble)

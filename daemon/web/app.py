@@ -20,6 +20,7 @@ from .refusal import answer
 from .routes import API, Route
 from .signing import Signing
 from .statics import Statics
+from .telling import Telling
 from .view import Daemon
 
 LINE_BYTES_MAX = 8190
@@ -46,6 +47,7 @@ class Room:
             reading,
             acting,
             Pruning(daemon, lookup),
+            Telling(daemon, lookup),
             self.hub,
             Signing(self.identity, self.guard, self.drawing),
             Pages(data, self.drawing),

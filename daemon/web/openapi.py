@@ -64,6 +64,18 @@ SCHEMAS: Json = {
     ),
     "Result": obj({"dataset_id": TEXT, "name": TEXT, "state": TEXT, "ok": FLAG, "message": TEXT}),
     "Fact": obj({"sequence": COUNT, "kind": TEXT, "at": NUMBER}),
+    "Due": obj(
+        {
+            "notice_id": TEXT,
+            "event": TEXT,
+            "summary": TEXT,
+            "to": TEXT,
+            "project": TEXT,
+            "due_at": NUMBER,
+            "trouble": TEXT,
+        }
+    ),
+    "Told": obj({"at": NUMBER, "notice_id": TEXT, "to": TEXT, "sent": FLAG, "reason": TEXT}),
     "Act": obj(
         {
             "sequence": COUNT,
@@ -270,6 +282,19 @@ PATHS: Json = {
     f"{API}/feeds": get("Feeds.", obj({"feeds": many(ref("Feed"))})),
     f"{API}/ignored": get("What is no tilt series.", obj({"ignored": many(ANYTHING)}), [FEED]),
     f"{API}/acts": get("What operators did.", obj({"acts": many(ref("Act"))}, {"next": COUNT}), PAGE),
+    f"{API}/notices": get(
+        "What people are to be told, and were told lately; for who sees all projects.",
+        obj(
+            {
+                "due": many(ref("Due")),
+                "digests": many(ANYTHING),
+                "gathered": many(ANYTHING),
+                "lately": many(ref("Told")),
+                "now_at": NUMBER,
+            }
+        ),
+        PAGE[1:],
+    ),
     f"{API}/actions": post(
         "Hold, release, retry, rerun, cancel, accept, prioritize datasets, or close a breaker.",
         ACTIONS_BODY,

@@ -151,6 +151,23 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             ),
         ),
     ),
+    "Notices": (
+        lines(
+            "Notices told, an hour",
+            "That reached a destination, and tries that failed.",
+            "short",
+            ("sum by (channel) (increase(tiltd_notices_sent_total{@}[1h]))", "{{channel}} told"),
+            ("sum by (channel) (increase(tiltd_notices_failures_total{@}[1h]))", "{{channel}} failed"),
+            ("sum by (channel) (increase(tiltd_notices_given_up_total{@}[1h]))", "{{channel}} given up"),
+        ),
+        lines(
+            "Notices that wait",
+            "By channel; and digests of sessions that go on.",
+            "short",
+            ("sum by (channel) (tiltd_notices_due{@})", "{{channel}}"),
+            ("sum(tiltd_notices_digests{@})", "digests"),
+        ),
+    ),
     "The daemon": (
         Panel(
             "Version",

@@ -43,13 +43,16 @@ _AROUND = {
     "rule": "[[rule]]\nname = 'r'\nset = {{ cores = 8 }}\n{pair}\n",
     "rule.when": "[[rule]]\nname = 'r'\nset = {{ cores = 8 }}\n[rule.when]\n{more}{pair}\n",
     "rule.set": "[[rule]]\nname = 'r'\n[rule.set]\n{pair}\n",
+    "notice": "[[notice]]\nname = 'r'\nto = 'a@example.org'\n{pair}\n",
+    "notice.when": "[[notice]]\nname = 'n'\nto = 'a@example.org'\nevents = 'failed'\n[notice.when]\n{pair}\n",
+    "notices": "[notices]\nzone = 'UTC'\n{pair}\n",
     "test": "[[test]]\nname = 't'\ndataset = {{}}\nexpect = {{}}\n{pair}\n",
     "test.dataset": "[[test]]\nname = 't'\nexpect = {{}}\n[test.dataset]\n{pair}\n",
     "test.asks": "[[test]]\nname = 't'\ndataset = {{}}\nexpect = {{}}\n[test.asks]\n{pair}\n",
     "test.node": "[[test]]\nname = 't'\ndataset = {{}}\nexpect = {{}}\n[[test.node]]\n{more}{pair}\n",
     "test.expect": "[[test]]\nname = 't'\ndataset = {{}}\n[test.expect]\n{pair}\n",
 }
-_EARLIER = "[[rule]]\nname = 'r'\nset = { cores = 1 }\n"
+_EARLIER = "[[rule]]\nname = 'r'\nset = { cores = 1 }\n[[notice]]\nname = 'r'\nto = 'x'\n"
 _MORE = {
     "hours": "zone = 'UTC'\n",
     "weekdays": "zone = 'UTC'\n",

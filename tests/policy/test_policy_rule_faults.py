@@ -292,9 +292,9 @@ _values = st.sampled_from(
 
 
 def _headed(name: str) -> st.SearchStrategy[str]:
-    listed = name in ("rule", "test", "test.node")
+    listed = name in ("rule", "notice", "test", "test.node")
     head = f"[[{name}]]\n" if listed else f"[{name}]\n"
-    if name in ("rule", "test"):
+    if name in ("rule", "notice", "test"):
         head += "name = 'n1'\n"
     pair = st.builds("{} = {}\n".format, st.sampled_from(_tables[name]), _values)
     return st.lists(pair, max_size=3, unique_by=lambda line: line.split(" ")[0]).map(

@@ -10,6 +10,7 @@ from typing import Any
 
 from tiltd.daemon.config import Settings
 from tiltd.daemon.core import facts as f
+from tiltd.daemon.core.digests import Board
 from tiltd.daemon.core.ledger import Ledger
 from tiltd.daemon.core.model import Dataset, Failure, Hold, NodeInfo, Policy, State, Unplaceable
 from tiltd.daemon.core.observations import OperatorAsked
@@ -81,6 +82,10 @@ class FakeReader:
     def facts(self, dataset_id: str) -> list[tuple[int, f.Fact]]:
         return [(7, f.DatasetCancelled(at=1.0, dataset_id=dataset_id, reason="r", by="me"))]
 
+    def told(self, limit: int = 50) -> list[Any]:
+        sent = f.NoticeSent(at=2.0, notice_id="failed:x", to="anna@example.org")
+        return [sent, f.NoticeGivenUp(at=1.0, notice_id="failed:y", to="chat", reason="gone")][:limit]
+
     def latest_run(self, dataset: Dataset) -> int:
         return max((d.run for d in self.rows.values() if d.series_key == dataset.series_key), default=1)
 
@@ -114,10 +119,11 @@ class FakeDaemon:
             observed_at=0.0,
         )
         state = SimpleNamespace(
-            datasets={d.dataset_id: d for d in live}, ledger=Ledger(), breakers=Breakers()
+            board=Board(), datasets={d.dataset_id: d for d in live}, ledger=Ledger(), breakers=Breakers()
         )
         blocked = {live[0].dataset_id: Unplaceable(rejected={"scratch": 1}, unblocked_by=("node",))}
         self.core: Any = SimpleNamespace(
+            notice_troubles=lambda notice_id, to: ["the mail server is away"],
             state=state,
             nodes={"here": node},
             arrivals={},

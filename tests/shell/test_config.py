@@ -143,3 +143,55 @@ def test_a_plugins_own_table_is_handed_over_as_it_is(tmp_path: Path) -> None:
 @pytest.mark.parametrize("key", ["tables", "source", "spool_path"])
 def test_inner_names_are_no_keys(tmp_path: Path, key: str) -> None:
     assert "unknown key" in faults(tmp_path, f'{key} = "/x"\n')[0]
+
+
+NOTICES = """\
+[notices]
+page_url = "https://em.example.org/tiltd"
+[notices.email]
+host = "mail.example.org"
+from = "tiltd <tiltd@example.org>"
+user = "tiltd"
+password_file = "/etc/tiltd/mail"
+[[notices.webhook]]
+name = "team-chat"
+url_file = "/etc/tiltd/chat"
+style = "slack"
+"""
+EMAIL = '[notices.email]\nhost = "m"\nfrom = "a@b.c"\n'
+HOOK = '[[notices.webhook]]\nname = "a"\n'
+TWICE = '[[notices.webhook]]\nname = "team-chat"\nurl = "http://x"\n'
+
+
+def test_how_people_are_reached(tmp_path: Path) -> None:
+    notices = load(tmp_path, NOTICES).notices
+    assert notices.email is not None and notices.names == ["team-chat"]
+    assert (notices.email.tls, notices.email.port, notices.email.timeout_seconds) == ("starttls", 0, 30.0)
+    assert load(tmp_path, "").notices.email is None
+    settings = load(tmp_path, '[notices]\nplugins = ["sms"]\n[sms]\nnumber = "1"\n')
+    assert settings.notices.names == ["sms"] and settings.table("sms") == {"number": "1"}
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "sentence"),
+    [
+        ('[notices.email]\nhost = "m"\n', "notices.email.from", "required"),
+        ('[notices.email]\nhost = "m"\nfrom = "tiltd"\n', "notices.email.from", "an e-mail address"),
+        ('[notices.email]\nhost = "m"\nfrom = "a@b\\nBcc: c@d"\n', "notices.email.from", "an e-mail address"),
+        ('[notices.email]\nhost = "m y"\nfrom = "a@b.c"\n', "notices.email.host", "address of a host"),
+        ('[notices.email]\nhots = "m"\n', "notices.email.hots", 'did you mean "host"?'),
+        (EMAIL + 'user = "x"\n', "notices.email.user", "password_file"),
+        (EMAIL + 'password = "x"\n', "notices.email.password", "of its own"),
+        (NOTICES.replace("[[", 'tls = "none"\n[[', 1), "notices.email.tls", "in the clear"),
+        (HOOK, "notices.webhook[1].url", "give it a url, or a url_file"),
+        (HOOK + 'url = "x/secret"\n', "notices.webhook[1].url", "https://"),
+        ('[[notices.webhook]]\nname = "email"\nurl = "http://x"\n', "notices.webhook[1].name", "another"),
+        (HOOK + 'ulr = "x"\n', "notices.webhook[1].ulr", 'did you mean "url"?'),
+        (HOOK + 'url = "http://x"\nstyle = "irc"\n', "notices.webhook[1].style", "slack"),
+        (NOTICES + TWICE, "notices.webhook[2].name", "unique"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_a_channel_is_told(tmp_path: Path, text: str, key: str, sentence: str) -> None:
+    told = faults(tmp_path, text)
+    assert any(f": {key}: " in each and sentence in each for each in told), told
+    assert not any("secret" in each for each in told)

@@ -10,6 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tiltd.daemon.core import facts as f
 from tiltd.daemon.core import observations as o
+from tiltd.daemon.core.digests import Board
 from tiltd.daemon.core.ledger import Ledger
 from tiltd.daemon.core.model import (
     Attempt,
@@ -73,6 +74,7 @@ def core(*datasets: Dataset, **changes: Any) -> Any:
         Reservation(attempt_id="a", node="n1", reserved_bytes=10, cores=4, memory_bytes=0, reserved_at=0.0)
     )
     state = SimpleNamespace(
+        board=Board(),
         datasets={d.dataset_id: d for d in datasets},
         ledger=ledger,
         breakers=opened(Breakers(), "node:n1", "node", 5.0),

@@ -131,6 +131,20 @@ def test_an_odd_time_is_refused(when: str) -> None:
         civil_of(when)
 
 
+def test_explain_tells_who_would_hear_of_such_a_series(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "p.toml"
+    path.write_text(
+        '[[notice]]\nname = "lab"\nwhen = { project = "a*" }\nevents = ["failed"]\nto = "x@example.org"\n'
+    )
+    for project, told in (("apo", True), ("ribo", False)):
+        words = ["policy", "explain", "--size", "2GB", "--project", project, "--policy", str(path)]
+        assert dispatch(words) == 0
+        text = capsys.readouterr().out
+        assert ("tells x@example.org at once of failed" in text) is told and (":1)" in text) is told
+
+
 def test_explain_tells_which_nodes_refuse_and_why(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     nodes = written(tmp_path / "nodes.toml", NODES)
     found = asked(capsys, "explain", "--size", "2.6GB", "--nodes", str(nodes), "--json")["explanation"]

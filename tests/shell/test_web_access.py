@@ -34,7 +34,7 @@ async def test_results_are_removed_by_the_socket_only(place: Place) -> None:
 
 
 async def test_some_projects_see_no_metrics_and_no_policy(place: Place) -> None:
-    for path in ("/metrics", "/policy"):
+    for path in ("/metrics", "/policy", "/api/v1/notices"):
         assert (await place.get(path, place.own))[0] == 403
         assert (await place.get(path, place.all_read))[0] == 200
 

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 from msgspec.structs import replace
 
+from tiltd.daemon.core import facts as f
 from tiltd.daemon.core.core import Core
-from tiltd.daemon.core.model import LimitPolicy, Policy, Reservation, ResourcePolicy, State
+from tiltd.daemon.core.model import (
+    LimitPolicy,
+    NoticePolicy,
+    NoticeRule,
+    Policy,
+    Reservation,
+    ResourcePolicy,
+    State,
+)
 from tiltd.daemon.core.outstanding import outstanding
 from tiltd.daemon.simulate.check import Broken, Watch, check, checked
 from tiltd.daemon.simulate.heap import HeapClock
 from tiltd.daemon.simulate.scene import Scene, pipelines, site
+from tiltd.policy.notices import default_events
 
 
 def through(scene: Scene, every: int, policy: Policy | None = None) -> HeapClock:
@@ -43,6 +55,34 @@ def test_series_that_take_as_few_cores_as_are_free() -> None:
     )
     scene = Scene(datasets=150, nodes=3, cores=6, failures=0.1, load=3.0, seed=4)
     through(scene, 1, policy)
+
+
+def test_people_who_are_told_of_everything_and_a_mail_server_that_often_refuses() -> None:
+    """Every notice goes out once to each, a restart would ask for the same, and nothing piles up."""
+    both = ("ada@example.org", "chat")
+    rules = (
+        NoticeRule(name="at-once", to=both, events=default_events("digest")),
+        NoticeRule(name="digest", to=both[:1], events=default_events("digest"), how="digest"),
+    )
+    policy = Policy(version="told", notice_rules=rules, notices=NoticePolicy(session_quiet_seconds=600.0))
+    scene = Scene(datasets=150, nodes=3, cores=8, failures=0.2, seed=7, load=1.5)
+    clock = HeapClock(scene, Core(site(scene), policy, pipelines()))
+    due: Counter[tuple[str, str]] = Counter()
+    told: Counter[tuple[str, str]] = Counter()
+    delivered: set[str] = set()
+    for _, step in checked(clock.steps(), clock.core, 1):
+        for fact in step.facts:
+            if isinstance(fact, f.NoticeDue):
+                due.update((fact.notice.notice_id, to) for to in fact.notice.to)
+                items = fact.notice.items or (fact.notice,)
+                delivered |= {i.dataset_id for i in items if i.event == "delivered"}
+            elif isinstance(fact, f.NoticeSent):
+                told[fact.notice_id, fact.to] += 1
+            elif isinstance(fact, f.NoticePutBy) and fact.item.event == "delivered":
+                delivered.add(fact.item.dataset_id)
+    assert told == due
+    assert len(delivered) > 100 and {to for _, to in told} == {"log", *both}
+    assert len(clock.core.state.board.told) < 50
 
 
 @pytest.mark.slow

@@ -288,14 +288,3 @@ class Verdict(Record):
     quality: dict[str, float] = {}
     problems: tuple[Problem, ...] = ()
     failure: Failure | None = None
-
-
-class Notice(Record):
-    """One thing that a person should hear of, once."""
-
-    notice_id: str
-    event: str
-    summary: str
-    dataset_id: str = ""
-    project: str = ""
-    due_at: float = 0.0

@@ -202,6 +202,34 @@ class BreakerPolicy(Record):
     probe_seconds: float = 600.0
 
 
+class NoticePolicy(Record):
+    """When what people are told goes out; whom, is said by ``Policy.notice_rules``.
+
+    ``gather_seconds``: one cause is told once, what follows within this time is gathered into one notice.
+    A session's digest goes out when no series came for ``session_quiet_seconds`` and none is under way any
+    more, or ``digest_wait_seconds`` later; or at ``digest_hours`` in ``zone``.
+    """
+
+    gather_seconds: float = 900.0
+    session_quiet_seconds: float = 7200.0
+    digest_wait_seconds: float = 43200.0
+    digest_hours: tuple[int, ...] = ()
+    zone: str = ""
+    quiet_seconds: float = 1200.0
+    give_up_seconds: float = 172800.0
+
+
+class NoticeRule(Record):
+    """Whom to tell of which events of which series.  ``events`` empty: of all; ``to``: e-mail addresses and
+    names of webhooks; a digest is one of each session."""
+
+    name: str
+    to: tuple[str, ...]
+    events: tuple[str, ...] = ()
+    conditions: tuple[Condition, ...] = ()
+    how: Literal["at once", "digest"] = "at once"
+
+
 class CivilTime(Record):
     """The hour (0 to 23) and the weekday (0 is Monday) in a named IANA time zone.
 
@@ -359,3 +387,5 @@ class Policy(Record):
     node_lost_after_seconds: float = 1800.0
     tests: tuple[PolicyTest, ...] = ()
     origins: dict[str, str] = {}
+    notices: NoticePolicy = NoticePolicy()
+    notice_rules: tuple[NoticeRule, ...] = ()

@@ -31,6 +31,7 @@ from tiltd.daemon.core.model import (
     Fingerprint,
     Measured,
     Notice,
+    NoticeItem,
     Placement,
     Prediction,
     ResourceRequest,
@@ -357,6 +358,31 @@ def facility(book: Book) -> None:
         notice = Notice(notice_id=f"failed:{number}", event="failed", summary="it failed", due_at=book.at)
         book.note(f.NoticeDue(at=0.0, notice=notice))
     book.note(f.NoticeSent(at=0.0, notice_id="failed:1"))
+    told(book)
+
+
+def told(book: Book) -> None:
+    """One notice for three, which one of them never gets, and what is put by for later."""
+    ada, chat = "ada@example.org", "chat"
+    notice = Notice(
+        notice_id="held:3", event="held", summary="it is held", due_at=book.at, to=("log", ada, chat),
+        name="TS_24", feed="krios1", project="apoferritin", session="grid1", remedy="look at it",
+        cause="held", quiet_until_at=book.at + 900.0,
+    )  # fmt: skip
+    book.note(f.NoticeDue(at=0.0, notice=notice))
+    book.note(f.NoticeSent(at=0.0, notice_id="held:3", to="log"))
+    book.note(f.NoticeGivenUp(at=0.0, notice_id="held:3", to=ada, reason="550 no such user"))
+    for number, event in enumerate(("completed", "delivered", "held")):
+        item = NoticeItem(
+            event=event, at=book.at, summary=f"it is {event}", dataset_id=f"TS_2{number}-0a.1.1"
+        )
+        book.note(
+            f.NoticePutBy(
+                at=0.0, item=item, feed="krios1", project="apoferritin", session="grid1",
+                digests={"daily": (ada,)}, gathered=(chat,) if event == "held" else (), cause=event,
+                until_at=book.at + 900.0, seconds=720.0, quality={"residual_nm": 0.5},
+            )
+        )  # fmt: skip
 
 
 def write(path: Path) -> CoreState:
