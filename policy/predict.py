@@ -13,6 +13,7 @@ on node-local disk took 320 s on one core and one thread and about 250 s on 4 an
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from math import ceil, exp, log
 
 from msgspec.structs import replace
@@ -346,5 +347,6 @@ def _peak(figures: list[float], believed: float = 1.0) -> Peak:
     )
 
 
+@lru_cache(maxsize=256)
 def _key(pipeline: str, cores: int, threads: int) -> str:
     return f"{pipeline}/{cores}/{threads}"

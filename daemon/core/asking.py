@@ -15,13 +15,17 @@ from .desk import Desk
 from .model import Dataset, Decision, Failure, ResourceRequest, TiltSeries
 from .waiting import Want
 
+REQUESTS_MAX = 256
+"""Requests remembered: what is asked for when a dataset is queued is asked for again when it is placed."""
+
 
 class Asking:
-    """Nothing is remembered; a question costs the rules and the pipeline's own arithmetic."""
+    """A question costs the pipeline's own arithmetic, once for each record and decision."""
 
     def __init__(self, desk: Desk, deciding: Deciding) -> None:
         self._desk = desk
         self._deciding = deciding
+        self._requests: dict[str, tuple[Dataset, Decision, ResourceRequest]] = {}
 
     def want(self, dataset: Dataset, decision: Decision) -> Want | None:
         """The bucket of this dataset.  A pipeline that cannot take it rejects it here."""
@@ -67,7 +71,7 @@ class Asking:
             desk.hold(dataset, "no_pipeline", missing)
             return None
         try:
-            return desk.pipelines[pipeline].request(series, options_of(dataset, decision))
+            return self._request(dataset, series, decision)
         except Permanent as error:
             self._reject(dataset, error)
         except Exception as bug:  # a plugin's; it stops this dataset, not the daemon
@@ -75,12 +79,23 @@ class Asking:
             desk.hold(dataset, "bug", detail)
         return None
 
+    def _request(self, dataset: Dataset, series: TiltSeries, decision: Decision) -> ResourceRequest:
+        """The pipeline's own word; remembered while neither the record nor the decision changes."""
+        known = self._requests.get(dataset.dataset_id)
+        if known is not None and known[0] is dataset and known[1] is decision:
+            return known[2]
+        pipeline = self._desk.pipelines[pipeline_of(dataset, decision)]
+        request = pipeline.request(series, options_of(dataset, decision))
+        if len(self._requests) >= REQUESTS_MAX:
+            self._requests.clear()
+        self._requests[dataset.dataset_id] = (dataset, decision, request)
+        return request
+
     def asked(self, dataset: Dataset, decision: Decision) -> Asked:
         """The bytes that its pipeline names for it, as they stand in the history: what is measured will be
         held against them."""
         assert dataset.series is not None
-        pipeline = self._desk.pipelines[pipeline_of(dataset, decision)]
-        return asked_of(pipeline.request(dataset.series, options_of(dataset, decision)))
+        return asked_of(self._request(dataset, dataset.series, decision))
 
     def lift_no_pipeline(self, dataset: Dataset) -> None:
         """Since the last start its pipeline may have been installed, or another chosen by the policy."""

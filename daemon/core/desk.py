@@ -54,16 +54,17 @@ class Desk:
         """Apply a fact and keep it for the journal.  Raises ``IllegalTransition``; nothing changed then."""
         before, after = self.state.apply(fact)
         self.facts.append(fact)
-        if after is not None:
-            dataset_id = after.dataset_id
-            self.records[dataset_id] = after
-        elif before is not None:
-            dataset_id = before.dataset_id
-            self.records[dataset_id] = replace(before, finalized_at=fact.at)
-        else:
+        last = after or before
+        if last is None:
             return  # it is about the facility
+        dataset_id = last.dataset_id
+        self.records[dataset_id] = after or replace(last, finalized_at=fact.at)
         self.touched[dataset_id] = None
-        for changed in self._those_concerned(before, after):
+        states = (before and before.state, after and after.state)
+        concerned = self._concerned.get(states)
+        if concerned is None:
+            concerned = self._concerned[states] = self._those_concerned(*states)
+        for changed in concerned:
             changed(before, after)
 
     def listen(self, changed: Changed, concerns: Concerns) -> None:
@@ -72,15 +73,9 @@ class Desk:
         self._listeners.append((changed, concerns))
         self._concerned.clear()
 
-    def _those_concerned(self, before: Dataset | None, after: Dataset | None) -> tuple[Changed, ...]:
+    def _those_concerned(self, was: State | None, now: State | None) -> tuple[Changed, ...]:
         """Who is to be told; worked out once for each pair of states."""
-        was = before.state if before is not None else None
-        now = after.state if after is not None else None
-        concerned = self._concerned.get((was, now))
-        if concerned is None:
-            concerned = tuple([changed for changed, concerns in self._listeners if concerns(was, now)])
-            self._concerned[was, now] = concerned
-        return concerned
+        return tuple([changed for changed, concerns in self._listeners if concerns(was, now)])
 
     def begin(self, now: float) -> None:
         """A new step: nothing recorded yet."""
@@ -135,17 +130,23 @@ class Desk:
 
     def wake(self, at: float, *key: str) -> None:
         """Ask to be looked at again at ``at``, twice is once.  A wake-up no longer needed is harmless."""
-        if (at, key) not in self._asked_for:
-            self._asked_for.add((at, key))
-            heapq.heappush(self._wakes, (at, key))
+        wake = (at, key)
+        if wake not in self._asked_for:
+            self._asked_for.add(wake)
+            heapq.heappush(self._wakes, wake)
 
     @property
     def next_wake_at(self) -> float | None:
-        """When something is to be looked at next.  Wake-ups for datasets that have left are dropped here."""
-        wakes, datasets = self._wakes, self.state.datasets
-        while wakes:
+        """When something is to be looked at next."""
+        return self.next_wake_by(float("inf"))
+
+    def next_wake_by(self, latest_at: float) -> float | None:
+        """When something is to be looked at next, if that is by ``latest_at``.  Wake-ups for datasets that
+        have left are dropped here."""
+        wakes = self._wakes
+        while wakes and wakes[0][0] <= latest_at:
             at, key = wakes[0]
-            if key[0] not in OF_A_DATASET or not key[1] or key[1] in datasets:
+            if key[0] not in OF_A_DATASET or not key[1] or key[1] in self.state.datasets:
                 return at
             self._asked_for.discard(heapq.heappop(wakes))
         return None

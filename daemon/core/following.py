@@ -87,7 +87,7 @@ class Following:
 
     def spool(self, seen: o.SpoolObserved) -> None:
         dataset = self._desk.dataset(self._live.get(seen.attempt_id, "")) or self._owner(seen.attempt_id)
-        if dataset is None or seen.attempt_id not in [a.attempt_id for a in dataset.attempts]:
+        if dataset is None or dataset.attempt_called(seen.attempt_id) is None:
             return
         known = self.seen.get(seen.attempt_id, UNSEEN)
         if seen.claimed_by and known.job is not None and known.job.job_id != seen.claimed_by:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import Counter
 
 from .desk import Desk
-from .model import WITH_ATTEMPT, Dataset, State
+from .model import WITH_ATTEMPT, Dataset, LimitPolicy, State
 
 STAGING_PHASES = frozenset({"", "claimed", "scratch", "stage_in"})
 """Phases of a runner before its input is on the node's scratch."""
+NO_LIMITS = LimitPolicy()
 NOT_RUNNING = frozenset({State.RESERVED, State.QUEUED})
 
 
@@ -88,6 +89,8 @@ class Limits:
         """The limit that the next attempt of this project, feed and queue would pass, in words; "" if there
         is none."""
         limits = self._desk.policy.limits
+        if limits == NO_LIMITS:
+            return ""
         for name, limit, count, what in (
             ("running_max", limits.running_max, self.live["all"], "attempts are live"),
             ("queued_max", limits.queued_max, len(self.queued), "attempts wait in the queue"),

@@ -21,27 +21,25 @@ WORKING_HOLDS = frozenset({"destination", "quality", "operator", "bug"})
 
 def outstanding_of(
     dataset: Dataset, booked: Mapping[str, tuple[str, ...]], feeds: Mapping[str, FeedInfo]
-) -> tuple[e.Effect, ...]:
+) -> list[e.Effect]:
     """What one dataset asks for.  ``booked`` gives the nodes where an attempt still holds scratch.
 
     Costs the dataset's own attempts.
     """
     state = dataset.state
-    if state is State.ARRIVING:
-        return ()
     wanted: list[e.Effect] = []
-    if state is State.READY:
+    if state in LIVE:
+        wanted = _of_live(dataset)
+    elif state is State.READY:
         feed = feeds.get(dataset.feed)
         if feed is not None and feed.imports and not dataset.imported_path and not dataset.holds:
             wanted.append(e.ImportSeries(dataset_id=dataset.dataset_id))
-    elif state in LIVE:
-        wanted += _of_live(dataset)
     elif state is State.COLLECTING and not (dataset.holds and _stops_publishing(dataset)):
         wanted.append(_for(e.CollectResult, dataset, dataset.attempts[-1]))
     for attempt in dataset.attempts:
         if attempt.ended_at is not None and attempt.attempt_id in booked:
             wanted += _releases(dataset, attempt, booked[attempt.attempt_id])
-    return tuple(wanted)
+    return wanted
 
 
 def _stops_publishing(dataset: Dataset) -> bool:

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from . import effects as e
 from . import observations as o
 from .desk import Desk
-from .model import Record
+from .model import TERMINAL, Dataset, Record
 from .outstanding import outstanding_of
 
 BACKOFF_SECONDS = (2.0, 5.0, 15.0, 60.0, 120.0, 300.0)
@@ -33,34 +33,37 @@ class Performing:
         self._desk = desk
         self._started: dict[str, dict[e.Effect, UnderWay]] = {}
 
-    def difference(self) -> list[e.Effect]:
-        """Effects to start now, for the datasets touched in this step and the notices that are due.
+    def difference(self) -> tuple[list[e.Effect], list[Dataset]]:
+        """Effects to start now, for the datasets touched in this step and the notices that are due; and those
+        of the datasets that are terminal and ask for nothing any more.
 
         Costs the touched datasets and the unsent notices.
         """
-        desk = self._desk
+        state, started, feeds = self._desk.state, self._started, self._desk.site.feeds
         starts: list[e.Effect] = []
-        datasets, booked = desk.state.datasets, desk.state.ledger.booked
-        for dataset_id in desk.touched:
-            if not dataset_id:
+        over: list[Dataset] = []
+        for owner in self._desk.touched:
+            if not owner:
                 continue  # the notices', below
-            dataset = datasets.get(dataset_id)
-            wanted = outstanding_of(dataset, booked, desk.site.feeds) if dataset is not None else ()
-            if wanted or dataset_id in self._started:
-                starts += self._hold_against(dataset_id, wanted)
-        if desk.state.notices or "" in self._started:
-            notices = tuple(e.SendNotice(notice_id=notice_id) for notice_id in desk.state.notices)
+            dataset = state.datasets.get(owner)
+            wanted = outstanding_of(dataset, state.ledger.booked, feeds) if dataset is not None else []
+            if wanted or owner in started:
+                starts += self._hold_against(owner, wanted)
+            if not wanted and dataset is not None and dataset.state in TERMINAL:
+                over.append(dataset)
+        if state.notices or "" in started:
+            notices: list[e.Effect] = [e.SendNotice(notice_id=notice_id) for notice_id in state.notices]
             starts += self._hold_against("", notices)
-        return starts
+        return starts, over
 
-    def _hold_against(self, owner: str, wanted: tuple[e.Effect, ...]) -> list[e.Effect]:
+    def _hold_against(self, owner: str, wanted: list[e.Effect]) -> list[e.Effect]:
         if not wanted:
-            self._started.pop(owner, None)
-            return []
+            del self._started[owner]
+            return wanted
         known = self._started.get(owner)
         if known is None:
             self._started[owner] = dict.fromkeys(wanted, _STARTED)
-            return list(wanted)
+            return wanted
         kept = {effect: known.get(effect, _NEW) for effect in wanted}
         starts = []
         for effect, under_way in kept.items():

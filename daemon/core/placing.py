@@ -314,7 +314,7 @@ class Placing:
         for name in placement.nodes:
             desk.state.ledger.require(self.nodes[name], placement.scratch_bytes)
         number = len(dataset.attempts) + 1
-        stranded = next((a for a in dataset.attempts if a.attempt_id == dataset.rescue), None)
+        stranded = dataset.attempt_called(dataset.rescue) if dataset.rescue else None
         decided = None
         if stranded is None:
             decision = self.deciding.decide(dataset)

@@ -70,9 +70,16 @@ class CoreState:
         Cost does not depend on the number of datasets.
         """
         if isinstance(fact, f.DatasetFact):
-            before = self.datasets.get(fact.dataset_id)
+            dataset_id = fact.dataset_id
+            before = self.datasets.get(dataset_id)
             after = apply(before, fact)
-            self._file(fact.dataset_id, before, after)
+            if after is not None:
+                self.datasets[dataset_id] = after
+                if before is None:
+                    self._claim_series(after)
+            elif before is not None:
+                del self.datasets[dataset_id]
+                self._leave_series(before)
             consequence = _CONSEQUENCES.get(type(fact))
             if consequence is not None:
                 consequence(self, fact, before, after)
@@ -97,15 +104,6 @@ class CoreState:
             case f.NoticeSent():
                 self.notices.pop(fact.notice_id, None)
         return None, None
-
-    def _file(self, dataset_id: str, before: Dataset | None, after: Dataset | None) -> None:
-        if after is not None:
-            self.datasets[dataset_id] = after
-            if before is None:
-                self._claim_series(after)
-        elif before is not None:
-            del self.datasets[dataset_id]
-            self._leave_series(before)
 
     def _claim_series(self, dataset: Dataset) -> None:
         key = (dataset.feed, dataset.series_key)
@@ -227,7 +225,7 @@ class CoreState:
 
     def _learn_killed(self, dataset: Dataset, fact: f.AttemptFailed) -> None:
         """A run that its walltime killed would have taken longer."""
-        attempt = next((a for a in dataset.attempts if a.attempt_id == fact.attempt_id), None)
+        attempt = dataset.attempt_called(fact.attempt_id)
         if attempt is None or dataset.series is None or attempt.kind != "run":
             return
         self.samples = predict.learn_killed(
@@ -336,7 +334,7 @@ def _session_key(feed: str, labels: Mapping[str, str]) -> str:
 
 def failure_scopes(dataset: Dataset, attempt_id: str) -> tuple[str, ...]:
     """What a failure of this attempt may be the fault of, as breaker scopes."""
-    attempt = next((a for a in dataset.attempts if a.attempt_id == attempt_id), None)
+    attempt = dataset.attempt_called(attempt_id)
     nodes = (attempt.nodes or attempt.placement.nodes) if attempt is not None else ()
     return (
         *(f"node:{node}" for node in nodes),

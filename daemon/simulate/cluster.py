@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 from msgspec.structs import replace
 
 from tiltd.daemon.core.model import Attempt, Job, JobState, NodeInfo
@@ -120,6 +122,7 @@ class Server:
 
     def __init__(self) -> None:
         self.jobs: dict[str, SimJob] = {}
+        self._ended: deque[tuple[float, str]] = deque()
 
     def submit(self, folder: Folder, node: Node, at: float) -> SimJob:
         job_id = f"{folder.attempt.attempt_id}/{len(folder.jobs) + 1}"
@@ -138,6 +141,7 @@ class Server:
     def end(self, job: SimJob, exit_status: int, at: float) -> None:
         job.show(JobState.COMPLETED, exit_status)
         job.gone_at = at + KEPT_SECONDS
+        self._ended.append((job.gone_at, job.job.job_id))
 
     def vanish(self, job: SimJob, at: float) -> None:
         """It is not listed any more, from one moment to the next."""
@@ -145,6 +149,6 @@ class Server:
         self.jobs.pop(job.job.job_id, None)
 
     def listed(self, now: float) -> list[Job]:
-        for job in [job for job in self.jobs.values() if job.gone_at is not None and job.gone_at <= now]:
-            del self.jobs[job.job.job_id]
+        while self._ended and self._ended[0][0] <= now:
+            del self.jobs[self._ended.popleft()[1]]
         return [job.job for job in self.jobs.values()]

@@ -21,7 +21,7 @@ class Draws:
     __slots__ = ("_numbers",)
 
     def __init__(self, seed: int, *name: object) -> None:
-        key = "\0".join([str(seed), *map(str, name)]).encode("utf-8", "surrogateescape")
+        key = "\0".join(map(str, (seed, *name))).encode("utf-8", "surrogateescape")
         self._numbers: tuple[int, ...] = _UNPACK(blake2b(key).digest())
 
     def __getitem__(self, index: int) -> float:

@@ -164,6 +164,13 @@ class Dataset(Record):
         last = self.attempts[-1]
         return last if last.ended_at is None else None
 
+    def attempt_called(self, attempt_id: str) -> Attempt | None:
+        """The attempt with this id; nearly always the newest is asked for."""
+        for attempt in reversed(self.attempts):
+            if attempt.attempt_id == attempt_id:
+                return attempt
+        return None
+
     @property
     def held(self) -> bool:
         return bool(self.holds)
