@@ -27,7 +27,7 @@ def apply(dataset: Dataset | None, fact: f.DatasetFact) -> Dataset | None:
         return _born(fact, state)
     changed = _CHANGES.get(type(fact))
     if changed is None and isinstance(fact, f.DatasetAdopted):
-        return replace(fact.record, fact_count=dataset.fact_count + 1)
+        return replace(fact.record, fact_count=dataset.fact_count + 1, finalized_at=None)
     changes: Changes = changed(dataset, fact) if changed is not None else {}
     changes["fact_count"] = dataset.fact_count + 1
     if state is not dataset.state:

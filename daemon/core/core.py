@@ -39,18 +39,12 @@ FAULTS_TOLD = 3
 """Faults of a refused policy that stand in the fact, and in the notice."""
 
 
-class Row(Record):
-    """A dataset as it is after a step; not ``live`` once it left the working set."""
-
-    record: Dataset
-    live: bool
-
-
 class Step(Record):
-    """What one observation led to.  ``effects`` may be started once ``facts`` and ``rows`` are durable."""
+    """What one observation led to.  ``effects`` may be started once ``facts`` and ``records`` are durable:
+    the last record of every dataset that changed, with ``finalized_at`` once it left the working set."""
 
     facts: tuple[f.Fact, ...]
-    rows: tuple[Row, ...]
+    records: tuple[Dataset, ...]
     effects: tuple[e.Effect, ...]
 
 
@@ -215,17 +209,16 @@ class Core:
     def _step(self, reply: e.Reply | None = None) -> Step:
         """Its facts, and the effects that they call for; what is terminal and calls for none more leaves the
         working set."""
-        desk, live = self.desk, self.desk.state.datasets
+        desk = self.desk
         effects, over = self.performing.difference()
         for dataset in over:
             self.following.forget(dataset)
             desk.record(f.DatasetFinalized(at=desk.now, dataset_id=dataset.dataset_id))
         if reply is not None:
             effects.append(reply)
-        if not desk.facts:
-            return Step(facts=(), rows=(), effects=tuple(effects))
-        rows = [Row(record=record, live=key in live) for key, record in desk.records.items()]
-        return Step(facts=tuple(desk.facts), rows=tuple(rows), effects=tuple(effects))
+        return Step(
+            facts=tuple(desk.facts), records=tuple(desk.records.values()), effects=tuple(effects)
+        )
 
     # -- handlers of whole pictures --------------------------------------------------------------------
 

@@ -28,7 +28,7 @@ BUGS_MAX = 100
 class Desk:
     """Shared by the rooms; only ``record`` changes the state, and only by a fact.
 
-    ``records`` holds the last record of every dataset that this step changed, those that left included.
+    ``records`` holds the last record of every dataset that this step changed; those that left are finalized.
     ``now`` is the time of the observation being handled: there is no other clock in the core.
     """
 

@@ -81,10 +81,10 @@ class HeapClock:
     def _started(self, step: Step) -> Step:
         for effect in step.effects:
             self.world.start(effect)
-        for row in step.rows:
-            if not row.live:
-                self.routine.finish(row.record)
-                self.world.forget(row.record)
+        for record in step.records:
+            if record.finalized_at is not None:
+                self.routine.finish(record)
+                self.world.forget(record)
         return step
 
     def _stuck(self) -> str:

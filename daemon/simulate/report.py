@@ -40,10 +40,10 @@ class Report:
         for fact in step.facts:
             if count := self._count.get(type(fact)):
                 count(fact)
-        for row in step.rows:
-            if not row.live:
-                self._ended[row.record.state] += 1
-                self._completed.pop(row.record.dataset_id, None)
+        for record in step.records:
+            if record.finalized_at is not None:
+                self._ended[record.state] += 1
+                self._completed.pop(record.dataset_id, None)
 
     def _is_complete(self, fact: f.DatasetCompleted) -> None:
         self._completed[fact.dataset_id] = fact.at
