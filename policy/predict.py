@@ -290,7 +290,7 @@ def _learn(samples: Samples, key: str, sample: Sample) -> Samples:
 
 
 def _with_sample(known: SampleClass, sample: Sample) -> SampleClass:
-    newest = (*known.samples[1 - SAMPLES_MAX :], sample)
+    newest = known.samples[1 - SAMPLES_MAX :] + (sample,)  # noqa: RUF005 - copies them once less
     watch = known.watch.after(log(sample.seconds_per_byte), cut_off=sample.cut_off)
     learnt, moved = known.learnt + 1, watch.moved_since
     if moved:

@@ -114,8 +114,10 @@ def round_up_bytes(amount: float) -> int:
     >>> [round_up_bytes(n) for n in (0, 3, 9, 1024, 1025, 1281)]
     [0, 3, 10, 1024, 1280, 1536]
     """
-    whole = int(amount) + (amount > int(amount))
-    step = 1 << max(0, whole.bit_length() - 3)
+    whole = ceil(amount)
+    if whole < 8:
+        return whole
+    step = 1 << whole.bit_length() - 3
     return -(-whole // step) * step
 
 

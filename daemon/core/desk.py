@@ -36,6 +36,8 @@ class Desk:
         self, state: CoreState, policy: Policy, site: Site, pipelines: Mapping[str, Pipeline]
     ) -> None:
         self.state = state
+        self.dataset = state.datasets.get
+        """The live dataset of this id, or ``None``."""
         self.policy = policy
         self.site = site
         self.pipelines = pipelines
@@ -83,9 +85,6 @@ class Desk:
         self.facts = []
         self.touched = {}
         self.records = {}
-
-    def dataset(self, dataset_id: str) -> Dataset | None:
-        return self.state.datasets.get(dataset_id)
 
     def hold(self, dataset: Dataset, cause: HoldCause, detail: str, origin: str = "tiltd") -> None:
         """Place a hold, unless the very same stands already."""

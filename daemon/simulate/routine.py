@@ -115,7 +115,7 @@ class Routine:
     def _jobs(self, number: int) -> None:
         world, scene = self._world, self._scene
         draws = Draws(scene.seed, "jobs", number)
-        listed = tuple(world.server.listed(world.now))
+        listed = world.server.listed(world.now)
         trouble = draws[1] if scene.failures else 1.0
         answer: o.Observation
         if trouble < scene.failures:

@@ -132,7 +132,7 @@ class World:
             self.server.end(job, 0, self.now)
             return
         folder.claimed_by, folder.claimed_node, folder.claimed_at = job.job.job_id, job.node.name, self.now
-        job.show(JobState.RUNNING)
+        self.server.show(job, JobState.RUNNING)
         job.take()
         self._shown(folder, Progress(phase="staging", at=self.now, node=job.node.name), None)
         self._plan(job)
@@ -170,7 +170,7 @@ class World:
         """TERM, and back into the queue under the same id; the runner had its say."""
         if job.running:
             job.give_back()
-            job.show(JobState.QUEUED)
+            self.server.show(job, JobState.QUEUED)
             self._shown(job.folder, None, self._run_end(job, "terminated", "killed", 271))
             self.schedule(self.now + 90.0, self._begin, job)
 
