@@ -20,6 +20,11 @@ Changed = Callable[[Dataset | None, Dataset | None], None]
 Concerns = Callable[[State | None, State | None], bool]
 """(state before, state after) of a fact's dataset; ``None`` is "not in the working set"."""
 WakeKey = tuple[str, ...]
+Wake = tuple[float, WakeKey]
+SOON_SECONDS = 64.0
+"""Wake-ups that are farther away wait unsorted, those of one such span together: most of them are for
+datasets that will have left by then, and are never sorted at all."""
+LATER: WakeKey = ("later",)
 OF_A_DATASET = frozenset({"dataset", "effect", "aged"})
 """Kinds of wake-up whose second word is a dataset's id (or empty: the notices')."""
 BUGS_MAX = 100
@@ -49,8 +54,9 @@ class Desk:
         self.refusals: Counter[str] = Counter()
         self._listeners: list[tuple[Changed, Concerns]] = []
         self._concerned: dict[tuple[State | None, State | None], tuple[Changed, ...]] = {}
-        self._wakes: list[tuple[float, WakeKey]] = []
-        self._asked_for: set[tuple[float, WakeKey]] = set()
+        self._wakes: list[Wake] = []
+        self._asked_for: set[Wake] = set()
+        self._later: dict[float, set[Wake]] = {}
 
     def record(self, fact: f.Fact) -> None:
         """Apply a fact and keep it for the journal.  Raises ``IllegalTransition``; nothing changed then."""
@@ -130,6 +136,17 @@ class Desk:
     def wake(self, at: float, *key: str) -> None:
         """Ask to be looked at again at ``at``, twice is once.  A wake-up no longer needed is harmless."""
         wake = (at, key)
+        if at < self.now + SOON_SECONDS:
+            self._wake_soon(wake)
+            return
+        opens_at = at // SOON_SECONDS * SOON_SECONDS
+        later = self._later.get(opens_at)
+        if later is None:
+            later = self._later[opens_at] = set()
+            heapq.heappush(self._wakes, (opens_at, LATER))
+        later.add(wake)
+
+    def _wake_soon(self, wake: Wake) -> None:
         if wake not in self._asked_for:
             self._asked_for.add(wake)
             heapq.heappush(self._wakes, wake)
@@ -145,19 +162,30 @@ class Desk:
         wakes = self._wakes
         while wakes and wakes[0][0] <= latest_at:
             at, key = wakes[0]
-            if key[0] not in OF_A_DATASET or not key[1] or key[1] in self.state.datasets:
+            if key is LATER:
+                heapq.heappop(wakes)
+                for wake in filter(self._still_wanted, self._later.pop(at)):
+                    self._wake_soon(wake)
+            elif self._still_wanted(wakes[0]):
                 return at
-            self._asked_for.discard(heapq.heappop(wakes))
+            else:
+                self._asked_for.discard(heapq.heappop(wakes))
         return None
 
-    def wakes(self) -> Iterator[tuple[float, WakeKey]]:
+    def _still_wanted(self, wake: Wake) -> bool:
+        kind, about = wake[1][0], wake[1][-1]
+        return kind not in OF_A_DATASET or not about or about in self.state.datasets
+
+    def wakes(self) -> Iterator[Wake]:
         """Everything that was asked for and is still to come, in no order."""
-        yield from self._wakes
+        yield from (wake for wake in self._wakes if wake[1] is not LATER)
+        for later in self._later.values():
+            yield from later
 
     def due(self) -> list[WakeKey]:
         """All keys whose time has come, each once, earliest first."""
         keys: dict[WakeKey, None] = {}
-        while self._wakes and self._wakes[0][0] <= self.now:
+        while self.next_wake_by(self.now) is not None:
             wake = heapq.heappop(self._wakes)
             self._asked_for.discard(wake)
             keys[wake[1]] = None

@@ -325,7 +325,8 @@ class Following:
         claimed_at = seen.claimed_at if seen.claimed_at is not None else desk.now
         booked = desk.state.ledger.booked.get(attempt.attempt_id, ())
         nodes = self._where(attempt, seen)
-        self.seen[attempt.attempt_id] = replace(seen, moved=False)
+        if seen.moved:
+            self.seen[attempt.attempt_id] = replace(seen, moved=False)
         desk.record(
             f.JobStarted(
                 at=desk.now,

@@ -68,8 +68,10 @@ class Gates:
     def stopped(self, want: Want) -> Unplaceable | None:
         """Why nothing of this bucket may start on any node; ``None`` if it may."""
         desk = self._desk
-        for scope in breaker.blocking(desk.state.breakers, scopes_of(want), desk.now, desk.policy.breaker):
-            why = breaker.reason(desk.state.breakers, scope)
+        known = desk.state.breakers
+        scopes = scopes_of(want) if known.by_scope else ()
+        for scope in breaker.blocking(known, scopes, desk.now, desk.policy.breaker):
+            why = breaker.reason(known, scope)
             detail = f"the breaker of {scope} is open: {why}; 'tiltd release --breaker {scope}' closes it"
             return _stop("breaker", "time", detail)
         stages_in = not want.only_node and not desk.site.queues

@@ -206,9 +206,10 @@ class Ledger:
             scratch_bytes -= booked.reserved_bytes
         return Free(cores=cores, memory_bytes=memory_bytes, scratch_bytes=scratch_bytes)
 
-    def require(self, node: NodeInfo, reserved_bytes: int) -> None:
-        """Raises :class:`OverCommit` if booking this much would exceed what the node has free."""
-        free = self.free(node).scratch_bytes
+    def require(self, node: NodeInfo, reserved_bytes: int, margin_bytes: int = 0) -> None:
+        """Raises :class:`OverCommit` if booking this much would exceed what the node has free, the margin
+        included: it is named so that what :meth:`free` worked out with it need not be worked out again."""
+        free = self.free(node, margin_bytes).scratch_bytes + margin_bytes
         if reserved_bytes > free:
             raise OverCommit(
                 f"{node.name}: {reserved_bytes} bytes of scratch were to be booked, only {free} are free"

@@ -35,7 +35,9 @@ class Limits:
     def _began(self, dataset: Dataset) -> bool:
         attempt = dataset.attempts[-1]
         self.live["all"] += 1
-        self._belongs(dataset, +1)
+        self.by_project[dataset.project] += 1
+        self.by_feed[dataset.feed] += 1
+        self.by_queue[attempt.placement.queue] += 1
         if attempt.kind == "run" and dataset.state is not State.COLLECTING:
             self.staging.add(attempt.attempt_id)
         if dataset.state in NOT_RUNNING:
@@ -51,24 +53,14 @@ class Limits:
         return (dataset.state is State.COLLECTING and _dropped(self.staging, attempt_id)) or fell
 
     def _ended(self, dataset: Dataset) -> bool:
-        attempt_id = dataset.attempts[-1].attempt_id
+        attempt = dataset.attempts[-1]
         self.live["all"] -= 1
-        self._belongs(dataset, -1)
-        self.queued.discard(attempt_id)
-        self.staging.discard(attempt_id)
+        _less(self.by_project, dataset.project)
+        _less(self.by_feed, dataset.feed)
+        _less(self.by_queue, attempt.placement.queue)
+        self.queued.discard(attempt.attempt_id)
+        self.staging.discard(attempt.attempt_id)
         return True
-
-    def _belongs(self, dataset: Dataset, sign: int) -> None:
-        """Count it for its project, its feed and its queue."""
-        queue = dataset.attempts[-1].placement.queue
-        for counts, key in (
-            (self.by_project, dataset.project),
-            (self.by_feed, dataset.feed),
-            (self.by_queue, queue),
-        ):
-            counts[key] += sign
-            if not counts[key]:
-                del counts[key]
 
     def staged(self, attempt_id: str, phase: str) -> bool:
         """The runner told its phase.  True if its input is on scratch since now."""
@@ -120,6 +112,14 @@ class Limits:
             return {}
         counts: Counter[str] = Counter(node for nodes in ledger.booked.values() for node in nodes)
         return {node: "node_limit" for node, count in counts.items() if count >= most}
+
+
+def _less(counts: Counter[str], key: str) -> None:
+    left = counts[key] - 1
+    if left:
+        counts[key] = left
+    else:
+        del counts[key]
 
 
 def _dropped(members: set[str], member: str) -> bool:

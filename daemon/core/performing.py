@@ -78,15 +78,16 @@ class Performing:
     def answered(self, owner: str, effect: e.Effect, answer: o.Answer) -> None:
         """An answer came.  If the effect stays outstanding it is repeated: soon after trouble, with a
         growing pause; else after ``REPEAT_SECONDS`` (a cancel that has not ended the job yet)."""
-        under_way = self._started.get(owner, {}).get(effect)
+        started = self._started.get(owner, _NOTHING)
+        under_way = started.get(effect)
         if under_way is None:
             return
-        failures = under_way.failures + 1 if answer.trouble else 0
-        pause = REPEAT_SECONDS
+        failures, pause = 0, REPEAT_SECONDS
         if answer.trouble:
+            failures = under_way.failures + 1
             pause = BACKOFF_SECONDS[min(failures, len(BACKOFF_SECONDS)) - 1]
         again_at = self._desk.now + max(pause, answer.retry_seconds)
-        self._started[owner][effect] = UnderWay(failures=failures, again_at=again_at, trouble=answer.trouble)
+        started[effect] = UnderWay(failures=failures, again_at=again_at, trouble=answer.trouble)
         self._desk.touched[owner] = None  # if it stays outstanding, ``difference`` asks for the wake-up
 
     def troubles(self, dataset_id: str) -> list[str]:
@@ -118,3 +119,4 @@ class Performing:
 
 _NEW = UnderWay(again_at=0.0)
 _STARTED = UnderWay()
+_NOTHING: dict[e.Effect, UnderWay] = {}

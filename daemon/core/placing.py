@@ -311,8 +311,9 @@ class Placing:
 
     def _place(self, dataset: Dataset, want: Want, placement: Placement) -> None:
         desk = self._desk
+        margin_bytes = desk.policy.placement.scratch_margin_bytes
         for name in placement.nodes:
-            desk.state.ledger.require(self.nodes[name], placement.scratch_bytes)
+            desk.state.ledger.require(self.nodes[name], placement.scratch_bytes, margin_bytes)
         number = len(dataset.attempts) + 1
         stranded = dataset.attempt_called(dataset.rescue) if dataset.rescue else None
         decided = None
