@@ -67,6 +67,7 @@ def shape(
         walltime_seconds=min(
             round_up_seconds(seconds * factor(changes, "walltime_factor")), decision.walltime_seconds_max
         ),
+        result_bytes=round_up_bytes(request.result_bytes),
         properties=_properties(request, decision),
         queue=decision.queue or request.queue,
         walltime_seconds_max=decision.walltime_seconds_max,

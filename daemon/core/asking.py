@@ -7,7 +7,7 @@ from msgspec.structs import replace
 from tiltd.plugins.api import Permanent, takes
 from tiltd.policy.needs import asked_of
 from tiltd.policy.predict import Asked
-from tiltd.policy.shape import round_up_bytes, shape
+from tiltd.policy.shape import shape
 
 from . import facts as f
 from .deciding import Deciding, due_at, options_of, pipeline_of
@@ -119,8 +119,7 @@ class Asking:
     def _shaped(
         self, dataset: Dataset, asked: ResourceRequest, pipeline: str, decision: Decision
     ) -> ResourceRequest:
-        """The policy's word over the pipeline's.  What the result takes is rounded like the rest, so that
-        the bucket's head speaks for all of it."""
+        """The policy's word over the pipeline's, and the operator's over its priority."""
         assert dataset.series is not None
         shaped = shape(
             asked,
@@ -132,11 +131,9 @@ class Asking:
             changes=dataset.changes,
             short={a.failure.failure_class for a in dataset.attempts if a.failure is not None},
         )
-        return replace(
-            shaped,
-            result_bytes=round_up_bytes(asked.result_bytes),
-            priority=shaped.priority + dataset.operator_priority,
-        )
+        if dataset.operator_priority:
+            return replace(shaped, priority=shaped.priority + dataset.operator_priority)
+        return shaped
 
     def _reject(self, dataset: Dataset, error: Permanent) -> None:
         failure = Failure(failure_class="config", reason="rejected", detail=str(error), spent=False)

@@ -30,15 +30,18 @@ class Gates:
     def changed(self, before: Dataset | None, after: Dataset | None) -> bool:
         """Count one step of a dataset.  True if limits and space may be free again: an attempt ended or
         began to run."""
-        fell = self.limits.changed(before, after)
         was = before is not None and before.state in WITH_ATTEMPT
-        now = after is not None and after.state in WITH_ATTEMPT
-        if was and not now:
+        if after is not None and after.state in WITH_ATTEMPT:
+            if was:
+                return self.limits.went_on(after)
+            self._count(after, +1)
+            self.limits.began(after)
+        elif was and before is not None:
             self._count(before, -1)
             self._delivered(after)
-        elif now and not was:
-            self._count(after, +1)
-        return fell
+            self.limits.ended(before)
+            return True
+        return False
 
     def _delivered(self, dataset: Dataset | None) -> None:
         """What was published since the destination was last looked at is no longer free there."""
@@ -57,8 +60,7 @@ class Gates:
             if dataset.state in WITH_ATTEMPT:
                 self._count(dataset, +1)
 
-    def _count(self, dataset: Dataset | None, sign: int) -> None:
-        assert dataset is not None
+    def _count(self, dataset: Dataset, sign: int) -> None:
         attempt = dataset.attempt
         if attempt is not None:
             self._result_bytes[dataset.destination or dataset.feed] += sign * attempt.request.result_bytes

@@ -25,14 +25,8 @@ class Limits:
         self.by_feed: Counter[str] = Counter()
         self.by_queue: Counter[str] = Counter()
 
-    def changed(self, before: Dataset | None, after: Dataset | None) -> bool:
-        """Count one step of a dataset.  True if any count fell."""
-        was_live = before is not None and before.state in WITH_ATTEMPT
-        if after is not None and after.state in WITH_ATTEMPT:
-            return self._went_on(after) if was_live else self._began(after)
-        return was_live and before is not None and self._ended(before)
-
-    def _began(self, dataset: Dataset) -> bool:
+    def began(self, dataset: Dataset) -> None:
+        """Its newest attempt is live from now on."""
         attempt = dataset.attempts[-1]
         self.live["all"] += 1
         self.by_project[dataset.project] += 1
@@ -42,9 +36,9 @@ class Limits:
             self.staging.add(attempt.attempt_id)
         if dataset.state in NOT_RUNNING:
             self.queued.add(attempt.attempt_id)
-        return False
 
-    def _went_on(self, dataset: Dataset) -> bool:
+    def went_on(self, dataset: Dataset) -> bool:
+        """Its attempt has another state.  True if any count fell."""
         attempt_id = dataset.attempts[-1].attempt_id
         if dataset.state in NOT_RUNNING:
             self.queued.add(attempt_id)
@@ -52,7 +46,8 @@ class Limits:
         fell = _dropped(self.queued, attempt_id)
         return (dataset.state is State.COLLECTING and _dropped(self.staging, attempt_id)) or fell
 
-    def _ended(self, dataset: Dataset) -> bool:
+    def ended(self, dataset: Dataset) -> None:
+        """The attempt of this record, which was live, is over."""
         attempt = dataset.attempts[-1]
         self.live["all"] -= 1
         _less(self.by_project, dataset.project)
@@ -60,7 +55,6 @@ class Limits:
         _less(self.by_queue, attempt.placement.queue)
         self.queued.discard(attempt.attempt_id)
         self.staging.discard(attempt.attempt_id)
-        return True
 
     def staged(self, attempt_id: str, phase: str) -> bool:
         """The runner told its phase.  True if its input is on scratch since now."""
@@ -75,7 +69,8 @@ class Limits:
         self.by_feed.clear()
         self.by_queue.clear()
         for dataset in self._desk.state.datasets.values():
-            self.changed(None, dataset)
+            if dataset.state in WITH_ATTEMPT:
+                self.began(dataset)
 
     def passed(self, project: str, *, feed: str = "", queue: str = "", stages_in: bool = True) -> str:
         """The limit that the next attempt of this project, feed and queue would pass, in words; "" if there
