@@ -132,8 +132,7 @@ class Following:
         datasets = self._desk.state.datasets
         for attempt_id, dataset_id in list(self._live.items()):
             dataset = datasets.get(dataset_id)
-            attempt = dataset.live_attempt if dataset is not None else None
-            if dataset is None or attempt is None or not attempt.job_id:
+            if dataset is None or not (attempt := dataset.attempts[-1]).job_id:
                 continue
             job = by_id.get(attempt.job_id)
             if job is not None:

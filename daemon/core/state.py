@@ -119,7 +119,7 @@ class CoreState:
     def _leave_series(self, dataset: Dataset) -> None:
         """The next newest live one speaks for the series, if there is one."""
         key, gone = (dataset.feed, dataset.series_key), dataset.dataset_id
-        older = [known for known in self._older.pop(key, ()) if known != gone]
+        older = [known for known in self._older.pop(key) if known != gone] if key in self._older else []
         if self.current.get(key) == gone:
             del self.current[key]
             if older:

@@ -52,8 +52,7 @@ class World:
 
     def start(self, effect: e.Effect) -> None:
         """Perform it: some time later exactly one answer is told (now and then the same again)."""
-        handler = self._handlers.get(type(effect))
-        if handler is not None:
+        if handler := self._handlers.get(type(effect)):
             handler(effect)
 
     def _answer(self, seconds: float, kind: type[o.Answer], twice: bool = False, **fields: Any) -> None:
