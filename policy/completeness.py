@@ -209,11 +209,12 @@ def _checks(
     sighting: Sighting, policy: CompletenessPolicy, tilts: int, planned: int | None
 ) -> list[tuple[str, Evidence]]:
     """Countable code (of the failure) and line of every check but the last, in the order to be fixed."""
+    counted, line = _counted(tilts), _enough(tilts, policy.min_tilts)
     lines = [
-        ("not_series", _counted(tilts)),
+        ("not_series", counted),
         *_content_checks(sighting),
         _no_blockers(sighting),
-        ("too_few_tilts", _enough(tilts, policy.min_tilts)),
+        ("too_few_tilts", line),
     ]
     if planned is not None:
         line = _line("planned number of tilts", f"{tilts} of {planned}", holds=tilts >= planned)

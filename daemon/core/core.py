@@ -216,9 +216,7 @@ class Core:
             desk.record(f.DatasetFinalized(at=desk.now, dataset_id=dataset.dataset_id))
         if reply is not None:
             effects.append(reply)
-        return Step(
-            facts=tuple(desk.facts), records=tuple(desk.records.values()), effects=tuple(effects)
-        )
+        return Step(facts=tuple(desk.facts), records=tuple(desk.records.values()), effects=tuple(effects))
 
     # -- handlers of whole pictures --------------------------------------------------------------------
 

@@ -68,7 +68,7 @@ class Desk:
         dataset_id = last.dataset_id
         self.records[dataset_id] = after or replace(last, finalized_at=fact.at)
         self.touched[dataset_id] = None
-        states = (before and before.state, after and after.state)
+        states = (before.state if before else None, after.state if after else None)
         concerned = self._concerned.get(states)
         if concerned is None:
             concerned = self._concerned[states] = self._those_concerned(*states)

@@ -69,41 +69,52 @@ class CoreState:
 
         Cost does not depend on the number of datasets.
         """
-        if isinstance(fact, f.DatasetFact):
-            dataset_id = fact.dataset_id
-            before = self.datasets.get(dataset_id)
-            after = apply(before, fact)
-            if after is not None:
-                self.datasets[dataset_id] = after
-                if before is None:
-                    self._claim_series(after)
-            elif before is not None:
-                del self.datasets[dataset_id]
-                self._leave_series(before)
-            consequence = _CONSEQUENCES.get(type(fact))
-            if consequence is not None:
-                consequence(self, fact, before, after)
-            if self.breakers.by_scope and _left_attempt(before, after):
-                # A probe that ended without a verdict (with one it is no probe any more).
-                self.breakers = breaker.unprobed(self.breakers, fact.dataset_id, fact.at)
-            return before, after
-        match fact:
-            case f.ScratchReleased():
-                self.ledger.release(fact.attempt_id, fact.node)
-            case f.PolicyAdopted():
-                self.usage = self.usage.with_half_life(fact.half_life_seconds, fact.at)
-                self.refused_policy = ""
-            case f.PolicyRejected():
-                self.refused_policy = fact.content
-            case f.FeedMet():
-                self.feeds_met[fact.feed] = fact.reason
-            case f.BreakerOpened() | f.BreakerProbed() | f.BreakerClosed():
-                self.breakers = _turn(self.breakers, fact)
-            case f.NoticeDue():
-                self.notices[fact.notice.notice_id] = fact.notice
-            case f.NoticeSent():
-                self.notices.pop(fact.notice_id, None)
-        return None, None
+        if not isinstance(fact, f.DatasetFact):
+            if told := _OF_THE_FACILITY.get(type(fact)):
+                told(self, fact)
+            return None, None
+        dataset_id = fact.dataset_id
+        before = self.datasets.get(dataset_id)
+        after = apply(before, fact)
+        if after is not None:
+            self.datasets[dataset_id] = after
+            if before is None:
+                self._claim_series(after)
+        elif before is not None:
+            del self.datasets[dataset_id]
+            self._leave_series(before)
+        if consequence := _CONSEQUENCES.get(type(fact)):
+            consequence(self, fact, before, after)
+        if self.breakers.by_scope and _left_attempt(before, after):
+            # A probe that ended without a verdict (with one it is no probe any more).
+            self.breakers = breaker.unprobed(self.breakers, dataset_id, fact.at)
+        return before, after
+
+    # -- facts about the facility ------------------------------------------------------------------
+
+    def _released(self, fact: f.ScratchReleased) -> None:
+        self.ledger.release(fact.attempt_id, fact.node)
+
+    def _policy_adopted(self, fact: f.PolicyAdopted) -> None:
+        self.usage = self.usage.with_half_life(fact.half_life_seconds, fact.at)
+        self.refused_policy = ""
+
+    def _policy_refused(self, fact: f.PolicyRejected) -> None:
+        self.refused_policy = fact.content
+
+    def _feed_met(self, fact: f.FeedMet) -> None:
+        self.feeds_met[fact.feed] = fact.reason
+
+    def _breaker_turned(self, fact: f.BreakerOpened | f.BreakerProbed | f.BreakerClosed) -> None:
+        self.breakers = _turn(self.breakers, fact)
+
+    def _notice_due(self, fact: f.NoticeDue) -> None:
+        self.notices[fact.notice.notice_id] = fact.notice
+
+    def _notice_sent(self, fact: f.NoticeSent) -> None:
+        self.notices.pop(fact.notice_id, None)
+
+    # -- the newest dataset of a series ------------------------------------------------------------
 
     def _claim_series(self, dataset: Dataset) -> None:
         key = (dataset.feed, dataset.series_key)
@@ -283,6 +294,19 @@ class CoreState:
         state.refused_policy = snapshot.refused_policy
         return state
 
+
+_OF_THE_FACILITY: dict[type[f.Fact], Callable[[CoreState, Any], None]] = {
+    f.ScratchReleased: CoreState._released,
+    f.PolicyAdopted: CoreState._policy_adopted,
+    f.PolicyRejected: CoreState._policy_refused,
+    f.FeedMet: CoreState._feed_met,
+    f.BreakerOpened: CoreState._breaker_turned,
+    f.BreakerProbed: CoreState._breaker_turned,
+    f.BreakerClosed: CoreState._breaker_turned,
+    f.NoticeDue: CoreState._notice_due,
+    f.NoticeSent: CoreState._notice_sent,
+}
+"""Facts about no dataset; others of them change nothing in the state."""
 
 _CONSEQUENCES: dict[type[f.Fact], Callable[[CoreState, Any, Dataset | None, Dataset | None], None]] = {
     f.Placed: CoreState._placed,
