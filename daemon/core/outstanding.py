@@ -47,8 +47,8 @@ def _stops_publishing(dataset: Dataset) -> bool:
 
 
 def _of_live(dataset: Dataset) -> list[e.Effect]:
-    attempt = dataset.live_attempt
-    if attempt is None:
+    attempt = dataset.attempts[-1]
+    if attempt.ended_at is not None:
         return []
     if attempt.lost:
         return [] if attempt.fenced else [_for(e.FenceAttempt, dataset, attempt)]

@@ -30,12 +30,9 @@ class Routine:
         self._next: Arriving | None = next(self._stream, None)
         self._due: dict[str, list[tuple[float, int, Sighting | str]]] = {}
         self._expected = 0
+        self.exhausted = False
         self.finished: dict[str, Dataset] = {}
         self.left = 0
-
-    @property
-    def exhausted(self) -> bool:
-        return self._next is None and not any(self._due.values())
 
     def begin(self) -> None:
         schedule = self._world.schedule
@@ -72,6 +69,7 @@ class Routine:
                 world.tell(
                     o.FilesObserved(at=now, feed=feed, up=True, sightings=tuple(sightings), gone=tuple(gone))
                 )
+        self.exhausted = self._next is None and not any(self._due.values())
         world.schedule(self._repeat(self._scene.scan_seconds, "scan", number), self._scan, number + 1)
 
     def _expect(self, series: Arriving) -> None:

@@ -328,7 +328,7 @@ class World:
         fields: dict[str, Any] = {"attempt_id": effect.attempt_id, "node": effect.node}
         if folder is not None:
             folder.releases += 1
-            alive = any(job.running for job in folder.jobs)
+            alive = [job for job in folder.jobs if job.running]
             away = not self.nodes[effect.node].is_up(self.now)
             if alive or away or (self._goes_wrong(folder.draws, 8) and folder.releases == 1):
                 self._answer(0.5, o.ReleaseAnswered, trouble="simulated: not clean yet", **fields)
