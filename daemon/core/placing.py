@@ -216,7 +216,7 @@ class Placing:
         if alike in refused or node.name in self._barred(want):
             return False
         if stopped := self.gates.stopped(want):
-            self.queue.buckets[want].blocked = stopped  # nodes have room: from now on it waits for this
+            self.queue.block(want, stopped)  # nodes have room: from now on it waits for this
             return False
         self._best.evaluations += 1
         desk = self._desk
@@ -291,7 +291,7 @@ class Placing:
 
     def _block(self, want: Want, head: Dataset, found: Unplaceable) -> None:
         desk = self._desk
-        self.queue.buckets[want].blocked = found
+        self.queue.block(want, found)
         for reason in found.rejected:
             desk.refusals[reason] += 1
         if "breaker" in found.rejected:

@@ -131,10 +131,8 @@ class Routine:
 
     def _nodes(self, number: int) -> None:
         world = self._world
-        seen = o.NodesObserved(
-            at=world.now, nodes=tuple(node.info(world.now) for node in world.nodes.values())
-        )
-        late = o.NodesObserved(at=world.now + 1.0, nodes=seen.nodes)
+        nodes = tuple([node.info(world.now) for node in world.nodes.values()])
+        late = o.NodesObserved(at=world.now + 1.0, nodes=nodes)
         world.schedule(world.now + 1.0, world.tell, late)
         world.schedule(self._repeat(self._scene.nodes_seconds, "nodes", number), self._nodes, number + 1)
 
