@@ -51,22 +51,23 @@ def shape(
     """
     if decision is None:
         decision = decide(Features(size_bytes=size_bytes, pipeline=pipeline), policy)
-    changes = changes or {}
     need = needs(
         request, size_bytes, decision, policy.learning, pipeline=pipeline, samples=samples, short=short
     )
     memory, scratch = _bytes(request, need, decision)
     seconds = _walltime(request, size_bytes, decision, pipeline, samples)
+    if changes:
+        memory = memory * factor(changes, "memory_factor")
+        scratch = scratch * factor(changes, "scratch_factor")
+        seconds = seconds * factor(changes, "walltime_factor")
     return replace(
         request,
         nodes=max(1, decision.nodes),
         cores=decision.cores,
         threads=decision.threads,
-        memory_bytes=round_up_bytes(memory * factor(changes, "memory_factor")),
-        scratch_bytes=round_up_bytes(scratch * factor(changes, "scratch_factor")),
-        walltime_seconds=min(
-            round_up_seconds(seconds * factor(changes, "walltime_factor")), decision.walltime_seconds_max
-        ),
+        memory_bytes=round_up_bytes(memory),
+        scratch_bytes=round_up_bytes(scratch),
+        walltime_seconds=min(round_up_seconds(seconds), decision.walltime_seconds_max),
         result_bytes=round_up_bytes(request.result_bytes),
         properties=_properties(request, decision),
         queue=decision.queue or request.queue,
@@ -137,9 +138,10 @@ def on_cores(seconds: float, asked: int, given: int) -> float:
     return seconds * (asked / given) ** CORES_EXPONENT if 0 < given < asked else seconds
 
 
-def _bytes(request: ResourceRequest, need: Needs, decision: Decision) -> tuple[int, int]:
+def _bytes(request: ResourceRequest, need: Needs, decision: Decision) -> tuple[float, float]:
     """Memory and scratch, before retries have had their say."""
-    memory, scratch = decision.memory_bytes, decision.scratch_bytes
+    memory: float | None = decision.memory_bytes
+    scratch: float | None = decision.scratch_bytes
     if memory is None:
         times = decision.memory_factor if request.memory_bytes else 1.0
         memory = ceil(max(need.memory_bytes * times, decision.memory_bytes_min))

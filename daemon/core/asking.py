@@ -12,7 +12,7 @@ from tiltd.policy.shape import shape
 from . import facts as f
 from .deciding import Deciding, due_at, options_of, pipeline_of
 from .desk import Desk
-from .model import Dataset, Decision, Failure, ResourceRequest, TiltSeries
+from .model import Dataset, Decision, Failure, Options, ResourceRequest, TiltSeries
 from .waiting import Want
 
 REQUESTS_MAX = 256
@@ -66,26 +66,19 @@ class Asking:
         self, dataset: Dataset, series: TiltSeries, pipeline: str, decision: Decision
     ) -> ResourceRequest | None:
         """What the pipeline asks for; ``None`` if it cannot take the series, which is said on the dataset."""
-        desk = self._desk
-        if missing := self._no_pipeline(dataset, series, pipeline, decision):
+        desk, options = self._desk, options_of(dataset, decision)
+        if missing := self._no_pipeline(series, pipeline, options, decision):
             desk.hold(dataset, "no_pipeline", missing)
             return None
         try:
-            return self._request(dataset, series, decision)
+            request = desk.pipelines[pipeline].request(series, options)
         except Permanent as error:
             self._reject(dataset, error)
+            return None
         except Exception as bug:  # a plugin's; it stops this dataset, not the daemon
             detail = f"the pipeline {pipeline} cannot say what it needs: {bug!r}; mend it, then release"
             desk.hold(dataset, "bug", detail)
-        return None
-
-    def _request(self, dataset: Dataset, series: TiltSeries, decision: Decision) -> ResourceRequest:
-        """The pipeline's own word; remembered while neither the record nor the decision changes."""
-        known = self._requests.get(dataset.dataset_id)
-        if known is not None and known[0] is dataset and known[1] is decision:
-            return known[2]
-        pipeline = self._desk.pipelines[pipeline_of(dataset, decision)]
-        request = pipeline.request(series, options_of(dataset, decision))
+            return None
         if len(self._requests) >= REQUESTS_MAX:
             self._requests.clear()
         self._requests[dataset.dataset_id] = (dataset, decision, request)
@@ -93,23 +86,28 @@ class Asking:
 
     def asked(self, dataset: Dataset, decision: Decision) -> Asked:
         """The bytes that its pipeline names for it, as they stand in the history: what is measured will be
-        held against them."""
+        held against them.  Remembered while neither the record nor the decision changes."""
         assert dataset.series is not None
-        return asked_of(self._request(dataset, dataset.series, decision))
+        known = self._requests.get(dataset.dataset_id)
+        if known is not None and known[0] is dataset and known[1] is decision:
+            return asked_of(known[2])
+        pipeline = self._desk.pipelines[pipeline_of(dataset, decision)]
+        return asked_of(pipeline.request(dataset.series, options_of(dataset, decision)))
 
     def lift_no_pipeline(self, dataset: Dataset) -> None:
         """Since the last start its pipeline may have been installed, or another chosen by the policy."""
         if dataset.series is None or dataset.hold("no_pipeline") is None:
             return
         decision = self._deciding.decide(dataset)
-        if not self._no_pipeline(dataset, dataset.series, pipeline_of(dataset, decision), decision):
+        pipeline, options = pipeline_of(dataset, decision), options_of(dataset, decision)
+        if not self._no_pipeline(dataset.series, pipeline, options, decision):
             self._desk.lift(dataset, "no_pipeline")
 
-    def _no_pipeline(self, dataset: Dataset, series: TiltSeries, pipeline: str, decision: Decision) -> str:
+    def _no_pipeline(self, series: TiltSeries, pipeline: str, options: Options, decision: Decision) -> str:
         whose = f"rule {decision.rule}" if decision.pipeline else "its feed"
         if pipeline not in self._desk.pipelines:
             return f"the pipeline {pipeline} of {whose} is not installed"
-        if not takes(self._desk.pipelines[pipeline], series.kind, options_of(dataset, decision)):
+        if not takes(self._desk.pipelines[pipeline], series.kind, options):
             return (
                 f"no pipeline for {series.kind}: the pipeline {pipeline} of {whose} takes stacks, "
                 "unless its option frames names a program that makes a stack of frames"

@@ -79,8 +79,8 @@ class Ledger:
         attempt_id, node = reservation.attempt_id, reservation.node
         self._by_node.setdefault(node, {})[attempt_id] = reservation
         self._touch(node)
-        known = self.booked.get(attempt_id, ())
-        self.booked[attempt_id] = (*[other for other in known if other != node], node)
+        known = self.booked.get(attempt_id)
+        self.booked[attempt_id] = (*[other for other in known if other != node], node) if known else (node,)
 
     def release(self, attempt_id: str, node: str) -> None:
         """Give it back.  Releasing what is not reserved is fine."""

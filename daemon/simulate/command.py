@@ -67,12 +67,12 @@ def run(clock: HeapClock, report: Report, *, check: bool = False, progress: bool
     if check:
         steps = checked(steps, clock.core, CHECK_EVERY)
     if progress:
-        steps = _told(steps, clock, report)
+        steps = _watched(steps, clock, report)
     for _, step in steps:
         report.step(step)
 
 
-def _told(steps: Any, clock: HeapClock, report: Report) -> Iterator[Any]:
+def _watched(steps: Any, clock: HeapClock, report: Report) -> Iterator[Any]:
     """Pass the steps on, and tell now and then on the terminal how far it is."""
     told_at = time.monotonic()
     for number, step in enumerate(steps):
