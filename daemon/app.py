@@ -262,9 +262,7 @@ class App:
                 recorded.set()
         self.metrics.observe(step.facts, self.core)
         tell(step.facts)
-        self.servers.changed(
-            (row.record for row in step.rows), nodes=isinstance(observation, o.NodesObserved)
-        )
+        self.servers.changed(step.records, nodes=isinstance(observation, o.NodesObserved))
         for fact in step.facts:
             if isinstance(fact, f.FeedMet):
                 self._without_baseline.discard(fact.feed)

@@ -26,7 +26,7 @@ from typing import Any
 import msgspec
 
 from .core import facts as f
-from .core.core import Row, Step
+from .core.core import Step
 from .core.model import Dataset
 from .core.state import CoreState, Snapshot
 from .core.transitions import IllegalTransition
@@ -146,7 +146,7 @@ class Journal:
 
     def append_now(self, steps: Sequence[Step]) -> None:
         facts = [fact for step in steps for fact in step.facts]
-        rows = {row.record.dataset_id: row for step in steps for row in step.rows}
+        records = {record.dataset_id: record for step in steps for record in step.records}
         if not facts:
             return
         with self._connection:
@@ -156,7 +156,7 @@ class Journal:
             )
             self._connection.executemany(
                 "INSERT OR REPLACE INTO datasets VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                map(_dataset_row, rows.values()),
+                map(_dataset_row, records.values()),
             )
             for fact in facts:
                 self._see(fact)
@@ -272,8 +272,7 @@ class Journal:
         self._connection.close()
 
 
-def _dataset_row(row: Row) -> tuple[Any, ...]:
-    record = row.record
+def _dataset_row(record: Dataset) -> tuple[Any, ...]:
     return (
         record.dataset_id,
         record.feed,
@@ -282,7 +281,7 @@ def _dataset_row(row: Row) -> tuple[Any, ...]:
         as_bytes(record.project),
         as_bytes(record.session),
         record.state,
-        int(row.live),
+        int(record.finalized_at is None),
         record.found_at,
         record.state_since_at,
         encode(record),

@@ -17,6 +17,7 @@ its last image, and PACEtomo leaves every stack alone for minutes between two ti
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 from msgspec.structs import replace
 
@@ -126,11 +127,7 @@ def judge(
     wait_seconds, wait_reason = _wait(sighting, policy, tilts, planned, usual_tilt_count)
     # The very sum that is given as ``until_at``: a wake-up at that instant must find it quiet.
     quiet_at = stable_since_at + wait_seconds
-    quiet = Evidence(
-        check="unchanged long enough",
-        holds=now >= quiet_at,
-        detail=f"for {now - stable_since_at:.0f} s of {wait_seconds:.0f} s ({wait_reason})",
-    )
+    quiet = _quiet(now >= quiet_at, round(now - stable_since_at), round(wait_seconds), wait_reason)
     if sighting.not_series is not None:
         if quiet.holds and not sighting.blockers:
             return _not_a_series(sighting, (quiet,))
@@ -139,18 +136,18 @@ def judge(
         if isinstance(waiting, Waiting) and not sighting.blockers:
             return replace(waiting, until_at=min(waiting.until_at or quiet_at, quiet_at))
         return waiting
-    checks = _checks(sighting, policy, tilts, planned)
-    evidence = (*[line for _, line in checks], quiet)
-    failing = None
-    for check in checks:
-        if not check[1].holds:
-            failing = check
-            break
-    if failing is not None:
-        return _unless_stale(sighting, evidence, failing[0], stable_since_at, now, policy)
+    evidence: list[Evidence] = []
+    failing: list[str] = []
+    for code, line in _checks(sighting, policy, tilts, planned):
+        evidence.append(line)
+        if not line.holds:
+            failing.append(code)
+    evidence.append(quiet)
+    if failing:
+        return _unless_stale(sighting, tuple(evidence), failing[0], stable_since_at, now, policy)
     if not quiet.holds:
-        return Waiting(why="quiet", until_at=quiet_at, evidence=evidence)
-    return Complete(evidence=evidence)
+        return Waiting(why="quiet", until_at=quiet_at, evidence=tuple(evidence))
+    return Complete(evidence=tuple(evidence))
 
 
 def _not_a_series(sighting: Sighting, quiet: tuple[Evidence, ...]) -> NotATiltSeries:
@@ -212,11 +209,13 @@ def _checks(
     sighting: Sighting, policy: CompletenessPolicy, tilts: int, planned: int | None
 ) -> list[tuple[str, Evidence]]:
     """Countable code (of the failure) and line of every check but the last, in the order to be fixed."""
-    lines = [("not_series", _line("is a tilt series", f"{tilts} tilts"))]
-    lines += _content_checks(sighting)
-    lines.append(_no_blockers(sighting))
-    line = _line("enough tilts", f"{tilts}, at least {policy.min_tilts}", holds=tilts >= policy.min_tilts)
-    lines.append(("too_few_tilts", line))
+    counted, line = _counted(tilts), _enough(tilts, policy.min_tilts)
+    lines = [
+        ("not_series", counted),
+        *_content_checks(sighting),
+        _no_blockers(sighting),
+        ("too_few_tilts", line),
+    ]
     if planned is not None:
         line = _line("planned number of tilts", f"{tilts} of {planned}", holds=tilts >= planned)
         lines.append(("fewer_than_planned", line))
@@ -253,6 +252,25 @@ def _line(check: str, detail: str, *, holds: bool = True) -> Evidence:
     return Evidence(check=check, holds=holds, detail=detail)
 
 
+# What many series share word for word is made once.
+
+
+@lru_cache(maxsize=256)
+def _counted(tilts: int) -> Evidence:
+    return _line("is a tilt series", f"{tilts} tilts")
+
+
+@lru_cache(maxsize=256)
+def _enough(tilts: int, least: int) -> Evidence:
+    return _line("enough tilts", f"{tilts}, at least {least}", holds=tilts >= least)
+
+
+@lru_cache(maxsize=256)
+def _quiet(holds: bool, seconds: int, wait_seconds: int, reason: str) -> Evidence:
+    detail = f"for {seconds} s of {wait_seconds} s ({reason})"
+    return _line("unchanged long enough", detail, holds=holds)
+
+
 _AT_WORK = "acquisition is not at work on it"
 _NO_BLOCKERS = ("", _line(_AT_WORK, "no .openTS, -unsorted or -half1 beside it"))
 _NOT_OPENED = _line("files were opened", "only stat-ed while they grow", holds=False)
@@ -265,4 +283,3 @@ _ALL_WELL = {
     )
     for kind in ("stack", "frames")
 }
-"""The lines that most series share, made once."""

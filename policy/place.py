@@ -135,12 +135,17 @@ def on(
 
     With fewer cores than asked the walltime is stretched by :data:`tiltd.policy.shape.CORES_EXPONENT`.
     """
-    cores = min([given(request, node, free(node), each) for node in nodes])
+    names: list[str] = []
+    cores, threads, floating = request.cores, request.threads, True
+    for node in nodes:
+        names.append(node.name)
+        cores = min(cores, given(request, node, free(node), each))
+        threads = min(threads, node.cores)
+        floating = floating and node.floating
     walltime = on_cores(request.walltime_seconds, request.cores, cores)
-    threads = min(request.threads, min([node.cores for node in nodes]))
     ceiling = request.walltime_seconds_max or policy.resources.walltime_seconds_max
     return Placement(
-        nodes=tuple(sorted([node.name for node in nodes])),
+        nodes=tuple(sorted(names)),
         cores=cores,
         threads=min(threads, cores) if request.cores_min else threads,
         memory_bytes=request.memory_bytes,
@@ -152,7 +157,7 @@ def on(
         account=request.account,
         priority=request.priority,
         directives=request.directives,
-        mode="floating" if all(node.floating for node in nodes) else "pinned",
+        mode="floating" if floating else "pinned",
         properties=request.properties,
     )
 

@@ -12,8 +12,10 @@ on node-local disk took 320 s on one core and one thread and about 250 s on 4 an
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from math import ceil, exp, log
+from operator import attrgetter
 
 from msgspec.structs import replace
 
@@ -289,7 +291,7 @@ def _learn(samples: Samples, key: str, sample: Sample) -> Samples:
 
 
 def _with_sample(known: SampleClass, sample: Sample) -> SampleClass:
-    newest = (*known.samples[1 - SAMPLES_MAX :], sample)
+    newest = known.samples[1 - SAMPLES_MAX :] + (sample,)  # noqa: RUF005 - copies them once less
     watch = known.watch.after(log(sample.seconds_per_byte), cut_off=sample.cut_off)
     learnt, moved = known.learnt + 1, watch.moved_since
     if moved:
@@ -322,16 +324,16 @@ def _refit(newest: tuple[Sample, ...], watch: Watch, *, learnt: int, drifts: int
         samples=newest,
         seconds_p50=exp(seconds.median),
         seconds_p99=exp(seconds.p99),
-        memory=_peak([s.memory_per_byte for s in newest]),
-        scratch=_peak([s.scratch_per_byte for s in newest], SCRATCH_BELIEVED),
-        memory_of_asked=_peak([s.memory_of_asked for s in newest]),
-        scratch_of_asked=_peak([s.scratch_of_asked for s in newest], SCRATCH_BELIEVED),
+        memory=_peak(map(attrgetter("memory_per_byte"), newest)),
+        scratch=_peak(map(attrgetter("scratch_per_byte"), newest), SCRATCH_BELIEVED),
+        memory_of_asked=_peak(map(attrgetter("memory_of_asked"), newest)),
+        scratch_of_asked=_peak(map(attrgetter("scratch_of_asked"), newest), SCRATCH_BELIEVED),
         watch=replace(base, middle=seconds.middle, spread=seconds.spread),
         drifts=drifts,
     )
 
 
-def _peak(figures: list[float], believed: float = 1.0) -> Peak:
+def _peak(figures: Iterable[float], believed: float = 1.0) -> Peak:
     """Of those figures that were measured; up to ``believed`` times the middle none is taken for wild."""
     known = [log(figure) for figure in figures if figure > 0]
     if not known:
@@ -346,5 +348,6 @@ def _peak(figures: list[float], believed: float = 1.0) -> Peak:
     )
 
 
+@lru_cache(maxsize=256)
 def _key(pipeline: str, cores: int, threads: int) -> str:
     return f"{pipeline}/{cores}/{threads}"

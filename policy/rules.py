@@ -269,32 +269,37 @@ def _decision(
     size_bytes: int, policy: Policy, sets: dict[str, Any], names: tuple[str, ...], origins: dict[str, str]
 ) -> Decision:
     defaults, placement = policy.resources, policy.placement
-    values: dict[str, Any] = {
-        "nodes": defaults.nodes,
-        "cores": count(defaults.cores.at(size_bytes)),
-        "threads": count(defaults.threads.at(size_bytes)),
-        "cores_min": defaults.cores_min,
-        "memory_factor": defaults.memory_factor,
-        "memory_bytes_min": defaults.memory_bytes_min,
-        "memory_by_size_bytes": defaults.memory_by_size.at(size_bytes),
-        "scratch_factor": defaults.scratch_factor,
-        "scratch_bytes_min": defaults.scratch_bytes_min,
-        "scratch_by_size_bytes": defaults.scratch_by_size.at(size_bytes),
-        "walltime_factor": defaults.walltime_factor,
-        "walltime_seconds_min": defaults.walltime_seconds_min,
-        "walltime_seconds_max": defaults.walltime_seconds_max,
-        "walltime_by_size_seconds": defaults.walltime_by_size.at(size_bytes),
-        "queue": defaults.queue,
-        "account": defaults.account,
-        "priority": defaults.priority,
-        "directives": defaults.directives,
-        "properties": placement.properties,
-        "only_nodes": placement.only_nodes,
-        "not_nodes": placement.not_nodes,
-        "due_seconds": policy.deadlines.within_seconds,
-        "completeness": policy.completeness,
-        "retry": policy.retry,
-    }
+    decision = Decision(
+        rules=names,
+        origins=origins,
+        nodes=defaults.nodes,
+        cores=count(defaults.cores.at(size_bytes)),
+        threads=count(defaults.threads.at(size_bytes)),
+        cores_min=defaults.cores_min,
+        memory_factor=defaults.memory_factor,
+        memory_bytes_min=defaults.memory_bytes_min,
+        memory_by_size_bytes=defaults.memory_by_size.at(size_bytes),
+        scratch_factor=defaults.scratch_factor,
+        scratch_bytes_min=defaults.scratch_bytes_min,
+        scratch_by_size_bytes=defaults.scratch_by_size.at(size_bytes),
+        walltime_factor=defaults.walltime_factor,
+        walltime_seconds_min=defaults.walltime_seconds_min,
+        walltime_seconds_max=defaults.walltime_seconds_max,
+        walltime_by_size_seconds=defaults.walltime_by_size.at(size_bytes),
+        queue=defaults.queue,
+        account=defaults.account,
+        priority=defaults.priority,
+        directives=defaults.directives,
+        properties=placement.properties,
+        only_nodes=placement.only_nodes,
+        not_nodes=placement.not_nodes,
+        due_seconds=policy.deadlines.within_seconds,
+        completeness=policy.completeness,
+        retry=policy.retry,
+    )
+    if not sets:
+        return decision
+    values: dict[str, Any] = {}
     for key, value in sets.items():
         if (field := GROWING.get(key)) is not None:
             figure = value.at(size_bytes)
@@ -304,8 +309,8 @@ def _decision(
         elif key == "options":
             values[key] = value
         else:
-            values[key] = msgspec.structs.replace(values[key], **value)
-    return Decision(rules=names, origins=origins, **values)
+            values[key] = msgspec.structs.replace(getattr(decision, key), **value)
+    return msgspec.structs.replace(decision, **values)
 
 
 def count(value: float) -> int:

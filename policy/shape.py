@@ -49,24 +49,25 @@ def shape(
     multiply after the floors, so that "more walltime" is more.  Without a ``decision`` it is that for a
     dataset of which only the size is known.
     """
-    if decision is None:
-        decision = decide(Features(size_bytes=size_bytes, pipeline=pipeline), policy)
-    changes = changes or {}
+    decision = decision or decide(Features(size_bytes=size_bytes, pipeline=pipeline), policy)
     need = needs(
         request, size_bytes, decision, policy.learning, pipeline=pipeline, samples=samples, short=short
     )
     memory, scratch = _bytes(request, need, decision)
     seconds = _walltime(request, size_bytes, decision, pipeline, samples)
+    if changes:
+        memory = memory * factor(changes, "memory_factor")
+        scratch = scratch * factor(changes, "scratch_factor")
+        seconds = seconds * factor(changes, "walltime_factor")
     return replace(
         request,
         nodes=max(1, decision.nodes),
         cores=decision.cores,
         threads=decision.threads,
-        memory_bytes=round_up_bytes(memory * factor(changes, "memory_factor")),
-        scratch_bytes=round_up_bytes(scratch * factor(changes, "scratch_factor")),
-        walltime_seconds=min(
-            round_up_seconds(seconds * factor(changes, "walltime_factor")), decision.walltime_seconds_max
-        ),
+        memory_bytes=round_up_bytes(memory),
+        scratch_bytes=round_up_bytes(scratch),
+        walltime_seconds=min(round_up_seconds(seconds), decision.walltime_seconds_max),
+        result_bytes=round_up_bytes(request.result_bytes),
         properties=_properties(request, decision),
         queue=decision.queue or request.queue,
         walltime_seconds_max=decision.walltime_seconds_max,
@@ -114,8 +115,10 @@ def round_up_bytes(amount: float) -> int:
     >>> [round_up_bytes(n) for n in (0, 3, 9, 1024, 1025, 1281)]
     [0, 3, 10, 1024, 1280, 1536]
     """
-    whole = int(amount) + (amount > int(amount))
-    step = 1 << max(0, whole.bit_length() - 3)
+    whole = ceil(amount)
+    if whole < 8:
+        return whole
+    step = 1 << whole.bit_length() - 3
     return -(-whole // step) * step
 
 
@@ -134,9 +137,10 @@ def on_cores(seconds: float, asked: int, given: int) -> float:
     return seconds * (asked / given) ** CORES_EXPONENT if 0 < given < asked else seconds
 
 
-def _bytes(request: ResourceRequest, need: Needs, decision: Decision) -> tuple[int, int]:
+def _bytes(request: ResourceRequest, need: Needs, decision: Decision) -> tuple[float, float]:
     """Memory and scratch, before retries have had their say."""
-    memory, scratch = decision.memory_bytes, decision.scratch_bytes
+    memory: float | None = decision.memory_bytes
+    scratch: float | None = decision.scratch_bytes
     if memory is None:
         times = decision.memory_factor if request.memory_bytes else 1.0
         memory = ceil(max(need.memory_bytes * times, decision.memory_bytes_min))

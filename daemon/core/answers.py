@@ -245,8 +245,7 @@ class Answers:
     def _seen_since(self, dataset: Dataset | None, answer: o.ReleaseAnswered) -> bool:
         """Was the node of a fenced attempt seen again?  It was out of reach, so nothing is known of what
         still runs there, or lies there."""
-        attempts = dataset.attempts if dataset is not None else ()
-        attempt = next((a for a in attempts if a.attempt_id == answer.attempt_id), None)
+        attempt = dataset.attempt_called(answer.attempt_id) if dataset is not None else None
         if attempt is None or not attempt.fenced or answer.node not in (*attempt.nodes, *attempt.ran_on):
             return True
         node = self._placing.nodes.get(answer.node)

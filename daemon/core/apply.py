@@ -27,7 +27,7 @@ def apply(dataset: Dataset | None, fact: f.DatasetFact) -> Dataset | None:
         return _born(fact, state)
     changed = _CHANGES.get(type(fact))
     if changed is None and isinstance(fact, f.DatasetAdopted):
-        return replace(fact.record, fact_count=dataset.fact_count + 1)
+        return replace(fact.record, fact_count=dataset.fact_count + 1, finalized_at=None)
     changes: Changes = changed(dataset, fact) if changed is not None else {}
     changes["fact_count"] = dataset.fact_count + 1
     if state is not dataset.state:
@@ -68,7 +68,8 @@ def _amend(dataset: Dataset, attempt_id: str, **changes: Any) -> tuple[Attempt, 
     """The attempts with one of them changed; nearly always the last."""
     attempts = dataset.attempts
     if attempts and attempts[-1].attempt_id == attempt_id:
-        return (*attempts[:-1], replace(attempts[-1], **changes))
+        changed = replace(attempts[-1], **changes)
+        return (changed,) if len(attempts) == 1 else (*attempts[:-1], changed)
     return tuple(
         replace(attempt, **changes) if attempt.attempt_id == attempt_id else attempt for attempt in attempts
     )

@@ -7,24 +7,27 @@ from msgspec.structs import replace
 from tiltd.plugins.api import Permanent, takes
 from tiltd.policy.needs import asked_of
 from tiltd.policy.predict import Asked
-from tiltd.policy.shape import round_up_bytes, shape
+from tiltd.policy.shape import shape
 
 from . import facts as f
 from .deciding import Deciding, due_at, options_of, pipeline_of
 from .desk import Desk
-from .model import Dataset, Decision, Failure, ResourceRequest, TiltSeries
+from .model import Dataset, Decision, Failure, Options, ResourceRequest, TiltSeries
 from .waiting import Want
 
 REJECTED = "rejected"
 """Reason of a failure: the pipeline refused the dataset before anything was submitted."""
+REQUESTS_MAX = 256
+"""Requests remembered: what is asked for when a dataset is queued is asked for again when it is placed."""
 
 
 class Asking:
-    """Nothing is remembered; a question costs the rules and the pipeline's own arithmetic."""
+    """A question costs the pipeline's own arithmetic, once for each record and decision."""
 
     def __init__(self, desk: Desk, deciding: Deciding) -> None:
         self._desk = desk
         self._deciding = deciding
+        self._requests: dict[str, tuple[Dataset, Decision, ResourceRequest]] = {}
 
     def want(self, dataset: Dataset, decision: Decision) -> Want | None:
         """The bucket of this dataset.  A pipeline that cannot take it rejects it here."""
@@ -65,23 +68,31 @@ class Asking:
         self, dataset: Dataset, series: TiltSeries, pipeline: str, decision: Decision
     ) -> ResourceRequest | None:
         """What the pipeline asks for; ``None`` if it cannot take the series, which is said on the dataset."""
-        desk = self._desk
-        if missing := self._no_pipeline(dataset, series, pipeline, decision):
+        desk, options = self._desk, options_of(dataset, decision)
+        if missing := self._no_pipeline(series, pipeline, options, decision):
             desk.hold(dataset, "no_pipeline", missing)
             return None
         try:
-            return desk.pipelines[pipeline].request(series, options_of(dataset, decision))
+            request = desk.pipelines[pipeline].request(series, options)
         except Permanent as error:
             self._reject(dataset, error)
+            return None
         except Exception as bug:  # a plugin's; it stops this dataset, not the daemon
             detail = f"the pipeline {pipeline} cannot say what it needs: {bug!r}; mend it, then release"
             desk.hold(dataset, "bug", detail)
-        return None
+            return None
+        if len(self._requests) >= REQUESTS_MAX:
+            self._requests.clear()
+        self._requests[dataset.dataset_id] = (dataset, decision, request)
+        return request
 
     def asked(self, dataset: Dataset, decision: Decision) -> Asked:
         """The bytes that its pipeline names for it, as they stand in the history: what is measured will be
-        held against them."""
+        held against them.  Remembered while neither the record nor the decision changes."""
         assert dataset.series is not None
+        known = self._requests.get(dataset.dataset_id)
+        if known is not None and known[0] is dataset and known[1] is decision:
+            return asked_of(known[2])
         pipeline = self._desk.pipelines[pipeline_of(dataset, decision)]
         return asked_of(pipeline.request(dataset.series, options_of(dataset, decision)))
 
@@ -90,14 +101,15 @@ class Asking:
         if dataset.series is None or dataset.hold("no_pipeline") is None:
             return
         decision = self._deciding.decide(dataset)
-        if not self._no_pipeline(dataset, dataset.series, pipeline_of(dataset, decision), decision):
+        pipeline, options = pipeline_of(dataset, decision), options_of(dataset, decision)
+        if not self._no_pipeline(dataset.series, pipeline, options, decision):
             self._desk.lift(dataset, "no_pipeline")
 
-    def _no_pipeline(self, dataset: Dataset, series: TiltSeries, pipeline: str, decision: Decision) -> str:
+    def _no_pipeline(self, series: TiltSeries, pipeline: str, options: Options, decision: Decision) -> str:
         whose = f"rule {decision.rule}" if decision.pipeline else "its feed"
         if pipeline not in self._desk.pipelines:
             return f"the pipeline {pipeline} of {whose} is not installed"
-        if not takes(self._desk.pipelines[pipeline], series.kind, options_of(dataset, decision)):
+        if not takes(self._desk.pipelines[pipeline], series.kind, options):
             return (
                 f"no pipeline for {series.kind}: the pipeline {pipeline} of {whose} takes stacks, "
                 "unless its option frames names a program that makes a stack of frames"
@@ -107,8 +119,7 @@ class Asking:
     def _shaped(
         self, dataset: Dataset, asked: ResourceRequest, pipeline: str, decision: Decision
     ) -> ResourceRequest:
-        """The policy's word over the pipeline's.  What the result takes is rounded like the rest, so that
-        the bucket's head speaks for all of it."""
+        """The policy's word over the pipeline's, and the operator's over its priority."""
         assert dataset.series is not None
         shaped = shape(
             asked,
@@ -120,11 +131,9 @@ class Asking:
             changes=dataset.changes,
             short={a.failure.failure_class for a in dataset.attempts if a.failure is not None},
         )
-        return replace(
-            shaped,
-            result_bytes=round_up_bytes(asked.result_bytes),
-            priority=shaped.priority + dataset.operator_priority,
-        )
+        if dataset.operator_priority:
+            return replace(shaped, priority=shaped.priority + dataset.operator_priority)
+        return shaped
 
     def _reject(self, dataset: Dataset, error: Permanent) -> None:
         failure = Failure(failure_class="config", reason=REJECTED, detail=str(error), spent=False)

@@ -25,7 +25,7 @@ ALIKE_MAX = 4096
 """States of nodes remembered for a request."""
 
 TURNED_MAX = 8192
-"""Names of nodes that turned, kept so that each request looks only at those it has not seen."""
+"""Nodes that turned, kept with their pictures so that each request looks only at those it has not seen."""
 
 Traits = tuple[object, ...]
 Picture = tuple[Free, Traits, float]
@@ -61,7 +61,7 @@ class Best:
         self._pictures: dict[str, Picture] = {}
         self._traits: dict[str, tuple[NodeInfo, Traits]] = {}
         self._mark: Mark = (-1, 0)
-        self._turned: list[str] = []
+        self._turned: list[tuple[str, Picture | None]] = []
         self._turned_number = 0
 
     def of(
@@ -80,17 +80,24 @@ class Best:
             scores = self._scores[key] = self._remember(request, policy)
         self._look(nodes, ledger, policy.placement.scratch_margin_bytes)
         number, seen = scores.seen
-        turned = self._turned[seen:] if number == self._turned_number else nodes
+        turned: dict[str, Picture | None] = (
+            dict(self._turned[seen:])
+            if number == self._turned_number
+            else {**dict.fromkeys(scores.known), **self._pictures}
+        )
         scores.seen = (self._turned_number, len(self._turned))
         known, cores = scores.known, scores.cores
-        for name in set(turned):
-            picture = self._pictures.get(name)
+        for name, picture in turned.items():
             if picture is None:
                 known.pop(name, None)
             elif picture[2] < cores:
                 known[name] = "cores"  # the commonest no, by one comparison
             else:
-                self._bring_up_to_date(scores, name, nodes[name], picture)
+                score = self._score(scores, nodes[name], picture)
+                if known.get(name) != score:
+                    known[name] = score
+                    if isinstance(score, float):
+                        heapq.heappush(scores.order, (-score, name))
         if len(scores.order) > 8 * len(nodes) + 64:
             scores.order = [(-score, n) for n, score in scores.known.items() if isinstance(score, float)]
             heapq.heapify(scores.order)
@@ -151,27 +158,19 @@ class Best:
             node, known = nodes.get(name), self._pictures.get(name)
             if node is None:
                 if self._pictures.pop(name, None) is not None:
-                    self._turned.append(name)
+                    self._turned.append((name, None))
                 continue
             free, traits = ledger.free(node, margin_bytes), self._traits_of(node)
             if known is None or known[0] is not free or known[1] is not traits:
                 counts = node.state in UP and free.cores < node.cores
-                self._pictures[name] = (free, traits, free.cores if counts else inf)
-                self._turned.append(name)
-
-    def _bring_up_to_date(self, scores: Scores, name: str, node: NodeInfo, picture: Picture) -> None:
-        score = self._score(scores, node, picture)
-        if scores.known.get(name) != score:
-            scores.known[name] = score
-            if isinstance(score, float):
-                heapq.heappush(scores.order, (-score, name))
+                picture = self._pictures[name] = (free, traits, free.cores if counts else inf)
+                self._turned.append((name, picture))
 
     def _score(self, scores: Scores, node: NodeInfo, picture: Picture) -> float | str:
-        """Nodes that are alike and have the same room score the same: it is worked out once for all."""
+        """Of a node with cores enough.  Nodes that are alike and have the same room score the same: it is
+        worked out once for all."""
         free, traits, _ = picture
         if scores.cores and node.state in UP:  # the commonest noes, by one comparison each
-            if free.cores < min(scores.cores, node.cores):
-                return "cores"
             if node.memory_bytes and 0 < scores.request.memory_bytes > free.memory_bytes:
                 return "memory"
             if 0 < scores.request.scratch_bytes > free.scratch_bytes:

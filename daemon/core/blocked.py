@@ -20,10 +20,8 @@ class Blocked:
         self._gates = gates
         self._evaluate = evaluate
         self._asked: dict[Want, Unplaceable | None] = {}
-
-    def forget(self) -> None:
-        """Something may have changed."""
-        self._asked.clear()
+        self.forget = self._asked.clear
+        """For when something may have changed."""
 
     def by(self, dataset_id: str) -> Unplaceable | None:
         """Why a queued dataset waits, as things stand now; ``None`` when it does not wait for a place."""

@@ -32,8 +32,7 @@ def bookings(node: str, ledger: Ledger, datasets: Mapping[str, Dataset]) -> list
     for attempt_id, reserved in sorted(ledger.of(node).items()):
         dataset_id = attempt_id.rpartition(".a")[0]
         dataset = datasets.get(dataset_id)
-        attempts = dataset.attempts if dataset is not None else ()
-        attempt = next((a for a in attempts if a.attempt_id == attempt_id), None)
+        attempt = dataset.attempt_called(attempt_id) if dataset is not None else None
         found.append(
             Booking(
                 attempt_id=attempt_id,

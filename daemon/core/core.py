@@ -25,7 +25,7 @@ from .answers import Answers
 from .arriving import Arrival, Arriving
 from .desk import Bug, Desk
 from .following import Following
-from .model import TERMINAL, Dataset, NodeInfo, Options, Policy, Progress, Record, State, Unplaceable
+from .model import Dataset, NodeInfo, Options, Policy, Progress, Record, State, Unplaceable
 from .noticing import Noticing
 from .operating import Operating
 from .outstanding import outstanding
@@ -40,18 +40,12 @@ FAULTS_TOLD = 3
 """Faults of a refused policy that stand in the fact, and in the notice."""
 
 
-class Row(Record):
-    """A dataset as it is after a step; not ``live`` once it left the working set."""
-
-    record: Dataset
-    live: bool
-
-
 class Step(Record):
-    """What one observation led to.  ``effects`` may be started once ``facts`` and ``rows`` are durable."""
+    """What one observation led to.  ``effects`` may be started once ``facts`` and ``records`` are durable:
+    the last record of every dataset that changed, with ``finalized_at`` once it left the working set."""
 
     facts: tuple[f.Fact, ...]
-    rows: tuple[Row, ...]
+    records: tuple[Dataset, ...]
     effects: tuple[e.Effect, ...]
 
 
@@ -78,7 +72,8 @@ class Core:
         self.server_trouble = ""
         self.server_answered_at: float | None = None
         self.foreign_counts: dict[str, int] = {}
-        self._handlers: dict[type[o.Observation], Callable[[Any], None]] = {
+        self._handlers: dict[type[o.Observation], Callable[[Any], e.Reply | None]] = {
+            o.OperatorAsked: self.operating.ask,
             o.FilesObserved: self._files,
             o.JobsObserved: self._jobs,
             o.NodesObserved: self._nodes,
@@ -184,23 +179,18 @@ class Core:
         it is about (held, cause ``bug``) and stands in ``bugs``, and everything else goes on."""
         desk = self.desk
         desk.begin(observation.at)
-        replies: list[e.Effect] = []
+        reply: e.Reply | None = None
         try:
-            if isinstance(observation, o.OperatorAsked):
-                replies.append(self.operating.ask(observation))
-            else:
-                self._handlers[type(observation)](observation)
+            reply = self._handlers[type(observation)](observation)
         except Exception as bug:  # ours; it is told, and the daemon goes on
-            self.desk.bug(bug)
+            desk.bug(bug)
             if isinstance(observation, o.OperatorAsked):
-                replies.append(e.Reply(request_id=observation.request_id, ok=False, message=str(bug)))
+                reply = e.Reply(request_id=observation.request_id, ok=False, message=str(bug))
         try:
             self.placing.run()
         except Exception as bug:
-            self.desk.bug(bug)
-        self._finalize()
-        effects = self.performing.difference()
-        return self._step((*effects, *replies))
+            desk.bug(bug)
+        return self._step(reply)
 
     def recover(self, at: float) -> Step:
         """After a restart: everything outstanding is asked for again."""
@@ -221,16 +211,19 @@ class Core:
                 room()
             except Exception as bug:  # ours; a daemon that starts can tell of it
                 desk.bug(bug)
-        self._finalize()
-        return self._step(tuple(self.performing.difference()))
+        return self._step()
 
-    def _step(self, effects: tuple[e.Effect, ...]) -> Step:
+    def _step(self, reply: e.Reply | None = None) -> Step:
+        """Its facts, and the effects that they call for; what is terminal and calls for none more leaves the
+        working set."""
         desk = self.desk
-        if not desk.facts:
-            return Step(facts=(), rows=(), effects=effects)
-        live = desk.state.datasets
-        rows = tuple([Row(record=record, live=key in live) for key, record in desk.records.items()])
-        return Step(facts=tuple(desk.facts), rows=rows, effects=effects)
+        effects, over = self.performing.difference()
+        for dataset in over:
+            self.following.forget(dataset)
+            desk.record(f.DatasetFinalized(at=desk.now, dataset_id=dataset.dataset_id))
+        if reply is not None:
+            effects.append(reply)
+        return Step(facts=tuple(desk.facts), records=tuple(desk.records.values()), effects=tuple(effects))
 
     # -- handlers of whole pictures --------------------------------------------------------------------
 
@@ -380,16 +373,3 @@ class Core:
             self.placing.consider(self.state.datasets[dataset_id])
         else:
             self.following.consider(dataset)
-
-    def _finalize(self) -> None:
-        """What is terminal and asks for nothing more leaves the working set."""
-        datasets = self.desk.state.datasets
-        for dataset_id in tuple(self.desk.touched):
-            dataset = datasets.get(dataset_id)
-            if dataset is not None and dataset.state in TERMINAL and self._nothing_left(dataset):
-                self.following.forget(dataset)
-                self.desk.record(f.DatasetFinalized(at=self.desk.now, dataset_id=dataset_id))
-
-    def _nothing_left(self, dataset: Dataset) -> bool:
-        booked = self.desk.state.ledger.booked
-        return not any(attempt.attempt_id in booked for attempt in dataset.attempts)

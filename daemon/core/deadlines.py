@@ -16,7 +16,7 @@ class Deadlines:
         self._desk = desk
         self._deciding = deciding
         self._awaited: dict[str, float] = {}
-        desk.listen(self._over, lambda was, now: now is None or now in TERMINAL)
+        desk.listen(self._over, lambda was, now: was not in TERMINAL and (now is None or now in TERMINAL))
 
     def _over(self, before: Dataset | None, after: Dataset | None) -> None:
         if before is not None:

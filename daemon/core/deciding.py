@@ -58,7 +58,10 @@ class Deciding:
         """Of a dataset, complete or still arriving."""
         known = self._made.get(dataset.dataset_id)
         if known is not None and known[0] is dataset:
-            return replace(known[1], waiting_count=self.waiting)
+            features = known[1]
+            if features.waiting_count == self.waiting:
+                return features
+            return replace(features, waiting_count=self.waiting)
         series = dataset.series
         if series is None:
             return self._features(dataset, size_bytes=0, tilt_count=None)
@@ -267,7 +270,7 @@ def options_of(dataset: Dataset, decision: Decision) -> Options:
 
 def _repairs(dataset: Dataset, decision: Decision) -> Options:
     """Options that a failure was answered with; they belong to the pipeline that failed."""
-    if pipeline_of(dataset, decision) != dataset.pipeline:
+    if not dataset.changes or pipeline_of(dataset, decision) != dataset.pipeline:
         return {}
     return {
         name.removeprefix(OPTION): value for name, value in dataset.changes.items() if name.startswith(OPTION)

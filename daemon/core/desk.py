@@ -20,6 +20,11 @@ Changed = Callable[[Dataset | None, Dataset | None], None]
 Concerns = Callable[[State | None, State | None], bool]
 """(state before, state after) of a fact's dataset; ``None`` is "not in the working set"."""
 WakeKey = tuple[str, ...]
+Wake = tuple[float, WakeKey]
+SOON_SECONDS = 64.0
+"""Wake-ups that are farther away wait unsorted, those of one such span together: most of them are for
+datasets that will have left by then, and are never sorted at all."""
+LATER: WakeKey = ("later",)
 OF_A_DATASET = frozenset({"dataset", "effect", "aged"})
 """Kinds of wake-up whose second word is a dataset's id (or empty: the notices')."""
 BUGS_MAX = 100
@@ -72,7 +77,7 @@ HELD_UNTOLD = frozenset({"input_gone", "no_pipeline", "policy", "bug"})
 class Desk:
     """Shared by the rooms; only ``record`` changes the state, and only by a fact.
 
-    ``records`` holds the last record of every dataset that this step changed, those that left included.
+    ``records`` holds the last record of every dataset that this step changed; those that left are finalized.
     ``now`` is the time of the observation being handled: there is no other clock in the core.
     """
 
@@ -80,6 +85,8 @@ class Desk:
         self, state: CoreState, policy: Policy, site: Site, pipelines: Mapping[str, Pipeline]
     ) -> None:
         self.state = state
+        self.dataset = state.datasets.get
+        """The live dataset of this id, or ``None``."""
         self.policy = policy
         self.site = site
         self.pipelines = pipelines
@@ -92,23 +99,25 @@ class Desk:
         self._listeners: list[tuple[Changed, Concerns]] = []
         self._concerned: dict[tuple[State | None, State | None], tuple[Changed, ...]] = {}
         self.tell: Callable[[Tidings], None] = self._tell_log
-        self._wakes: list[tuple[float, WakeKey]] = []
-        self._asked_for: set[tuple[float, WakeKey]] = set()
+        self._wakes: list[Wake] = []
+        self._asked_for: set[Wake] = set()
+        self._later: dict[float, set[Wake]] = {}
 
     def record(self, fact: f.Fact) -> None:
         """Apply a fact and keep it for the journal.  Raises ``IllegalTransition``; nothing changed then."""
         before, after = self.state.apply(fact)
         self.facts.append(fact)
-        if after is not None:
-            dataset_id = after.dataset_id
-            self.records[dataset_id] = after
-        elif before is not None:
-            dataset_id = before.dataset_id
-            self.records[dataset_id] = replace(before, finalized_at=fact.at)
-        else:
+        last = after or before
+        if last is None:
             return  # it is about the facility
+        dataset_id = last.dataset_id
+        self.records[dataset_id] = after or replace(last, finalized_at=fact.at)
         self.touched[dataset_id] = None
-        for changed in self._those_concerned(before, after):
+        states = (before.state if before else None, after.state if after else None)
+        concerned = self._concerned.get(states)
+        if concerned is None:
+            concerned = self._concerned[states] = self._those_concerned(*states)
+        for changed in concerned:
             changed(before, after)
 
     def listen(self, changed: Changed, concerns: Concerns) -> None:
@@ -117,15 +126,9 @@ class Desk:
         self._listeners.append((changed, concerns))
         self._concerned.clear()
 
-    def _those_concerned(self, before: Dataset | None, after: Dataset | None) -> tuple[Changed, ...]:
+    def _those_concerned(self, was: State | None, now: State | None) -> tuple[Changed, ...]:
         """Who is to be told; worked out once for each pair of states."""
-        was = before.state if before is not None else None
-        now = after.state if after is not None else None
-        concerned = self._concerned.get((was, now))
-        if concerned is None:
-            concerned = tuple([changed for changed, concerns in self._listeners if concerns(was, now)])
-            self._concerned[was, now] = concerned
-        return concerned
+        return tuple([changed for changed, concerns in self._listeners if concerns(was, now)])
 
     def begin(self, now: float) -> None:
         """A new step: nothing recorded yet."""
@@ -133,9 +136,6 @@ class Desk:
         self.facts = []
         self.touched = {}
         self.records = {}
-
-    def dataset(self, dataset_id: str) -> Dataset | None:
-        return self.state.datasets.get(dataset_id)
 
     def hold(self, dataset: Dataset, cause: HoldCause, detail: str, origin: str = "tiltd") -> None:
         """Place a hold, unless the very same stands already."""
@@ -205,29 +205,57 @@ class Desk:
 
     def wake(self, at: float, *key: str) -> None:
         """Ask to be looked at again at ``at``, twice is once.  A wake-up no longer needed is harmless."""
-        if (at, key) not in self._asked_for:
-            self._asked_for.add((at, key))
-            heapq.heappush(self._wakes, (at, key))
+        wake = (at, key)
+        if at < self.now + SOON_SECONDS:
+            self._wake_soon(wake)
+            return
+        opens_at = at // SOON_SECONDS * SOON_SECONDS
+        later = self._later.get(opens_at)
+        if later is None:
+            later = self._later[opens_at] = set()
+            heapq.heappush(self._wakes, (opens_at, LATER))
+        later.add(wake)
+
+    def _wake_soon(self, wake: Wake) -> None:
+        if wake not in self._asked_for:
+            self._asked_for.add(wake)
+            heapq.heappush(self._wakes, wake)
 
     @property
     def next_wake_at(self) -> float | None:
-        """When something is to be looked at next.  Wake-ups for datasets that have left are dropped here."""
-        wakes, datasets = self._wakes, self.state.datasets
-        while wakes:
+        """When something is to be looked at next."""
+        return self.next_wake_by(float("inf"))
+
+    def next_wake_by(self, latest_at: float) -> float | None:
+        """When something is to be looked at next, if that is by ``latest_at``.  Wake-ups for datasets that
+        have left are dropped here."""
+        wakes = self._wakes
+        while wakes and wakes[0][0] <= latest_at:
             at, key = wakes[0]
-            if key[0] not in OF_A_DATASET or not key[1] or key[1] in datasets:
+            if key is LATER:
+                heapq.heappop(wakes)
+                for wake in filter(self._still_wanted, self._later.pop(at)):
+                    self._wake_soon(wake)
+            elif self._still_wanted(wakes[0]):
                 return at
-            self._asked_for.discard(heapq.heappop(wakes))
+            else:
+                self._asked_for.discard(heapq.heappop(wakes))
         return None
 
-    def wakes(self) -> Iterator[tuple[float, WakeKey]]:
+    def _still_wanted(self, wake: Wake) -> bool:
+        kind, about = wake[1][0], wake[1][-1]
+        return kind not in OF_A_DATASET or not about or about in self.state.datasets
+
+    def wakes(self) -> Iterator[Wake]:
         """Everything that was asked for and is still to come, in no order."""
-        yield from self._wakes
+        yield from (wake for wake in self._wakes if wake[1] is not LATER)
+        for later in self._later.values():
+            yield from later
 
     def due(self) -> list[WakeKey]:
         """All keys whose time has come, each once, earliest first."""
         keys: dict[WakeKey, None] = {}
-        while self._wakes and self._wakes[0][0] <= self.now:
+        while self.next_wake_by(self.now) is not None:
             wake = heapq.heappop(self._wakes)
             self._asked_for.discard(wake)
             keys[wake[1]] = None

@@ -89,7 +89,7 @@ class Following:
 
     def spool(self, seen: o.SpoolObserved) -> None:
         dataset = self._desk.dataset(self._live.get(seen.attempt_id, "")) or self._owner(seen.attempt_id)
-        if dataset is None or seen.attempt_id not in [a.attempt_id for a in dataset.attempts]:
+        if dataset is None or dataset.attempt_called(seen.attempt_id) is None:
             return
         known = self.seen.get(seen.attempt_id, UNSEEN)
         if seen.claimed_by and known.job is not None and known.job.job_id != seen.claimed_by:
@@ -134,8 +134,7 @@ class Following:
         datasets = self._desk.state.datasets
         for attempt_id, dataset_id in list(self._live.items()):
             dataset = datasets.get(dataset_id)
-            attempt = dataset.live_attempt if dataset is not None else None
-            if dataset is None or attempt is None or not attempt.job_id:
+            if dataset is None or not (attempt := dataset.attempts[-1]).job_id:
                 continue
             job = by_id.get(attempt.job_id)
             if job is not None:
@@ -327,7 +326,8 @@ class Following:
         claimed_at = seen.claimed_at if seen.claimed_at is not None else desk.now
         booked = desk.state.ledger.booked.get(attempt.attempt_id, ())
         nodes = self._where(attempt, seen)
-        self.seen[attempt.attempt_id] = replace(seen, moved=False)
+        if seen.moved:
+            self.seen[attempt.attempt_id] = replace(seen, moved=False)
         desk.record(
             f.JobStarted(
                 at=desk.now,

@@ -30,15 +30,18 @@ class Gates:
     def changed(self, before: Dataset | None, after: Dataset | None) -> bool:
         """Count one step of a dataset.  True if limits and space may be free again: an attempt ended or
         began to run."""
-        fell = self.limits.changed(before, after)
         was = before is not None and before.state in WITH_ATTEMPT
-        now = after is not None and after.state in WITH_ATTEMPT
-        if was and not now:
+        if after is not None and after.state in WITH_ATTEMPT:
+            if was:
+                return self.limits.went_on(after)
+            self._count(after, +1)
+            self.limits.began(after)
+        elif was and before is not None:
             self._count(before, -1)
             self._delivered(after)
-        elif now and not was:
-            self._count(after, +1)
-        return fell
+            self.limits.ended(before)
+            return True
+        return False
 
     def _delivered(self, dataset: Dataset | None) -> None:
         """What was published since the destination was last looked at is no longer free there."""
@@ -57,8 +60,7 @@ class Gates:
             if dataset.state in WITH_ATTEMPT:
                 self._count(dataset, +1)
 
-    def _count(self, dataset: Dataset | None, sign: int) -> None:
-        assert dataset is not None
+    def _count(self, dataset: Dataset, sign: int) -> None:
         attempt = dataset.attempt
         if attempt is not None:
             self._result_bytes[dataset.destination or dataset.feed] += sign * attempt.request.result_bytes
@@ -68,8 +70,10 @@ class Gates:
     def stopped(self, want: Want) -> Unplaceable | None:
         """Why nothing of this bucket may start on any node; ``None`` if it may."""
         desk = self._desk
-        for scope in breaker.blocking(desk.state.breakers, scopes_of(want), desk.now, desk.policy.breaker):
-            why = breaker.reason(desk.state.breakers, scope)
+        known = desk.state.breakers
+        scopes = scopes_of(want) if known.by_scope else ()
+        for scope in breaker.blocking(known, scopes, desk.now, desk.policy.breaker):
+            why = breaker.reason(known, scope)
             detail = f"the breaker of {scope} is open: {why}; 'tiltd release --breaker {scope}' closes it"
             return _stop("breaker", "time", detail)
         stages_in = not want.only_node and not desk.site.queues

@@ -79,8 +79,8 @@ class Ledger:
         attempt_id, node = reservation.attempt_id, reservation.node
         self._by_node.setdefault(node, {})[attempt_id] = reservation
         self._touch(node)
-        known = self.booked.get(attempt_id, ())
-        self.booked[attempt_id] = (*[other for other in known if other != node], node)
+        known = self.booked.get(attempt_id)
+        self.booked[attempt_id] = (*[other for other in known if other != node], node) if known else (node,)
 
     def release(self, attempt_id: str, node: str) -> None:
         """Give it back.  Releasing what is not reserved is fine."""
@@ -206,9 +206,10 @@ class Ledger:
             scratch_bytes -= booked.reserved_bytes
         return Free(cores=cores, memory_bytes=memory_bytes, scratch_bytes=scratch_bytes)
 
-    def require(self, node: NodeInfo, reserved_bytes: int) -> None:
-        """Raises :class:`OverCommit` if booking this much would exceed what the node has free."""
-        free = self.free(node).scratch_bytes
+    def require(self, node: NodeInfo, reserved_bytes: int, margin_bytes: int = 0) -> None:
+        """Raises :class:`OverCommit` if booking this much would exceed what the node has free, the margin
+        included: it is named so that what :meth:`free` worked out with it need not be worked out again."""
+        free = self.free(node, margin_bytes).scratch_bytes + margin_bytes
         if reserved_bytes > free:
             raise OverCommit(
                 f"{node.name}: {reserved_bytes} bytes of scratch were to be booked, only {free} are free"

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import Counter
 
 from .desk import Desk
-from .model import WITH_ATTEMPT, Dataset, State
+from .model import WITH_ATTEMPT, Dataset, LimitPolicy, State
 
 STAGING_PHASES = frozenset({"", "claimed", "scratch", "stage_in"})
 """Phases of a runner before its input is on the node's scratch."""
+NO_LIMITS = LimitPolicy()
 NOT_RUNNING = frozenset({State.RESERVED, State.QUEUED})
 
 
@@ -24,24 +25,20 @@ class Limits:
         self.by_feed: Counter[str] = Counter()
         self.by_queue: Counter[str] = Counter()
 
-    def changed(self, before: Dataset | None, after: Dataset | None) -> bool:
-        """Count one step of a dataset.  True if any count fell."""
-        was_live = before is not None and before.state in WITH_ATTEMPT
-        if after is not None and after.state in WITH_ATTEMPT:
-            return self._went_on(after) if was_live else self._began(after)
-        return was_live and before is not None and self._ended(before)
-
-    def _began(self, dataset: Dataset) -> bool:
+    def began(self, dataset: Dataset) -> None:
+        """Its newest attempt is live from now on."""
         attempt = dataset.attempts[-1]
         self.live["all"] += 1
-        self._belongs(dataset, +1)
+        self.by_project[dataset.project] += 1
+        self.by_feed[dataset.feed] += 1
+        self.by_queue[attempt.placement.queue] += 1
         if attempt.kind == "run" and dataset.state is not State.COLLECTING:
             self.staging.add(attempt.attempt_id)
         if dataset.state in NOT_RUNNING:
             self.queued.add(attempt.attempt_id)
-        return False
 
-    def _went_on(self, dataset: Dataset) -> bool:
+    def went_on(self, dataset: Dataset) -> bool:
+        """Its attempt has another state.  True if any count fell."""
         attempt_id = dataset.attempts[-1].attempt_id
         if dataset.state in NOT_RUNNING:
             self.queued.add(attempt_id)
@@ -49,25 +46,15 @@ class Limits:
         fell = _dropped(self.queued, attempt_id)
         return (dataset.state is State.COLLECTING and _dropped(self.staging, attempt_id)) or fell
 
-    def _ended(self, dataset: Dataset) -> bool:
-        attempt_id = dataset.attempts[-1].attempt_id
+    def ended(self, dataset: Dataset) -> None:
+        """The attempt of this record, which was live, is over."""
+        attempt = dataset.attempts[-1]
         self.live["all"] -= 1
-        self._belongs(dataset, -1)
-        self.queued.discard(attempt_id)
-        self.staging.discard(attempt_id)
-        return True
-
-    def _belongs(self, dataset: Dataset, sign: int) -> None:
-        """Count it for its project, its feed and its queue."""
-        queue = dataset.attempts[-1].placement.queue
-        for counts, key in (
-            (self.by_project, dataset.project),
-            (self.by_feed, dataset.feed),
-            (self.by_queue, queue),
-        ):
-            counts[key] += sign
-            if not counts[key]:
-                del counts[key]
+        _less(self.by_project, dataset.project)
+        _less(self.by_feed, dataset.feed)
+        _less(self.by_queue, attempt.placement.queue)
+        self.queued.discard(attempt.attempt_id)
+        self.staging.discard(attempt.attempt_id)
 
     def staged(self, attempt_id: str, phase: str) -> bool:
         """The runner told its phase.  True if its input is on scratch since now."""
@@ -82,12 +69,15 @@ class Limits:
         self.by_feed.clear()
         self.by_queue.clear()
         for dataset in self._desk.state.datasets.values():
-            self.changed(None, dataset)
+            if dataset.state in WITH_ATTEMPT:
+                self.began(dataset)
 
     def passed(self, project: str, *, feed: str = "", queue: str = "", stages_in: bool = True) -> str:
         """The limit that the next attempt of this project, feed and queue would pass, in words; "" if there
         is none."""
         limits = self._desk.policy.limits
+        if limits == NO_LIMITS:
+            return ""
         for name, limit, count, what in (
             ("running_max", limits.running_max, self.live["all"], "attempts are live"),
             ("queued_max", limits.queued_max, len(self.queued), "attempts wait in the queue"),
@@ -117,6 +107,14 @@ class Limits:
             return {}
         counts: Counter[str] = Counter(node for nodes in ledger.booked.values() for node in nodes)
         return {node: "node_limit" for node, count in counts.items() if count >= most}
+
+
+def _less(counts: Counter[str], key: str) -> None:
+    left = counts[key] - 1
+    if left:
+        counts[key] = left
+    else:
+        del counts[key]
 
 
 def _dropped(members: set[str], member: str) -> bool:

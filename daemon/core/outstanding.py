@@ -22,27 +22,25 @@ WORKING_HOLDS = frozenset({"destination", "quality", "operator", "bug"})
 
 def outstanding_of(
     dataset: Dataset, booked: Mapping[str, tuple[str, ...]], feeds: Mapping[str, FeedInfo]
-) -> tuple[e.Effect, ...]:
+) -> list[e.Effect]:
     """What one dataset asks for.  ``booked`` gives the nodes where an attempt still holds scratch.
 
     Costs the dataset's own attempts.
     """
     state = dataset.state
-    if state is State.ARRIVING:
-        return ()
     wanted: list[e.Effect] = []
-    if state is State.READY:
+    if state in LIVE:
+        wanted = _of_live(dataset)
+    elif state is State.READY:
         feed = feeds.get(dataset.feed)
         if feed is not None and feed.imports and not dataset.imported_path and not dataset.holds:
             wanted.append(e.ImportSeries(dataset_id=dataset.dataset_id))
-    elif state in LIVE:
-        wanted += _of_live(dataset)
     elif state is State.COLLECTING and not (dataset.holds and _stops_publishing(dataset)):
         wanted.append(_for(e.CollectResult, dataset, dataset.attempts[-1]))
     for attempt in dataset.attempts:
         if attempt.ended_at is not None and attempt.attempt_id in booked:
             wanted += _releases(dataset, attempt, booked[attempt.attempt_id])
-    return tuple(wanted)
+    return wanted
 
 
 def _stops_publishing(dataset: Dataset) -> bool:
@@ -50,8 +48,8 @@ def _stops_publishing(dataset: Dataset) -> bool:
 
 
 def _of_live(dataset: Dataset) -> list[e.Effect]:
-    attempt = dataset.live_attempt
-    if attempt is None:
+    attempt = dataset.attempts[-1]
+    if attempt.ended_at is not None:
         return []
     if attempt.lost:
         return [] if attempt.fenced else [_for(e.FenceAttempt, dataset, attempt)]
@@ -88,19 +86,19 @@ def _for(
     return kind(attempt_id=attempt.attempt_id, dataset_id=dataset.dataset_id)
 
 
-def notices_to_send(state: CoreState) -> tuple[e.SendNotice, ...]:
+def notices_to_send(state: CoreState) -> list[e.Effect]:
     """Of each destination the oldest few, so that one which cannot be reached is not asked a hundred times.
 
     Costs the notices that are due, which ``noticing.py`` bounds for each destination.
     """
-    found: list[e.SendNotice] = []
+    found: list[e.Effect] = []
     counts: dict[str, int] = {}
     for notice_id, notice in state.notices.items():
         for to in notice.to:
             counts[to] = counts.get(to, 0) + 1
             if to == LOG or counts[to] <= SENT_AT_ONCE:
                 found.append(e.SendNotice(notice_id=notice_id, to=to))
-    return tuple(found)
+    return found
 
 
 def outstanding(state: CoreState, feeds: Mapping[str, FeedInfo]) -> frozenset[e.Effect]:

@@ -72,16 +72,18 @@ class Overdue:
     def _lost_at(self, attempt: Attempt, seen: Followed) -> float | None:
         """When a running attempt counts as lost: its node down or silent, and no news, for long enough."""
         limit = self._desk.policy.node_lost_after_seconds
-        nodes = [self._placing.nodes.get(name) for name in attempt.nodes]
-        if not nodes or any(
-            node is not None
-            and node.state != "down"
-            and self._desk.now - node.observed_at < self._desk.policy.placement.node_stale_seconds
-            for node in nodes
-        ):
+        if not attempt.nodes:
             return None
-        observed_at = max((node.observed_at for node in nodes if node is not None), default=0.0)
-        return max(observed_at, seen.news_at, attempt.started_at or 0.0, self.since_at) + limit
+        now, stale_seconds = self._desk.now, self._desk.policy.placement.node_stale_seconds
+        heard_at = max(seen.news_at, attempt.started_at or 0.0, self.since_at)
+        for name in attempt.nodes:
+            node = self._placing.nodes.get(name)
+            if node is None:
+                continue
+            if node.state != "down" and now - node.observed_at < stale_seconds:
+                return None
+            heard_at = max(heard_at, node.observed_at)
+        return heard_at + limit
 
     def stop(self, dataset: Dataset, intent: str, by: str, excluded_nodes: tuple[str, ...] = ()) -> None:
         if dataset.stop_requested is None or intent == "lost":

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from . import effects as e
 from . import observations as o
 from .desk import Desk
-from .model import Record
+from .model import TERMINAL, Dataset, Record
 from .outstanding import notices_to_send, outstanding_of
 
 BACKOFF_SECONDS = (2.0, 5.0, 15.0, 60.0, 120.0, 300.0)
@@ -34,34 +34,39 @@ class Performing:
         self._started: dict[str, dict[e.Effect, UnderWay]] = {}
         self._turns = 0
 
-    def difference(self) -> list[e.Effect]:
-        """Effects to start now, for the datasets touched in this step and the notices that are due.
+    def difference(self) -> tuple[list[e.Effect], list[Dataset]]:
+        """Effects to start now, for the datasets touched in this step and the notices that are due; and those
+        of the datasets that are terminal and ask for nothing any more.
 
         Costs the touched datasets, and the unsent notices if one of them turned.
         """
-        desk = self._desk
+        state, started, feeds = self._desk.state, self._started, self._desk.site.feeds
         starts: list[e.Effect] = []
-        datasets, booked = desk.state.datasets, desk.state.ledger.booked
-        for dataset_id in desk.touched:
-            if not dataset_id:
+        over: list[Dataset] = []
+        for owner in self._desk.touched:
+            if not owner:
                 continue  # the notices', below
-            dataset = datasets.get(dataset_id)
-            wanted = outstanding_of(dataset, booked, desk.site.feeds) if dataset is not None else ()
-            if wanted or dataset_id in self._started:
-                starts += self._hold_against(dataset_id, wanted)
-        if self._turns != desk.state.board.turns or "" in desk.touched:
-            self._turns = desk.state.board.turns
-            starts += self._hold_against("", notices_to_send(desk.state))
-        return starts
+            dataset = state.datasets.get(owner)
+            wanted = outstanding_of(dataset, state.ledger.booked, feeds) if dataset is not None else []
+            if wanted or owner in started:
+                starts += self._hold_against(owner, wanted)
+            if not wanted and dataset is not None and dataset.state in TERMINAL:
+                over.append(dataset)
+        if self._turns != state.board.turns or "" in self._desk.touched:
+            self._turns = state.board.turns
+            notices = notices_to_send(state)
+            if notices or "" in started:
+                starts += self._hold_against("", notices)
+        return starts, over
 
-    def _hold_against(self, owner: str, wanted: tuple[e.Effect, ...]) -> list[e.Effect]:
+    def _hold_against(self, owner: str, wanted: list[e.Effect]) -> list[e.Effect]:
         if not wanted:
-            self._started.pop(owner, None)
-            return []
+            del self._started[owner]
+            return wanted
         known = self._started.get(owner)
         if known is None:
             self._started[owner] = dict.fromkeys(wanted, _STARTED)
-            return list(wanted)
+            return wanted
         kept = {effect: known.get(effect, _NEW) for effect in wanted}
         starts = []
         for effect, under_way in kept.items():
@@ -80,17 +85,18 @@ class Performing:
         For a submission that is to come again at some time (a queue is full), that time counts alone: the
         resource manager's plugin lengthens its own pauses, for all together, and a series must not wait for
         most of an hour because it met a full queue a dozen times."""
-        under_way = self._started.get(owner, {}).get(effect)
+        started = self._started.get(owner, _NOTHING)
+        under_way = started.get(effect)
         if under_way is None:
             return
-        failures = under_way.failures + 1 if answer.trouble else 0
-        pause = REPEAT_SECONDS
+        failures, pause = 0, REPEAT_SECONDS
         if answer.trouble:
+            failures = under_way.failures + 1
             pause = BACKOFF_SECONDS[min(failures, len(BACKOFF_SECONDS)) - 1]
         if isinstance(answer, o.SubmitAnswered) and answer.retry_seconds > 0:
             pause = BACKOFF_SECONDS[0]
         again_at = self._desk.now + max(pause, answer.retry_seconds)
-        self._started[owner][effect] = UnderWay(failures=failures, again_at=again_at, trouble=answer.trouble)
+        started[effect] = UnderWay(failures=failures, again_at=again_at, trouble=answer.trouble)
         self._desk.touched[owner] = None  # if it stays outstanding, ``difference`` asks for the wake-up
 
     def troubles(self, dataset_id: str) -> list[str]:
@@ -122,3 +128,4 @@ class Performing:
 
 _NEW = UnderWay(again_at=0.0)
 _STARTED = UnderWay()
+_NOTHING: dict[e.Effect, UnderWay] = {}

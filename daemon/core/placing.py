@@ -225,7 +225,7 @@ class Placing:
         if alike in refused or node.name in self._barred(want):
             return False
         if stopped := self.gates.stopped(want):
-            self.queue.buckets[want].blocked = stopped  # nodes have room: from now on it waits for this
+            self.queue.block(want, stopped)  # nodes have room: from now on it waits for this
             return False
         self._best.evaluations += 1
         desk = self._desk
@@ -300,7 +300,7 @@ class Placing:
 
     def _block(self, want: Want, head: Dataset, found: Unplaceable) -> None:
         desk = self._desk
-        self.queue.buckets[want].blocked = found
+        self.queue.block(want, found)
         for reason in found.rejected:
             desk.refusals[reason] += 1
         if "breaker" in found.rejected:
@@ -320,10 +320,11 @@ class Placing:
 
     def _place(self, dataset: Dataset, want: Want, placement: Placement) -> None:
         desk = self._desk
+        margin_bytes = desk.policy.placement.scratch_margin_bytes
         for name in placement.nodes:
-            desk.state.ledger.require(self.nodes[name], placement.scratch_bytes)
+            desk.state.ledger.require(self.nodes[name], placement.scratch_bytes, margin_bytes)
         number = len(dataset.attempts) + 1
-        stranded = next((a for a in dataset.attempts if a.attempt_id == dataset.rescue), None)
+        stranded = dataset.attempt_called(dataset.rescue) if dataset.rescue else None
         decided = None
         if stranded is None:
             decision = self.deciding.decide(dataset)

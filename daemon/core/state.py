@@ -74,34 +74,13 @@ class CoreState:
 
         Cost does not depend on the number of datasets.
         """
-        if isinstance(fact, f.DatasetFact):
-            before = self.datasets.get(fact.dataset_id)
-            after = apply(before, fact)
-            self._file(fact.dataset_id, before, after)
-            consequence = _CONSEQUENCES.get(type(fact))
-            if consequence is not None:
-                consequence(self, fact, before, after)
-            if self.breakers.by_scope and _left_attempt(before, after):
-                # A probe that ended without a verdict (with one it is no probe any more).
-                self.breakers = breaker.unprobed(self.breakers, fact.dataset_id, fact.at)
-            return before, after
-        match fact:
-            case f.ScratchReleased():
-                self.ledger.release(fact.attempt_id, fact.node)
-            case f.PolicyAdopted():
-                self.usage = self.usage.with_half_life(fact.half_life_seconds, fact.at)
-                self.refused_policy = ""
-            case f.PolicyRejected():
-                self.refused_policy = fact.content
-            case f.FeedMet():
-                self.feeds_met[fact.feed] = fact.reason
-            case f.BreakerOpened() | f.BreakerProbed() | f.BreakerClosed():
-                self.breakers = _turn(self.breakers, fact)
-            case f.NoticeDue() | f.NoticeSent() | f.NoticeGivenUp() | f.NoticePutBy():
-                self.board.apply(fact)
-        return None, None
-
-    def _file(self, dataset_id: str, before: Dataset | None, after: Dataset | None) -> None:
+        if not isinstance(fact, f.DatasetFact):
+            if told := _OF_THE_FACILITY.get(type(fact)):
+                told(self, fact)
+            return None, None
+        dataset_id = fact.dataset_id
+        before = self.datasets.get(dataset_id)
+        after = apply(before, fact)
         if after is not None:
             self.datasets[dataset_id] = after
             if before is None:
@@ -109,6 +88,35 @@ class CoreState:
         elif before is not None:
             del self.datasets[dataset_id]
             self._leave_series(before)
+        if consequence := _CONSEQUENCES.get(type(fact)):
+            consequence(self, fact, before, after)
+        if self.breakers.by_scope and _left_attempt(before, after):
+            # A probe that ended without a verdict (with one it is no probe any more).
+            self.breakers = breaker.unprobed(self.breakers, dataset_id, fact.at)
+        return before, after
+
+    # -- facts about the facility ------------------------------------------------------------------
+
+    def _released(self, fact: f.ScratchReleased) -> None:
+        self.ledger.release(fact.attempt_id, fact.node)
+
+    def _policy_adopted(self, fact: f.PolicyAdopted) -> None:
+        self.usage = self.usage.with_half_life(fact.half_life_seconds, fact.at)
+        self.refused_policy = ""
+
+    def _policy_refused(self, fact: f.PolicyRejected) -> None:
+        self.refused_policy = fact.content
+
+    def _feed_met(self, fact: f.FeedMet) -> None:
+        self.feeds_met[fact.feed] = fact.reason
+
+    def _breaker_turned(self, fact: f.BreakerOpened | f.BreakerProbed | f.BreakerClosed) -> None:
+        self.breakers = _turn(self.breakers, fact)
+
+    def _told(self, fact: f.NoticeDue | f.NoticeSent | f.NoticeGivenUp | f.NoticePutBy) -> None:
+        self.board.apply(fact)
+
+    # -- the newest dataset of a series ------------------------------------------------------------
 
     def _claim_series(self, dataset: Dataset) -> None:
         key = (dataset.feed, dataset.series_key)
@@ -124,7 +132,7 @@ class CoreState:
     def _leave_series(self, dataset: Dataset) -> None:
         """The next newest live one speaks for the series, if there is one."""
         key, gone = (dataset.feed, dataset.series_key), dataset.dataset_id
-        older = [known for known in self._older.pop(key, ()) if known != gone]
+        older = [known for known in self._older.pop(key) if known != gone] if key in self._older else []
         if self.current.get(key) == gone:
             del self.current[key]
             if older:
@@ -230,7 +238,7 @@ class CoreState:
 
     def _learn_killed(self, dataset: Dataset, fact: f.AttemptFailed) -> None:
         """A run that its walltime killed would have taken longer."""
-        attempt = next((a for a in dataset.attempts if a.attempt_id == fact.attempt_id), None)
+        attempt = dataset.attempt_called(fact.attempt_id)
         if attempt is None or dataset.series is None or attempt.kind != "run":
             return
         self.samples = predict.learn_killed(
@@ -297,6 +305,21 @@ class CoreState:
         return state
 
 
+_OF_THE_FACILITY: dict[type[f.Fact], Callable[[CoreState, Any], None]] = {
+    f.ScratchReleased: CoreState._released,
+    f.PolicyAdopted: CoreState._policy_adopted,
+    f.PolicyRejected: CoreState._policy_refused,
+    f.FeedMet: CoreState._feed_met,
+    f.BreakerOpened: CoreState._breaker_turned,
+    f.BreakerProbed: CoreState._breaker_turned,
+    f.BreakerClosed: CoreState._breaker_turned,
+    f.NoticeDue: CoreState._told,
+    f.NoticeSent: CoreState._told,
+    f.NoticeGivenUp: CoreState._told,
+    f.NoticePutBy: CoreState._told,
+}
+"""Facts about no dataset; others of them change nothing in the state."""
+
 _CONSEQUENCES: dict[type[f.Fact], Callable[[CoreState, Any, Dataset | None, Dataset | None], None]] = {
     f.Placed: CoreState._placed,
     f.DatasetAdopted: CoreState._adopted,
@@ -347,7 +370,7 @@ def _session_key(feed: str, labels: Mapping[str, str]) -> str:
 
 def failure_scopes(dataset: Dataset, attempt_id: str) -> tuple[str, ...]:
     """What a failure of this attempt may be the fault of, as breaker scopes."""
-    attempt = next((a for a in dataset.attempts if a.attempt_id == attempt_id), None)
+    attempt = dataset.attempt_called(attempt_id)
     nodes = (attempt.nodes or attempt.placement.nodes) if attempt is not None else ()
     return (
         *(f"node:{node}" for node in nodes),

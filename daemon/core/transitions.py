@@ -110,7 +110,9 @@ def next_state(dataset: Dataset | None, fact: f.DatasetFact) -> State | None:
     outcomes = TABLE.get((state, type(fact)))
     if outcomes is None:
         raise IllegalTransition(fact.dataset_id, state, fact, _story(dataset))
-    chosen = outcomes[0] if len(outcomes) == 1 else _choose(dataset, fact)
+    if len(outcomes) == 1:
+        return outcomes[0]
+    chosen = _choose(dataset, fact)
     if chosen not in outcomes:
         raise IllegalTransition(fact.dataset_id, state, fact, _story(dataset))
     return chosen

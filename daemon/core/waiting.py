@@ -20,6 +20,7 @@ from .sharing import Sharing
 Age = tuple[float, str]
 Order = tuple[int, int, float, float, str]
 """(0 if soon due, else 1; minus the priority; used of its share; complete since; dataset id)."""
+BY_NODE = ("node",)
 LAST: Order = (2, 0, 0.0, float("inf"), "")
 
 
@@ -55,6 +56,8 @@ class Waiting:
         self.buckets: dict[Want, Bucket] = {}
         self.where: dict[str, Want] = {}
         self.dirty: set[Want] = set()
+        self._not_by_nodes: set[Want] = set()
+        """Buckets that wait for something else than room on a node."""
 
     def add(self, dataset: Dataset, want: Want) -> None:
         """Queue it, or move it to another bucket.  Costs the logarithm of the bucket."""
@@ -69,7 +72,7 @@ class Waiting:
         self.where[dataset.dataset_id] = bucket.want
         heapq.heappush(bucket.waiting, order_of(dataset))
         if bucket.blocked is None:
-            self.dirty.add(want)
+            self.dirty.add(bucket.want)
 
     def leave(self, dataset_id: str) -> None:
         """It waits no more; its place in the bucket is cleared when it comes to the front."""
@@ -81,17 +84,28 @@ class Waiting:
             heapq.heappop(bucket.waiting)
         if not bucket.waiting:
             del self.buckets[want]
+            self._not_by_nodes.discard(want)
 
     def clear(self) -> None:
         self.buckets.clear()
+        self._not_by_nodes.clear()
         self.where.clear()
         self.dirty.clear()
 
     def again(self, unblocked_by: frozenset[str]) -> None:
-        """Try again what any of these events could unblock."""
-        for want, bucket in self.buckets.items():
-            if bucket.blocked is not None and not unblocked_by.isdisjoint(bucket.blocked.unblocked_by):
+        """Try again what any of these events could unblock, beside room on a node."""
+        for want in self._not_by_nodes:
+            blocked = self.buckets[want].blocked
+            if blocked is not None and not unblocked_by.isdisjoint(blocked.unblocked_by):
                 self.dirty.add(want)
+
+    def block(self, want: Want, why: Unplaceable) -> None:
+        """The head of this bucket cannot be placed now."""
+        self.buckets[want].blocked = why
+        if why.unblocked_by == BY_NODE:
+            self._not_by_nodes.discard(want)
+        else:
+            self._not_by_nodes.add(want)
 
     def head(self, want: Want) -> Dataset | None:
         """The oldest dataset that waits in this bucket; ``None`` when there is no such bucket."""

@@ -209,9 +209,9 @@ class Facility:
         self._see(o.TimeReached(at=self.now))
 
     def _note(self, step: Step) -> None:
-        for row in step.rows:
-            if not row.live and row.record.finalized_at is not None:
-                self._runs.append(run_of(row.record))
+        for record in step.records:
+            if record.finalized_at is not None:
+                self._runs.append(run_of(record))
 
     # -- effects -------------------------------------------------------------------------------------------
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 from msgspec.structs import replace
 
 from tiltd.daemon.core.model import Attempt, Job, JobState, NodeInfo
@@ -98,10 +100,6 @@ class SimJob:
     def ended(self) -> bool:
         return self.gone_at is not None
 
-    def show(self, state: JobState, exit_status: int | None = None) -> None:
-        hosts = (self.node.name,) if state is JobState.RUNNING else self.job.exec_host
-        self.job = replace(self.job, state=state, exec_host=hosts, exit_status=exit_status)
-
     def take(self) -> None:
         """The runner's ballast stands on the node from now on."""
         self.running = True
@@ -120,6 +118,8 @@ class Server:
 
     def __init__(self) -> None:
         self.jobs: dict[str, SimJob] = {}
+        self._rows: dict[str, Job] = {}
+        self._ended: deque[tuple[float, str]] = deque()
 
     def submit(self, folder: Folder, node: Node, at: float) -> SimJob:
         job_id = f"{folder.attempt.attempt_id}/{len(folder.jobs) + 1}"
@@ -133,18 +133,31 @@ class Server:
         job = SimJob(folder, row, node)
         folder.jobs.append(job)
         self.jobs[job_id] = job
+        self._rows[job_id] = row
         return job
 
+    def show(self, job: SimJob, state: JobState, exit_status: int | None = None) -> None:
+        """From now on it is listed in this state."""
+        hosts = (job.node.name,) if state is JobState.RUNNING else job.job.exec_host
+        job.job = replace(job.job, state=state, exec_host=hosts, exit_status=exit_status)
+        if job.job.job_id in self._rows:
+            self._rows[job.job.job_id] = job.job
+
     def end(self, job: SimJob, exit_status: int, at: float) -> None:
-        job.show(JobState.COMPLETED, exit_status)
+        self.show(job, JobState.COMPLETED, exit_status)
         job.gone_at = at + KEPT_SECONDS
+        self._ended.append((job.gone_at, job.job.job_id))
 
     def vanish(self, job: SimJob, at: float) -> None:
         """It is not listed any more, from one moment to the next."""
         job.gone_at = at
-        self.jobs.pop(job.job.job_id, None)
+        self._drop(job.job.job_id)
 
-    def listed(self, now: float) -> list[Job]:
-        for job in [job for job in self.jobs.values() if job.gone_at is not None and job.gone_at <= now]:
-            del self.jobs[job.job.job_id]
-        return [job.job for job in self.jobs.values()]
+    def _drop(self, job_id: str) -> None:
+        self.jobs.pop(job_id, None)
+        self._rows.pop(job_id, None)
+
+    def listed(self, now: float) -> tuple[Job, ...]:
+        while self._ended and self._ended[0][0] <= now:
+            self._drop(self._ended.popleft()[1])
+        return tuple(self._rows.values())

@@ -7,6 +7,7 @@ import gc
 import json
 import sys
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from .check import Broken, checked
@@ -65,16 +66,23 @@ def run(clock: HeapClock, report: Report, *, check: bool = False, progress: bool
     steps: Any = clock.steps()
     if check:
         steps = checked(steps, clock.core, CHECK_EVERY)
-    told_at = time.monotonic()
-    for number, (_, step) in enumerate(steps):
+    if progress:
+        steps = _watched(steps, clock, report)
+    for _, step in steps:
         report.step(step)
-        if progress and number % 1000 == 0 and time.monotonic() - told_at > PROGRESS_SECONDS:
+
+
+def _watched(steps: Any, clock: HeapClock, report: Report) -> Iterator[Any]:
+    """Pass the steps on, and tell now and then on the terminal how far it is."""
+    told_at = time.monotonic()
+    for number, step in enumerate(steps):
+        yield step
+        if number % 1000 == 0 and time.monotonic() - told_at > PROGRESS_SECONDS:
             told_at = time.monotonic()
             live = len(clock.core.state.datasets)
             text = f"\r{report.finished} of {clock.scene.datasets} series ended, {live} live "
             print(text, end="", file=sys.stderr, flush=True)
-    if progress:
-        print("\r\x1b[K", end="", file=sys.stderr)
+    print("\r\x1b[K", end="", file=sys.stderr)
 
 
 def told(figures: dict[str, Any]) -> str:

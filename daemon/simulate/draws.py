@@ -21,8 +21,8 @@ class Draws:
     __slots__ = ("_numbers",)
 
     def __init__(self, seed: int, *name: object) -> None:
-        key = "\0".join([str(seed), *map(str, name)]).encode("utf-8", "surrogateescape")
-        self._numbers: tuple[int, ...] = _UNPACK(blake2b(key).digest())
+        key = "\0".join(map(str, (seed, *name)))
+        self._numbers: tuple[int, ...] = _UNPACK(blake2b(key.encode()).digest())
 
     def __getitem__(self, index: int) -> float:
         return self._numbers[index] * _SCALE

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import heapq
+from collections import deque
 from collections.abc import Callable, Iterator
+from heapq import heappop, heappush
 from typing import Any
 
 from tiltd.daemon.core import observations as o
@@ -35,39 +36,41 @@ class HeapClock:
         self.world = World(scene, lambda: state)
         self.routine = Routine(scene, self.world)
         self.world.schedule = self._schedule
-        self.world.tell = self._tell
         self._heap: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
-        self._told: list[o.Observation] = []
+        self._told: deque[o.Observation] = deque()
+        self.world.tell = self._told.append
         self._count = 0
         self.events = 0
 
     def _schedule(self, at: float, what: Callable[..., None], *arguments: Any) -> None:
         self._count += 1
-        heapq.heappush(self._heap, (at, self._count, what, arguments))
-
-    def _tell(self, observation: o.Observation) -> None:
-        self._told.append(observation)
+        heappush(self._heap, (at, self._count, what, arguments))
 
     def steps(self) -> Iterator[tuple[o.Observation | None, Step]]:
         """Every step of the core, its effects started, until all is done.  Raises :class:`Stuck`."""
         core, desk, world, routine = self.core, self.core.desk, self.world, self.routine
+        heap, told = self._heap, self._told
         world.now = START_AT
         routine.begin()
         yield None, self._started(core.recover(START_AT))
-        yield self._handled(o.PolicyLoaded(at=START_AT, policy=core.policy))
+        adopted = o.PolicyLoaded(at=START_AT, policy=core.policy)
+        yield adopted, self._started(core.handle(adopted))
+        self.events += 1
         give_up_at = float("inf")
         while True:
-            at, _, what, arguments = self._heap[0]
-            wake_at = desk.next_wake_at
-            if wake_at is not None and wake_at <= at:
+            at, _, what, arguments = heap[0]
+            wake_at = desk.next_wake_by(at)
+            if wake_at is not None:
                 world.now = max(world.now, wake_at)
-                yield self._handled(o.TimeReached(at=world.now))
+                told.append(o.TimeReached(at=world.now))
             else:
-                heapq.heappop(self._heap)
+                heappop(heap)
                 world.now = at
                 what(*arguments)
-                while self._told:
-                    yield self._handled(self._told.pop(0))
+            while told:
+                observation = told.popleft()
+                self.events += 1
+                yield observation, self._started(core.handle(observation))
             if routine.exhausted:
                 if not core.state.datasets and not core.state.notices:
                     return
@@ -75,17 +78,13 @@ class HeapClock:
                 if world.now > give_up_at:
                     raise Stuck(self._stuck())
 
-    def _handled(self, observation: o.Observation) -> tuple[o.Observation, Step]:
-        self.events += 1
-        return observation, self._started(self.core.handle(observation))
-
     def _started(self, step: Step) -> Step:
         for effect in step.effects:
             self.world.start(effect)
-        for row in step.rows:
-            if not row.live:
-                self.routine.finish(row.record)
-                self.world.forget(row.record)
+        for record in step.records:
+            if record.finalized_at is not None:
+                self.routine.finish(record)
+                self.world.forget(record)
         return step
 
     def _stuck(self) -> str:

@@ -7,6 +7,7 @@ import sys
 import time
 from array import array
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 from tiltd.daemon.core import facts as f
@@ -14,8 +15,6 @@ from tiltd.daemon.core.core import Step
 
 from .heap import HeapClock
 from .scene import START_AT
-
-COUNTED = frozenset({f.DatasetCompleted, f.Placed, f.AttemptFailed, f.ResultStranded})
 
 
 class Report:
@@ -29,30 +28,37 @@ class Report:
         self._failures: Counter[str] = Counter()
         self._placements = 0
         self.facts = 0
+        self._count: dict[type[f.Fact], Callable[[Any], None]] = {
+            f.DatasetCompleted: self._is_complete,
+            f.Placed: self._is_placed,
+            f.AttemptFailed: self._has_failed,
+            f.ResultStranded: self._is_stranded,
+        }
 
     def step(self, step: Step) -> None:
         self.facts += len(step.facts)
         for fact in step.facts:
-            if type(fact) in COUNTED:
-                self._count(fact)
-        for row in step.rows:
-            if not row.live:
-                self._ended[row.record.state] += 1
-                self._completed.pop(row.record.dataset_id, None)
+            if count := self._count.get(type(fact)):
+                count(fact)
+        for record in step.records:
+            if record.finalized_at is not None:
+                self._ended[record.state] += 1
+                self._completed.pop(record.dataset_id, None)
 
-    def _count(self, fact: f.Fact) -> None:
-        match fact:
-            case f.DatasetCompleted():
-                self._completed[fact.dataset_id] = fact.at
-            case f.Placed():
-                self._placements += 1
-                completed_at = self._completed.pop(fact.dataset_id, None)
-                if completed_at is not None:
-                    self._waits.append(fact.at - completed_at)
-            case f.AttemptFailed():
-                self._failures[fact.failure.failure_class] += 1
-            case f.ResultStranded():
-                self._failures["stranded"] += 1
+    def _is_complete(self, fact: f.DatasetCompleted) -> None:
+        self._completed[fact.dataset_id] = fact.at
+
+    def _is_placed(self, fact: f.Placed) -> None:
+        self._placements += 1
+        completed_at = self._completed.pop(fact.dataset_id, None)
+        if completed_at is not None:
+            self._waits.append(fact.at - completed_at)
+
+    def _has_failed(self, fact: f.AttemptFailed) -> None:
+        self._failures[fact.failure.failure_class] += 1
+
+    def _is_stranded(self, fact: f.ResultStranded) -> None:
+        self._failures["stranded"] += 1
 
     @property
     def finished(self) -> int:

@@ -30,12 +30,9 @@ class Routine:
         self._next: Arriving | None = next(self._stream, None)
         self._due: dict[str, list[tuple[float, int, Sighting | str]]] = {}
         self._expected = 0
+        self.exhausted = False
         self.finished: dict[str, Dataset] = {}
         self.left = 0
-
-    @property
-    def exhausted(self) -> bool:
-        return self._next is None and not any(self._due.values())
 
     def begin(self) -> None:
         schedule = self._world.schedule
@@ -72,6 +69,7 @@ class Routine:
                 world.tell(
                     o.FilesObserved(at=now, feed=feed, up=True, sightings=tuple(sightings), gone=tuple(gone))
                 )
+        self.exhausted = self._next is None and not any(self._due.values())
         world.schedule(self._repeat(self._scene.scan_seconds, "scan", number), self._scan, number + 1)
 
     def _expect(self, series: Arriving) -> None:
@@ -115,7 +113,7 @@ class Routine:
     def _jobs(self, number: int) -> None:
         world, scene = self._world, self._scene
         draws = Draws(scene.seed, "jobs", number)
-        listed = tuple(world.server.listed(world.now))
+        listed = world.server.listed(world.now)
         trouble = draws[1] if scene.failures else 1.0
         answer: o.Observation
         if trouble < scene.failures:
@@ -133,10 +131,8 @@ class Routine:
 
     def _nodes(self, number: int) -> None:
         world = self._world
-        seen = o.NodesObserved(
-            at=world.now, nodes=tuple(node.info(world.now) for node in world.nodes.values())
-        )
-        late = o.NodesObserved(at=world.now + 1.0, nodes=seen.nodes)
+        nodes = tuple([node.info(world.now) for node in world.nodes.values()])
+        late = o.NodesObserved(at=world.now + 1.0, nodes=nodes)
         world.schedule(world.now + 1.0, world.tell, late)
         world.schedule(self._repeat(self._scene.nodes_seconds, "nodes", number), self._nodes, number + 1)
 

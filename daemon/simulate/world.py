@@ -52,8 +52,7 @@ class World:
 
     def start(self, effect: e.Effect) -> None:
         """Perform it: some time later exactly one answer is told (now and then the same again)."""
-        handler = self._handlers.get(type(effect))
-        if handler is not None:
+        if handler := self._handlers.get(type(effect)):
             handler(effect)
 
     def _answer(self, seconds: float, kind: type[o.Answer], twice: bool = False, **fields: Any) -> None:
@@ -132,7 +131,7 @@ class World:
             self.server.end(job, 0, self.now)
             return
         folder.claimed_by, folder.claimed_node, folder.claimed_at = job.job.job_id, job.node.name, self.now
-        job.show(JobState.RUNNING)
+        self.server.show(job, JobState.RUNNING)
         job.take()
         self._shown(folder, Progress(phase="staging", at=self.now, node=job.node.name), None)
         self._plan(job)
@@ -170,7 +169,7 @@ class World:
         """TERM, and back into the queue under the same id; the runner had its say."""
         if job.running:
             job.give_back()
-            job.show(JobState.QUEUED)
+            self.server.show(job, JobState.QUEUED)
             self._shown(job.folder, None, self._run_end(job, "terminated", "killed", 271))
             self.schedule(self.now + 90.0, self._begin, job)
 
@@ -329,7 +328,7 @@ class World:
         fields: dict[str, Any] = {"attempt_id": effect.attempt_id, "node": effect.node}
         if folder is not None:
             folder.releases += 1
-            alive = any(job.running for job in folder.jobs)
+            alive = [job for job in folder.jobs if job.running]
             away = not self.nodes[effect.node].is_up(self.now)
             if alive or away or (self._goes_wrong(folder.draws, 8) and folder.releases == 1):
                 self._answer(0.5, o.ReleaseAnswered, trouble="simulated: not clean yet", **fields)

@@ -76,8 +76,12 @@ def test_what_was_there_before_tiltd_is_parked_and_not_remembered() -> None:
     step = bench.see(sighting("TS"), first=True)
     assert [type(fact) for fact in step.facts] == [f.DatasetFound, f.DatasetParked, f.FeedMet]
     assert (bench.core.state.datasets, bench.core.arrivals) == ({}, {})
-    (row,) = step.rows
-    assert (row.live, causes(row.record), row.record.state) == (False, ["before_tiltd"], State.ARRIVING)
+    (record,) = step.records
+    assert (record.finalized_at, causes(record), record.state) == (
+        bench.now,
+        ["before_tiltd"],
+        State.ARRIVING,
+    )
 
 
 def test_a_feed_met_first_with_a_reason_says_it() -> None:
@@ -89,9 +93,9 @@ def test_a_feed_met_first_with_a_reason_says_it() -> None:
 
 def test_a_parked_series_that_is_released_is_judged_like_any_other() -> None:
     bench = Bench()
-    (row,) = bench.see(sighting("TS"), first=True).rows
-    assert bench.ask("release", row.record.dataset_id, record=row.record).ok
-    assert bench.core.watchlist("a") == {"TS.mrc": row.record.dataset_id}
+    (parked,) = bench.see(sighting("TS"), first=True).records
+    assert bench.ask("release", parked.dataset_id, record=parked).ok
+    assert bench.core.watchlist("a") == {"TS.mrc": parked.dataset_id}
     bench.see(sighting("TS"))
     bench.wait(301.0)
     assert only(bench).state is State.RESERVED
@@ -99,8 +103,8 @@ def test_a_parked_series_that_is_released_is_judged_like_any_other() -> None:
 
 def test_a_parked_series_that_is_recalled_to_be_held_waits_for_its_release() -> None:
     bench = Bench()
-    (row,) = bench.see(sighting("TS"), first=True).rows
-    bench.ask("hold", row.record.dataset_id, record=row.record)
+    (parked,) = bench.see(sighting("TS"), first=True).records
+    bench.ask("hold", parked.dataset_id, record=parked)
     bench.see(sighting("TS", "2"))
     bench.wait(8000.0)
     assert only(bench).state is State.ARRIVING
@@ -222,9 +226,9 @@ def test_an_arriving_series_that_turns_out_to_be_none_is_cancelled_with_the_reas
     bench = Bench()
     bench.see(sighting("TS", "0", series=None))
     step = bench.see(sighting("TS", not_series=MONTAGE))
-    (row,) = step.rows
-    assert (row.record.state, row.live) == (State.CANCELLED, False)
-    assert row.record.cancel_reason == "it is no tilt series: it is a map of the grid (tiltd)"
+    (record,) = step.records
+    assert (record.state, record.finalized_at) == (State.CANCELLED, bench.now)
+    assert record.cancel_reason == "it is no tilt series: it is a map of the grid (tiltd)"
     assert ignored(step) == [("montage", "1")]
 
 

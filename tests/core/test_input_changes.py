@@ -170,7 +170,7 @@ def test_a_ready_series_that_changes_makes_room_for_its_next_revision() -> None:
     first = bench.arrive()
     assert bench.of(first).state is State.READY
     step = bench.see(sighting("TS", "2"))
-    gone = next(row.record for row in step.rows if row.record.dataset_id == first)
+    gone = next(record for record in step.records if record.dataset_id == first)
     assert (gone.state, gone.cancel_reason) == (
         State.CANCELLED,
         "its input was replaced by a new revision (tiltd)",

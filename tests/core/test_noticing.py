@@ -208,7 +208,7 @@ def test_a_destination_that_is_away_holds_up_only_itself_and_its_queue_is_bounde
     for number in range(DUE_MAX + 30):
         scene.core.desk.begin(scene.now)
         scene.core.desk.notice("delivered", f"number {number}", f"{dataset_id}:{number}", dataset)
-        for effect in scene.core.performing.difference():
+        for effect in scene.core.performing.difference()[0]:
             if isinstance(effect, e.SendNotice) and effect.to == "chat":
                 scene.core.handle(o.NoticeAnswered(at=scene.now, notice_id=effect.notice_id, to="chat"))
     mine = [effect for effect in scene.core.outstanding() if isinstance(effect, e.SendNotice)]

@@ -150,7 +150,7 @@ def in_state(state: State, monkeypatch: pytest.MonkeyPatch) -> tuple[Bench, Data
 
     def keep(self: Bench, observation: o.Observation) -> object:
         step = take(self, observation)
-        rows.update({row.record.dataset_id: row.record for row in step.rows})
+        rows.update({record.dataset_id: record for record in step.records})
         return step
 
     with monkeypatch.context() as patch:
@@ -199,7 +199,7 @@ def test_a_refusal_changes_nothing_and_is_known_beforehand(
         o.OperatorAsked, action=action, dataset_id=ID, by="op", request_id="7", record=record, latest_run=1
     )
     assert bench.core.state.snapshot(0) == before
-    assert (step.facts, step.rows) == ((), ())
+    assert (step.facts, step.records) == ((), ())
     assert [effect.request_id for effect in step.effects if isinstance(effect, e.Reply)] == ["7"]
 
 

@@ -8,9 +8,10 @@ import threading
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from tiltd.daemon.core import facts as f
-from tiltd.daemon.core.core import Row, Step
+from tiltd.daemon.core.core import Step
 from tiltd.daemon.core.model import Dataset, State
 from tiltd.daemon.journal import Journal, JournalError
 from tiltd.daemon.orphans import find_orphans
@@ -37,7 +38,8 @@ def dataset(number: int = 1, revision: int = 1, key: str = HOSTILE) -> Dataset:
 
 
 def step(*facts: f.Fact, records: tuple[Dataset, ...] = (), live: bool = True) -> Step:
-    return Step(facts=facts, rows=tuple(Row(record=r, live=live) for r in records), effects=())
+    left = tuple(replace(record, finalized_at=2.0) for record in records)
+    return Step(facts=facts, records=records if live else left, effects=())
 
 
 def test_an_append_that_fails_leaves_nothing_and_can_be_repeated(tmp_path: Path) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from msgspec.structs import replace
 
 from shell.fake_daemon import HOSTILE, dataset
 from tiltd.daemon.core import facts as f
-from tiltd.daemon.core.core import Row, Step
+from tiltd.daemon.core.core import Step
 from tiltd.daemon.core.model import Dataset, State
 from tiltd.daemon.journal import Journal
 from tiltd.daemon.reader import JournalReader
@@ -29,7 +30,8 @@ def finished(number: int, project: str) -> Dataset:
 
 def row(record: Dataset, live: bool = False) -> Step:
     fact = f.DatasetFinalized(at=record.state_since_at, dataset_id=record.dataset_id)
-    return Step(facts=(fact,), rows=(Row(record=record, live=live),), effects=())
+    record = record if live else replace(record, finalized_at=record.state_since_at)
+    return Step(facts=(fact,), records=(record,), effects=())
 
 
 def acted(number: int, project: str) -> Step:
@@ -42,7 +44,7 @@ def acted(number: int, project: str) -> Step:
         project=project,
         reason=HOSTILE,
     )
-    return Step(facts=(fact,), rows=(), effects=())
+    return Step(facts=(fact,), records=(), effects=())
 
 
 @pytest.fixture(scope="module")

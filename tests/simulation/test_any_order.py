@@ -192,8 +192,8 @@ def test_nothing_breaks_the_core(told: list[dict[str, Any]]) -> None:
         if isinstance(seen, o.OperatorAsked) and seen.dataset_id in finished:
             seen = replace(seen, record=finished[seen.dataset_id])
         step = core.handle(seen)
-        for row in step.rows:
-            finished[row.record.dataset_id] = row.record
+        for record in step.records:
+            finished[record.dataset_id] = record
         watch.step(step)
         watch.compare(core)
         check(core)

@@ -157,6 +157,7 @@ class TestTheChecksCanFail:
     def test_nobody_cares(self) -> None:
         core = stopped_in(State.RUNNING).core
         core.desk._wakes.clear()
+        core.desk._later.clear()
         with pytest.raises(Broken, match="nothing will bring it on"):
             check(core)
 

@@ -70,10 +70,10 @@ async def _drive(scene: Scene, journal: MemoryJournal) -> Core:
     done = asyncio.Event()
 
     def recorded(observation: o.Observation | None, step: Step) -> None:
-        for row in step.rows:
-            if not row.live:
-                routine.finish(row.record)
-                world.forget(row.record)
+        for record in step.records:
+            if record.finalized_at is not None:
+                routine.finish(record)
+                world.forget(record)
         if routine.exhausted and not core.state.datasets and not core.state.notices:
             done.set()
 

@@ -159,10 +159,15 @@ class Dataset(Record):
     @property
     def live_attempt(self) -> Attempt | None:
         """The attempt that could still publish, or ``None``."""
-        if not self.attempts:
-            return None
-        last = self.attempts[-1]
-        return last if last.ended_at is None else None
+        attempts = self.attempts
+        return attempts[-1] if attempts and attempts[-1].ended_at is None else None
+
+    def attempt_called(self, attempt_id: str) -> Attempt | None:
+        """The attempt with this id; nearly always the newest is asked for."""
+        for attempt in reversed(self.attempts):
+            if attempt.attempt_id == attempt_id:
+                return attempt
+        return None
 
     @property
     def held(self) -> bool:

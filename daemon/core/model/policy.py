@@ -40,10 +40,10 @@ class Steps(Record):
             if size_bytes > step.above_bytes:
                 base = step.value
         value = base + self.per_gb * size_bytes / 1e9
-        if self.min is not None:
-            value = max(self.min, value)
-        if self.max is not None:
-            value = min(self.max, value)
+        if self.min is not None and value < self.min:
+            value = self.min
+        if self.max is not None and value > self.max:
+            value = self.max
         return value
 
 

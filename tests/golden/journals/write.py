@@ -18,7 +18,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from tiltd.daemon.core import facts as f
-from tiltd.daemon.core.core import Row, Step
+from tiltd.daemon.core.core import Step
 from tiltd.daemon.core.model import (
     Attempt,
     CivilTime,
@@ -60,19 +60,19 @@ class Book:
     def note(self, fact: f.Fact) -> None:
         fact = replace(fact, at=self.at)
         self.at += 1.0
-        rows: tuple[Row, ...] = ()
+        records: tuple[Dataset, ...] = ()
         if isinstance(fact, f.DatasetFact):
             last = self.state.datasets.get(fact.dataset_id)
             self.state.apply(fact)
             now = self.state.datasets.get(fact.dataset_id)
-            if now is None and last is not None and isinstance(fact, f.DatasetFinalized):
+            if now is None and last is not None:
                 last = replace(last, finalized_at=fact.at)
             record = now or last
             assert record is not None
-            rows = (Row(record=record, live=now is not None),)
+            records = (record,)
         else:
             self.state.apply(fact)
-        self.journal.append_now([Step(facts=(fact,), rows=rows, effects=())])
+        self.journal.append_now([Step(facts=(fact,), records=records, effects=())])
 
 
 class Story:
