@@ -15,7 +15,8 @@ from msgspec.structs import replace
 
 from plugins.conformance_resource_managers import Site
 from tiltd.daemon.core.model import Job, JobState
-from tiltd.daemon.standin.torque.records import Pretend
+from tiltd.daemon.standin.torque.execution import copied_back
+from tiltd.daemon.standin.torque.records import HOST, Pretend
 from tiltd.daemon.standin.torque.site import StandIn
 from tiltd.plugins.api import Permanent, ResourceManager
 from tiltd.plugins.torque import TorqueManager
@@ -115,3 +116,16 @@ async def test_file_is_asked_for_where_the_site_wants_it(site: Site) -> None:
     assert isinstance(manager, TorqueManager)
     shown = await manager.commands.run(["qstat", "-x", job_id], timeout_seconds=10)
     assert b"<file>102400kb</file>" in shown.out
+
+
+def test_output_is_written_into_a_file_that_is_there_and_not_moved_over_it(tmp_path: Path) -> None:
+    """Else a job with ``-o /dev/null`` would, run by root, leave a machine without its /dev/null."""
+    spooled, target = tmp_path / "1.torque-head.OU", tmp_path / "told"
+    spooled.write_text("what it said\n")
+    target.write_text("old, and longer than what comes\n")
+    target.chmod(0o666)
+    before = target.stat()
+    assert copied_back(spooled, f"{HOST}:{target}")
+    after = target.stat()
+    assert (after.st_ino, after.st_mode) == (before.st_ino, before.st_mode)
+    assert target.read_text() == "what it said\n" and not spooled.exists()

@@ -74,7 +74,7 @@ class Processes:
             pairs.append((_spooled(home, job, "ER"), job.error_path))
         for name in (f"mom_priv/{job.job_id}.SC", f"aux/{job.job_id}"):
             (home / name).unlink(missing_ok=True)
-        return min([_copied_back(spooled, target) for spooled, target in pairs])
+        return min([copied_back(spooled, target) for spooled, target in pairs])
 
     @staticmethod
     def _home(job: BatchJob) -> str:
@@ -174,13 +174,21 @@ def _environment(job: BatchJob, nodes: Sequence[Node], node_file: str) -> dict[s
     }  # fmt: skip
 
 
-def _copied_back(spooled: Path, target: str) -> bool:
+def copied_back(spooled: Path, target: str) -> bool:
+    """Bring a job's output from the node's spool to ``host:path``; false if it cannot be delivered."""
     host, _, path = target.partition(":")
     if host != HOST:
         return False
     try:
         if spooled.exists():
-            shutil.move(spooled, path)
+            # Written into, not moved over: the target may be /dev/null, which is to stay what it is.
+            with spooled.open("rb") as told, open(path, "wb", opener=_owner_only) as kept:
+                shutil.copyfileobj(told, kept)
+            spooled.unlink()
     except OSError:
         return False
     return True
+
+
+def _owner_only(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
