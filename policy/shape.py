@@ -56,9 +56,7 @@ def shape(
     memory, scratch = _bytes(request, need, decision)
     seconds = _walltime(request, size_bytes, decision, pipeline, samples)
     if changes:
-        memory = memory * factor(changes, "memory_factor")
-        scratch = scratch * factor(changes, "scratch_factor")
-        seconds = seconds * factor(changes, "walltime_factor")
+        memory, scratch, seconds = _changed(changes, memory, scratch, seconds)
     return replace(
         request,
         nodes=max(1, decision.nodes),
@@ -78,6 +76,17 @@ def shape(
         directives=decision.directives,
         rule=decision.rule,
         cores_min=min(decision.cores_min, decision.cores),
+    )
+
+
+def _changed(
+    changes: Mapping[str, float | str], memory: float, scratch: float, seconds: float
+) -> tuple[float, float, float]:
+    """What failures before have had changed."""
+    return (
+        memory * factor(changes, "memory_factor"),
+        scratch * factor(changes, "scratch_factor"),
+        seconds * factor(changes, "walltime_factor"),
     )
 
 

@@ -163,3 +163,14 @@ def test_the_state_is_bounded_and_learning_costs_microseconds_not_history() -> N
 
 def test_docstring_examples_hold() -> None:
     assert doctest.testmod(drift).failed == 0
+
+
+@pytest.mark.parametrize("count", range(1, 40))
+def test_the_median_distance_is_that_of_the_sorted_distances(count: int) -> None:
+    chance = random.Random(count)
+    figures = sorted(
+        chance.choice([0.5, chance.gauss(0, 1), round(chance.gauss(0, 2))]) for _ in range(count)
+    )
+    median = figures[(count - 1) // 2]
+    distances = sorted(abs(figure - median) for figure in figures)
+    assert drift._deviation(figures, median) == distances[(count - 1) // 2]

@@ -91,10 +91,10 @@ def test_an_old_revision_tried_again_makes_no_second_dataset_of_the_newer_one() 
 def test_looks_asked_for_twice_are_kept_once() -> None:
     scene = Scene()
     dataset = scene.running()
-    waiting = len(scene.core.desk._wakes)
+    waiting = len(list(scene.core.desk.wakes()))
     for _ in range(50):
         scene.step(o.SpoolObserved, attempt_id=dataset.attempts[-1].attempt_id, claimed_by="7")
-    assert len(scene.core.desk._wakes) <= waiting + 1
+    assert len(list(scene.core.desk.wakes())) <= waiting + 1
 
 
 def test_a_bug_in_the_core_is_told_and_the_next_observation_handled(monkeypatch: pytest.MonkeyPatch) -> None:
