@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import itertools
-import json
 import os
 import re
 import struct
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +15,7 @@ import numpy as np
 import pytest
 from mdocfile.data_models import Mdoc
 
+from shell.acquired import angles, header, section_numbers, sections_in_file
 from tiltd.daemon.microscope import (
     HOSTILE_NAMES,
     SCENARIOS,
@@ -32,7 +29,6 @@ from tiltd.daemon.microscope import (
     scenario_paths,
     together,
 )
-from tiltd.daemon.microscope import command as feed
 from tiltd.daemon.microscope.stack import float_as_shorts
 
 OPTICS = Optics(width_px=24, height_px=20)
@@ -50,29 +46,6 @@ def run(steps: Any) -> list[Step]:
         step.action()
         done.append(step)
     return done
-
-
-def header(path: Path) -> dict[str, int]:
-    with open(path, "rb") as file:
-        raw = file.read(1024)
-    nx, ny, nz, mode = struct.unpack_from("<4i", raw)
-    return {"nx": nx, "ny": ny, "nz": nz, "mode": mode, "next": struct.unpack_from("<i", raw, 92)[0]}
-
-
-def sections_in_file(path: Path) -> float:
-    """Sections that the size has room for."""
-    head = header(path)
-    return (path.stat().st_size - 1024 - head["next"]) / (head["nx"] * head["ny"] * 2)
-
-
-def section_numbers(mdoc_path: Path) -> list[int]:
-    if not mdoc_path.exists():
-        return []
-    return [int(number) for number in re.findall(rb"(?m)^\[ZValue = (\d+)\]$", mdoc_path.read_bytes())]
-
-
-def angles(mdoc_path: Path) -> list[float]:
-    return [float(angle) for angle in re.findall(rb"(?m)^TiltAngle = (\S+)$", mdoc_path.read_bytes())]
 
 
 @pytest.mark.parametrize("scenario", STACK_SCENARIOS)
@@ -395,64 +368,3 @@ def test_packed_doses() -> None:
         exponent = abs(low) // 100 * (1 if low > 0 else -1)
         assert (high * 100 + abs(low) % 100) * 10.0**exponent == pytest.approx(value, rel=1e-5)
         assert -32768 <= high <= 32767
-
-
-def parsed(*argv: str) -> argparse.Namespace:
-    parser = argparse.ArgumentParser()
-    feed.add_arguments(parser)
-    return parser.parse_args(list(argv))
-
-
-def test_the_command_writes_into_project_and_session(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    args = parsed(str(tmp_path), "--count", "2", "--together", "--project", "p", "--session", "s", "--json",
-                  "--tilts", "5", "--size", "16x12", "--tilt-range=-40:40", "--rate", "1GB")  # fmt: skip
-    assert feed.main(args) == 0
-    records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert {record["series"] for record in records} == {"TS_01", "TS_02"}
-    assert sum(record["event"] == "mdoc" for record in records) == 10
-    assert angles(tmp_path / "p/s/TS_02.mrc.mdoc") == [-40.0, -20.0, 0.0, 20.0, 40.0]
-    assert header(tmp_path / "p/s/TS_02.mrc")["nx"] == 16
-
-
-def test_the_command_shows_hostile_names_escaped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    args = parsed(str(tmp_path), "--count", "10", "--hostile-names", "--tilts", "3", "--size", "8")
-    assert feed.main(args) == 0
-    out = capsys.readouterr().out
-    assert len(out.splitlines()) == 20 and "new\\nline" in out
-    out.encode("utf-8")
-
-
-def test_the_command_says_plainly_what_it_cannot_write(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "file").write_text("")
-    assert feed.main(parsed(str(tmp_path / "file"), "--tilts", "3", "--size", "8")) == 1
-    assert "The microscope cannot write" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    "wrong", [["--tilts", "0"], ["--tilt-range=60:-60"], ["--tilt-range=a"], ["--rate", "x"]]
-)
-def test_wrong_arguments_are_refused_with_a_sentence(
-    wrong: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(SystemExit):
-        parsed("folder", *wrong)
-    assert wrong[0].split("=")[0] in capsys.readouterr().err
-
-
-def test_ctrl_c_stops_it_cleanly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(steps: Any) -> Any:
-        yield next(steps).action
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(feed, "play", interrupted)
-    assert feed.main(parsed(str(tmp_path), "--tilts", "3", "--size", "8")) == 130
-
-
-def test_importing_it_does_not_import_numpy() -> None:
-    code = "import sys, tiltd.daemon.microscope.command; sys.exit('numpy' in sys.modules)"
-    path = str(Path(__file__).parents[1] / "_path")
-    assert subprocess.run([sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": path}).returncode == 0
