@@ -87,7 +87,8 @@ def test_a_full_scratch_is_told_as_no_space(site: RunnerSite, small_disk: Path) 
     site.prepare(python(code), scratch={"path": str(small_disk), "bytes": 1 << 20, "ballast": True})
     assert site.run() == 1
     end = site.seen().end
-    assert end is not None and (end.reason, end.exit_status) == ("no space", 1)
+    # 120 is Python's own, when not even its last words found room.
+    assert end is not None and end.reason == "no space" and end.exit_status in (1, 120)
 
 
 def test_ballast_shrinks_as_the_folder_fills(site: RunnerSite) -> None:
