@@ -75,7 +75,10 @@ def figures(digest: Digest) -> list[tuple[str, str]]:
         done += f" ({digest.doubtful} of them doubtful)"
     if digest.failed:
         done += f", {digest.failed} failed"
-    found = [("What came in", f"{digest.came_in} tilt series"), ("What is done", done)]
+    came_in = f"{digest.came_in + digest.incomplete} tilt series"
+    if digest.incomplete:
+        came_in += f" ({digest.incomplete} of them incomplete)"
+    found = [("What came in", came_in), ("What is done", done)]
     median = digest.median_seconds
     if median is not None:
         words = f"{_minutes(median)} from the last tilt to the tomogram (median)"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import re
 import sys
 import time
 from collections.abc import Sequence
@@ -77,7 +78,7 @@ def _list(args: argparse.Namespace) -> int:
             ago(each["at"]),
             each["to"],
             "sent" if each["sent"] else f"given up: {each['reason']}",
-            each["notice_id"],
+            _about(each["notice_id"]),
         )
         for each in answer["lately"]
     ]
@@ -85,6 +86,17 @@ def _list(args: argparse.Namespace) -> int:
     if not (due or digests or gathered or lately):
         print("Nothing is due, and nothing was told yet.")
     return OK
+
+
+def _about(notice_id: str) -> str:
+    """The id without what only makes it unique: its parts, the instant, the destination of what was gathered.
+
+    >>> _about(r"gathered:delivered\\x00\\x00krios1\\x00apoferritin@1795392013:anna@example.org")
+    'gathered: delivered, krios1, apoferritin'
+    """
+    event, _, rest = notice_id.partition(":")
+    parts = re.sub(r"@\d{9,}(:.*)?$", "", rest).replace(r"\x00", "\0").split("\0")
+    return f"{event}: {', '.join(part for part in parts if part)}"
 
 
 def _titled(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

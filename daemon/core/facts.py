@@ -322,6 +322,7 @@ class OperatorActed(Fact):
 
     ``via`` is how they came: ``socket``, ``token``, ``proxy``.  ``project`` is that of the dataset, so that
     who sees one project only sees its part of the audit.  Asking for what is done already is no act.
+    ``reload_policy`` and ``prune`` are about no dataset: the message says what they were.
     """
 
     by: str

@@ -259,10 +259,12 @@ class Noticing:
         under_way, held = self._of_session(digest)
         items = self._still(digest) + held
         known: dict[str, NoticeItem] = {item.dataset_id or item.summary: item for item in items}
-        told = replace(digest, items=tuple(known.values()), under_way=under_way)
+        incomplete = sum(self._incomplete(item) for item in known.values())
+        told = replace(digest, items=tuple(known.values()), under_way=under_way, incomplete=incomplete)
         what = f"session {digest.session}" if digest.session else f"feed {digest.feed}"
         what = what if digest.session or digest.feed else "the facility"
-        parts = [f"{told.came_in} came in", f"{told.delivered} delivered", f"{len(known)} need a person"]
+        came_in = told.came_in + incomplete
+        parts = [f"{came_in} came in", f"{told.delivered} delivered", f"{len(known)} need a person"]
         notice = Notice(
             notice_id=f"digest:{shown(digest_key(digest))}@{desk.now:.0f}",
             event="digest",
@@ -275,6 +277,10 @@ class Noticing:
             digest=told,
         )
         desk.record(f.NoticeDue(at=desk.now, notice=notice))
+
+    def _incomplete(self, item: NoticeItem) -> bool:
+        dataset = self._desk.dataset(item.dataset_id)
+        return dataset is not None and dataset.state is State.ARRIVING
 
     def _still(self, digest: Digest) -> list[NoticeItem]:
         """Of what needed a person, what still does."""

@@ -120,6 +120,7 @@ class DestinationsObserved(Observation):
 
 
 Action = Literal["hold", "release", "retry", "rerun", "cancel", "accept", "prioritize", "close_breaker"]
+Errand = Literal["reload_policy", "prune"]
 
 
 class OperatorAsked(Observation):
@@ -128,9 +129,11 @@ class OperatorAsked(Observation):
     ``record`` is the journal's row when the dataset is not in the working set.  ``options`` are for
     ``rerun``, ``priority`` for ``prioritize``.  ``latest_run`` is the highest run number that this revision
     ever had.  ``via`` is how the one who asks came: ``socket``, ``token`` or ``proxy``.
+
+    An ``Errand`` is about no dataset and is done outside the core, which only notes it: ``told`` says what.
     """
 
-    action: Action
+    action: Action | Errand
     dataset_id: str
     by: str
     request_id: str
@@ -140,6 +143,8 @@ class OperatorAsked(Observation):
     latest_run: int = 0
     priority: int = 0
     via: str = ""
+    told: str = ""
+    ok: bool = True
 
 
 # -- answers of effects ------------------------------------------------------------------------------

@@ -39,6 +39,9 @@ class Operating:
             "prioritize": self._prioritize,
             "close_breaker": self._close_breaker,
         }
+        if asked.action not in actions:
+            self._audit(asked, None, asked.ok, asked.told, changed=True)
+            return e.Reply(request_id=asked.request_id, ok=True, message=asked.told)
         noted = len(self._desk.facts)
         known = self._desk.dataset(asked.dataset_id) or asked.record
         try:

@@ -174,7 +174,7 @@ class Metrics:
     def _dataset_fact(self, fact: f.DatasetFact, core: CoreView | None) -> None:
         if isinstance(fact, f.DatasetFound):
             self._begun(fact.pipeline)
-            labels = self._bounded({"feed": fact.feed, "pipeline": fact.pipeline})
+            labels = self._bounded({"feed": fact.feed})
             self._histograms["tiltd_last_tilt_to_tomogram_seconds"].labels(**labels)
             self._notes[fact.dataset_id] = Note(fact.feed, fact.pipeline, fact.run)
             self.count("tiltd_datasets_found_total", feed=fact.feed)
@@ -266,7 +266,7 @@ class Metrics:
         self._against_predicted(measured, note)
         if note.last_change_at and note.run == 1:
             took = fact.at - note.last_change_at
-            self.measure("tiltd_last_tilt_to_tomogram_seconds", took, feed=note.feed, pipeline=pipeline)
+            self.measure("tiltd_last_tilt_to_tomogram_seconds", took, feed=note.feed)
 
     def _ran(self, note: Note, seconds: float, outcome: str) -> None:
         labels = self._shapes.labels(note.pipeline, outcome, note.shape)

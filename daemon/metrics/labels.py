@@ -7,7 +7,7 @@ import re
 MAX_VALUES = 2000
 """Distinct values of one label before the rest becomes ``other``; a thousand nodes fit."""
 
-LIMITS = {"step": 100, "code": 100}
+LIMITS = {"step": 40, "code": 100}
 """Fewer of those that a program's output or a pipeline names."""
 
 

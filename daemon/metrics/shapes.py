@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from tiltd.daemon.core.model import Placement
 
-MAX_RUNS = 32
-"""Combinations of pipeline, outcome and shape that have a histogram of their own."""
+MAX_RUNS = 16
+"""Combinations of pipeline, outcome and shape that have a histogram of their own; what failed has half of
+the room, so that results always find some."""
 
 Shape = tuple[str, str, str]
+RESULTS = ("good", "doubtful")
 OTHER: Shape = ("other", "other", "other")
 
 
@@ -27,7 +29,8 @@ class BoundedShapes:
 
     def labels(self, pipeline: str, outcome: str, shape: Shape) -> dict[str, str]:
         key = (pipeline, outcome, shape)
-        if key not in self._known and len(self._known) >= self._max_runs:
+        room = self._max_runs if outcome in RESULTS else self._max_runs // 2
+        if key not in self._known and len(self._known) >= room:
             shape = OTHER
         else:
             self._known.add(key)

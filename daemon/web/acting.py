@@ -17,6 +17,7 @@ from .access import Principal
 from .asked import selection
 from .guard import Guard, json_body, who
 from .lookup import MAX_ROWS, Lookup
+from .noting import note
 from .refusal import Refusal, answer
 from .routes import API, Route
 from .view import Daemon
@@ -26,6 +27,7 @@ FIELDS = {"action", "datasets", "selection", "options", "reason", "priority", "d
 
 
 AT_ONCE = 100
+MESSAGE_MAX = 1000
 
 
 def batched(datasets: list[Dataset]) -> Iterator[list[Dataset]]:
@@ -60,8 +62,17 @@ class Acting:
         self.guard.api_forged(request)
         if await json_body(request):
             raise Refusal(400, "a reload takes no fields: the files are those of tiltd.toml")
-        ok, faults, version = await self.daemon.reload_policy(who(request).name)
+        ok, faults, version = await self.reload(who(request))
         return answer({"ok": ok, "policy_version": version, "faults": faults})
+
+    async def reload(self, principal: Principal) -> tuple[bool, list[str], str]:
+        """Accepted?  Else the faults.  And the version that is in force then."""
+        ok, faults, version = await self.daemon.reload_policy(principal.name)
+        told = f"the policy was read; version {version} is in force"
+        if not ok:
+            told = f"the policy was refused, version {version} stays: {'; '.join(faults)}"[:MESSAGE_MAX]
+        await note(self.daemon, principal, "reload_policy", told, ok=ok)
+        return ok, faults, version
 
     async def actions(self, request: web.Request) -> web.Response:
         """The answer tells for each dataset what became of it.  Some at a time: they share commits."""

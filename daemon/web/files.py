@@ -18,6 +18,9 @@ MANIFEST_BYTES_MAX = 1 << 20
 FILES_MAX = 200
 REPORT_BYTES_MAX = 32 << 20
 NAME = re.compile(r"[A-Za-z0-9_+=@%][A-Za-z0-9._+=@%-]{0,200}\.(png|jpg|jpeg)")
+LOG_NAME = re.compile(r"[A-Za-z0-9_+=@%][A-Za-z0-9._+=@%-]{0,200}\.log")
+LOGS, LOGS_MAX = "logs", 100
+"""What the programs of a run have said is delivered with its result, in this folder of it."""
 FIRST = "central.png"
 THUMBNAILS = "thumbnails"
 """Pipelines leave the pictures of a result in its folder, or in this one below it."""
@@ -27,19 +30,19 @@ KINDS = ((b"\x89PNG\r\n\x1a\n", "image/png"), (b"\xff\xd8\xff", "image/jpeg"))
 def pictures(result_path: str) -> list[str]:
     """Names of the pictures in the folder itself, then in ``thumbnails/``; none of a folder that cannot be
     read, or that is a link."""
-    own = sorted(_pictures_in(result_path), key=lambda name: (name != FIRST, name))
-    below = sorted(_pictures_in(Path(result_path, THUMBNAILS), os.O_NOFOLLOW))
+    own = sorted(_named(NAME, result_path), key=lambda name: (name != FIRST, name))
+    below = sorted(_named(NAME, Path(result_path, THUMBNAILS), os.O_NOFOLLOW))
     return [*own, *(f"{THUMBNAILS}/{name}" for name in below)][:PICTURES_MAX]
 
 
-def _pictures_in(folder: str | Path, flags: int = 0) -> list[str]:
+def _named(pattern: re.Pattern[str], folder: str | Path, flags: int = 0) -> list[str]:
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | flags)
     except (OSError, ValueError):
         return []
     try:
         with os.scandir(descriptor) as entries:
-            return [e.name for e in entries if NAME.fullmatch(e.name) and e.is_file(follow_symlinks=False)]
+            return [e.name for e in entries if pattern.fullmatch(e.name) and e.is_file(follow_symlinks=False)]
     except OSError:
         return []
     finally:
@@ -84,6 +87,20 @@ def log_tail(spool: Path, attempt_id: str) -> str | None:
     if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", attempt_id):
         return None
     content = _read(spool / "attempts" / attempt_id / "runner.log", LOG_BYTES_MAX, tail=True)
+    return content.decode("utf-8", "replace") if content is not None else None
+
+
+def result_logs(result_path: str) -> list[str]:
+    """Names of the programs' logs beside a result; none of a folder that cannot be read or is a link."""
+    return sorted(_named(LOG_NAME, Path(result_path, LOGS), os.O_NOFOLLOW))[:LOGS_MAX]
+
+
+def result_log(result_path: str, number: int) -> str | None:
+    """The end of one of them; ``None`` for what is not there."""
+    names = result_logs(result_path)
+    if not 0 <= number < len(names):
+        return None
+    content = _read(Path(result_path, LOGS, names[number]), LOG_BYTES_MAX, tail=True)
     return content.decode("utf-8", "replace") if content is not None else None
 
 

@@ -125,7 +125,7 @@ class Forms:
 
     async def reload_policy(self, request: web.Request) -> web.Response:
         await self._fields(request)
-        ok, faults, version = await self.data.daemon.reload_policy(who(request).name)
+        ok, faults, version = await self.acting.reload(who(request))
         told = [f"the policy was read; version {version} is in force"] if ok else faults
         return self._tell(request, ok, told, "/policy")
 

@@ -2,7 +2,8 @@
 or (for reading, from this machine) nothing at all.
 
 Whatever was tried and is wrong is a refusal, never a step down to the next way.  Wrong tokens empty a bucket
-of the address that they come from; while it is empty nothing is looked up for that address.
+of the address that they come from; while it is empty nothing is looked up for that address.  The same wrong
+token again is no guess: a program that was left with an old one keeps nobody else out.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import ipaddress
 import pwd
 import socket
 import struct
+from collections import OrderedDict
 from collections.abc import Callable
 
 import structlog
@@ -28,6 +30,7 @@ from .sessions import Sessions
 
 COOKIE = "tiltd_session"
 GUESSES, GUESSES_PER_SECOND = 10.0, 1 / 30
+TRIED_MAX = 1024
 TOKEN_CHARACTERS_MAX = 200
 USER_CHARACTERS_MAX = 200
 SECRET_HEADER = "X-Tiltd-Proxy-Secret"
@@ -43,6 +46,7 @@ class Identity:
         self.tokens = TokenFile(settings.tokens_file)
         self.sessions = Sessions(now)
         self.guesses = Buckets(GUESSES, GUESSES_PER_SECOND, now)
+        self._tried: OrderedDict[tuple[str, str], None] = OrderedDict()
         self._now = now
         self._proxies = [ipaddress.ip_network(each) for each in self.access.proxy_from]
         self._groups = {group.name: group for group in self.access.groups}
@@ -89,20 +93,28 @@ class Identity:
 
     def _token(self, request: web.Request, secret: str) -> Token:
         address = self.address(request)
-        if wait := self.guesses.empty_for(address):
+        sha256 = hash_of(secret) if 0 < len(secret) <= TOKEN_CHARACTERS_MAX else ""
+        tried = (address, sha256) in self._tried
+        if not tried and (wait := self.guesses.empty_for(address)):
             raise Refusal(
                 429,
                 f"too many wrong tokens from {address}; try again in {wait:.0f} s",
                 retry_after_seconds=wait,
             )
-        token = None
-        if 0 < len(secret) <= TOKEN_CHARACTERS_MAX:
-            token = self._find(hash_of(secret))
+        token = self._find(sha256) if sha256 else None
         if token is None:
-            self.guesses.take(address)
-            self._log.warning("a wrong token", address=address)
+            if not tried:
+                self._guessed(address, sha256)
             raise Refusal(401, f"this token is not known or has expired; {SIGN_IN}")
         return token
+
+    def _guessed(self, address: str, sha256: str) -> None:
+        self.guesses.take(address)
+        self._log.warning("a wrong token", address=address)
+        if sha256:
+            self._tried[address, sha256] = None
+        if len(self._tried) > TRIED_MAX:
+            self._tried.popitem(last=False)
 
     def _find(self, sha256: str) -> Token | None:
         try:

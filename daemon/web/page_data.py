@@ -206,6 +206,11 @@ class PageData:
             return []
         return await self.read_file(lambda: files.listed(dataset.result_path), [])
 
+    async def result_logs(self, dataset: Dataset) -> list[str]:
+        if not dataset.result_path or dataset.state is not State.DELIVERED:
+            return []
+        return await self.read_file(lambda: files.result_logs(dataset.result_path), [])
+
     async def has_report(self, dataset: Dataset) -> bool:
         if not dataset.result_path or dataset.state is not State.DELIVERED:
             return False

@@ -55,6 +55,7 @@ class Pages:
             Route("GET", one + "/pictures/{number:[0-9]{1,2}}", self.picture, "read"),
             Route("GET", one + "/report", self.report, "read"),
             Route("GET", one + "/attempts/{number:[0-9]{1,4}}/log", self.log, "read"),
+            Route("GET", one + "/logs/{number:[0-9]{1,2}}", self.result_log, "read"),
             Route("GET", "/nodes", self.nodes, "read"),
             Route("GET", "/policy", self.policy, "whole"),
             Route("GET", "/errors", self.errors, "read"),
@@ -128,9 +129,10 @@ class Pages:
             return self._several(request, refusal)
         principal, data = who(request), self.data
         attempts = list(reversed(dataset.attempts))
-        pictures, result_files, has_report, scheduler, last_log = await asyncio.gather(
+        pictures, result_files, result_logs, has_report, scheduler, last_log = await asyncio.gather(
             data.pictures(dataset),
             data.result_files(dataset),
+            data.result_logs(dataset),
             data.has_report(dataset),
             data.scheduler(dataset),
             data.log(attempts[0].attempt_id if attempts else ""),
@@ -152,6 +154,7 @@ class Pages:
             story=await data.story(principal, dataset),
             pictures=pictures,
             result_files=result_files,
+            result_logs=result_logs,
             has_report=has_report,
             attempts=attempts,
             log=last_log.splitlines()[-40:] if last_log is not None else None,
@@ -196,6 +199,17 @@ class Pages:
         number = int(request.match_info["number"])
         attempt = next((a for a in dataset.attempts if a.number == number), None)
         text = await self.data.log(attempt.attempt_id) if attempt is not None else None
+        if text is None:
+            raise Refusal(404, "there is no such log (any more)")
+        return web.Response(text=text, content_type="text/plain", charset="utf-8")
+
+    async def result_log(self, request: web.Request) -> web.Response:
+        """The end of what a program of a delivered run said, by its number, as plain text."""
+        dataset = await self._one(request)
+        number = int(request.match_info["number"])
+        text = None
+        if dataset.result_path and dataset.state is State.DELIVERED:
+            text = await self.data.read_file(lambda: files.result_log(dataset.result_path, number), None)
         if text is None:
             raise Refusal(404, "there is no such log (any more)")
         return web.Response(text=text, content_type="text/plain", charset="utf-8")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+from collections import Counter
 from typing import Any
 
 from aiohttp import web
@@ -15,6 +16,7 @@ from tiltd.daemon.spool import Spool
 from .guard import json_body, who
 from .identity import peer_name
 from .lookup import MAX_ROWS, Lookup
+from .noting import note
 from .refusal import Refusal, answer
 from .routes import API, Route
 from .view import Daemon, record
@@ -44,7 +46,11 @@ class Pruning:
             for name in names:
                 dataset = await self.lookup.one(principal, name)
                 found.append(await asyncio.to_thread(prune.result, dataset))
-        if not dry_run:
+        if not dry_run and found:
+            # Before anything goes: what is removed is gone, and so would be who did it.
+            noted, trouble = await note(self.daemon, principal, "prune", _told(found, names))
+            if not noted:
+                raise Refusal(503, f"nothing was removed: {trouble}")
             found = await self._remove(found)
         return answer({"dry_run": dry_run, "found": [record(each) for each in found]})
 
@@ -76,6 +82,13 @@ class Pruning:
         if stories:
             await self.daemon.prune_journal([each.dataset_id for each in stories])
         return removed + [prune.done(each) for each in stories]
+
+
+def _told(found: list[prune.Prunable], names: list[str]) -> str:
+    """``3 attempt, 1 result to be removed (results of TS_01)``."""
+    kinds = Counter(each.what for each in found)
+    told = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
+    return f"to be removed: {told}" + (f" (of {', '.join(names)})" if names else "")[:1000]
 
 
 def _checked(body: dict[str, Any]) -> tuple[set[str], list[str], float, bool]:

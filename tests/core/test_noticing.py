@@ -347,6 +347,18 @@ def test_what_is_held_when_the_session_ends_stands_in_it_though_no_notice_was_ma
     assert [item.name for item in digest_of(scene, ANNA).items] == ["P"], "an operator knows what he holds"
 
 
+def test_a_series_that_broke_off_came_in_though_it_is_not_complete() -> None:
+    known = bench(rule(ANNA, how="digest")).core.policy
+    stale = replace(known.completeness, planned_tilts=61, stale_seconds=1000.0)
+    scene = Bench(node(), policy=replace(known, completeness=stale))
+    scene.see(sighting("B", labels=LAB_A))
+    scene.wait(1500.0)
+    scene.wait(9000.0)
+    digest = digest_of(scene, ANNA)
+    assert (digest.came_in, digest.incomplete, [item.name for item in digest.items]) == (0, 1, ["B"])
+    assert due(scene, ANNA)[-1].summary == "session s1: 1 came in, 0 delivered, 1 need a person"
+
+
 def test_a_digest_tells_of_the_series_of_its_rule_alone_where_there_is_no_project() -> None:
     mine, other = {"group": "a"}, {"group": "b"}
     scene = bench(rule(ANNA, how="digest", **{"labels.group": "a"}))

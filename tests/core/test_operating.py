@@ -378,3 +378,13 @@ def test_a_priority_out_of_bounds_is_refused() -> None:
     reply = bench.ask("prioritize", ID, priority=1001)
     assert (reply.ok, bench.core.state.datasets[ID].operator_priority) == (False, 0)
     assert "between -1000 and 1000" in reply.message
+
+
+@pytest.mark.parametrize("ok", [True, False])
+def test_what_is_done_outside_the_core_is_noted(ok: bool) -> None:
+    bench = Bench()
+    told = "the policy was read" if ok else "the policy was refused"
+    assert bench.ask("reload_policy", "", told=told, ok=ok, via="token").message == told
+    acts = [fact for fact in bench.facts if isinstance(fact, f.OperatorActed)]
+    noted = [(a.by, a.via, a.action, a.dataset_id, a.project, a.ok, a.message) for a in acts]
+    assert noted == [("op", "token", "reload_policy", "", "", ok, told)]

@@ -219,6 +219,12 @@ async def test_a_server_that_is_away_or_hangs_is_trouble_in_words() -> None:
 # -- digests -------------------------------------------------------------------------------------------------
 
 
+def test_what_is_incomplete_came_in_too() -> None:
+    assert DIGEST.digest is not None
+    broke_off = replace(DIGEST, digest=replace(DIGEST.digest, incomplete=2))
+    assert "What came in:    43 tilt series (2 of them incomplete)" in plain(broke_off, "").splitlines()
+
+
 def test_a_digest_in_words() -> None:
     text = plain(DIGEST, "https://em.example.org")
     for line in (

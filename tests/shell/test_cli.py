@@ -215,8 +215,29 @@ async def test_prune_shows_and_removes(cli: Cli) -> None:
     code, out, _ = await cli("prune", "--attempts", "--older-than", "1h", "--yes")
     assert code == 0
     assert sorted(p.name for p in spool.iterdir()) == ["a-1.1.1.a1", "unknown-1.1.1.a1"]
+    noted = [(asked.action, asked.via, asked.told) for asked in cli.daemon.asked]
+    assert noted == [("prune", "socket", "to be removed: 2 attempt")], "what was only shown is no act"
     code, out, _ = await cli("prune", "--spool", "--older-than", "3h", "--yes")
     assert "0 of 0" in out
+
+
+async def test_what_cannot_be_noted_is_not_removed(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def full(asked: object) -> tuple[bool, str]:
+        return False, "the journal's disk is full"
+
+    monkeypatch.setattr(cli.daemon, "ask", full)
+    attempt = cli.daemon.settings.spool_dir / "attempts" / "d-1.1.1.a1"
+    attempt.mkdir(parents=True)
+    code, _, err = await cli("prune", "--spool", "--older-than", "1h", "--yes")
+    assert code != 0 and "nothing was removed: the journal's disk is full" in err
+    assert attempt.exists()
+
+
+async def test_a_reload_is_noted_with_who_asked_and_what_came_of_it(cli: Cli) -> None:
+    await cli("policy", "reload")
+    (asked,) = cli.daemon.asked
+    assert (asked.action, asked.via, asked.ok) == ("reload_policy", "socket", False)
+    assert asked.told.startswith("the policy was refused, version ") and " stays: " in asked.told
 
 
 async def test_prune_spares_what_may_still_be_needed(cli: Cli) -> None:

@@ -198,7 +198,7 @@ def test_a_wrong_result_is_found(fault: dict[str, Any], tmp_path: Path) -> None:
 METRICS = """# HELP tiltd_datasets_ended_total x
 tiltd_datasets_ended_total{feed="krios1",state="delivered"} 4.0
 tiltd_datasets_ended_total{feed="krios1",state="failed"} 1.0
-tiltd_last_tilt_to_tomogram_seconds_count{feed="krios1",pipeline="wbp"} 4.0
+tiltd_last_tilt_to_tomogram_seconds_count{feed="krios1"} 4.0
 tiltd_datasets_held{cause="partial"} 1.0
 tiltd_sightings_ignored_total{reason="montage"} 1.0
 tiltd_node_scratch_reserved_bytes{node="alpha"} 0.0

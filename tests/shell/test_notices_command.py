@@ -12,6 +12,7 @@ import pytest
 from shell.daemon_process import POLICY, DaemonProcess, Site
 from shell.town import Town
 from tiltd.daemon.cli.dispatch import dispatch
+from tiltd.daemon.cli.notices import _about
 from tiltd.daemon.config import Settings
 from tiltd.daemon.core.model import Policy
 from tiltd.policy.policy import Known, load
@@ -121,6 +122,22 @@ def test_what_does_not_get_through_is_listed_with_the_reason_and_goes_out_when_t
     _, metrics = site.client.text("/metrics")
     assert 'tiltd_notices_sent_total{channel="email"} 1.0' in metrics
     daemon.stop()
+
+
+@pytest.mark.parametrize(
+    ("notice_id", "told"),
+    [
+        (r"digest:all\x00krios1\x00\x00s9@1795392068", "digest: all, krios1, s9"),
+        (
+            r"gathered:delivered\x00\x00krios1\x00p@1795392013:anna@example.org",
+            "gathered: delivered, krios1, p",
+        ),
+        ("delivered:TS_01-c1486400.2.1", "delivered: TS_01-c1486400.2.1"),
+        ("breaker:node:n1@1795392013", "breaker: node:n1"),
+    ],
+)
+def test_what_was_told_is_listed_in_words(notice_id: str, told: str) -> None:
+    assert _about(notice_id) == told
 
 
 def test_the_examples_of_the_page_are_right(project: Path, tmp_path: Path) -> None:

@@ -122,6 +122,15 @@ async def test_guessing_is_stopped(place: Place) -> None:
     assert (await place.get("/api/v1/status"))[0] == 200, "who guesses nothing is not kept out"
 
 
+async def test_an_old_token_is_no_guess(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    """A Prometheus that was left with one asks every 15 s for ever, from the address that others use too."""
+    answers = {(await place.get("/api/v1/status", "revoked"))[0] for _ in range(30)}
+    assert answers == {401}
+    assert (await place.get("/api/v1/status", place.all_act))[0] == 200
+    assert capsys.readouterr().err.count("a wrong token") <= 1
+    assert [(await place.get("/api/v1/status", f"guess-{n}"))[0] for n in range(10)] == [401] * 9 + [429]
+
+
 async def test_no_token_is_told_to_the_log(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
     await place.get("/api/v1/status", place.all_act)
     await place.get("/api/v1/status", "wrong-" + place.all_act)

@@ -90,11 +90,20 @@ def test_what_the_daemon_does_is_shown_and_heard_and_can_be_steered(tmp_path: Pa
         status, text = browser.ask("POST", "/policy", candidate)
         assert status == 200 and "resources.memory_factor" in text and "Good:" in text
         daemon.wait(lambda: len(site.client.get("datasets", state="delivered")["datasets"]) == 2)
+        assert browser.ask("POST", "/policy/reload", {"csrf": browser.csrf()})[0] == 303
+        removed = site.client.post("prune", {"what": ["results"], "datasets": ["one"], "dry_run": False})
+        assert [each["done"] for each in removed["found"]] == [True]
+        acts = browser.page("/acts")
+        assert "reload policy" in acts and "to be removed: 1 result (of one)" in acts
         assert daemon.stop() == 0
         listener.join(10)
         assert not listener.is_alive(), "a page that listens does not keep the daemon from stopping"
     rows = connect(tmp_path / "state" / "journal.sqlite", read_only=True).execute(
-        "SELECT json_extract(body, '$.by'), json_extract(body, '$.via'), json_extract(body, '$.reason') "
-        "FROM facts WHERE kind = 'OperatorActed'"
+        "SELECT json_extract(body, '$.by'), json_extract(body, '$.via'), json_extract(body, '$.action'), "
+        "json_extract(body, '$.reason') FROM facts WHERE kind = 'OperatorActed' ORDER BY seq"
     )
-    assert rows.fetchall() == [(me, "socket", "again & again")]
+    assert [tuple(part or "" for part in row) for row in rows.fetchall()] == [
+        (me, "socket", "rerun", "again & again"),
+        (me, "socket", "reload_policy", ""),
+        (me, "socket", "prune", ""),
+    ]

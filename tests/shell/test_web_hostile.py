@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 from pathlib import Path
 from urllib.parse import quote
@@ -101,6 +102,24 @@ async def test_a_log_is_no_link(place: Place) -> None:
     log.unlink()
     log.symlink_to("/etc/passwd")
     assert (await place.get(f"/datasets/{MINE}/attempts/1/log"))[0] == 404
+
+
+async def test_what_the_programs_of_a_delivered_run_said_is_read_and_no_link_is_followed(
+    place: Place, tmp_path: Path
+) -> None:
+    folder = tmp_path / "results" / "TS_11" / "logs"
+    folder.mkdir()
+    (folder / "align.log").write_text(f"residual 0.5\n{XSS}")
+    (folder / "passwd.log").symlink_to("/etc/passwd")
+    (folder / "<img src=x>.log").write_text("odd")
+    at = "/datasets/TS_11"
+    assert re.findall(r'/logs/(\d+)">([^<]+)<', (await place.get(at))[1]) == [("0", "align.log")]
+    status, text, headers = await place.ask("GET", f"{at}/logs/0")
+    assert status == 200 and XSS in text and headers["Content-Type"] == "text/plain; charset=utf-8"
+    assert [(await place.get(f"{at}/logs/{which}"))[0] for which in ("1", "99", "..%2fx", "-1")] == [404] * 4
+    folder.rename(tmp_path / "elsewhere")
+    folder.symlink_to(tmp_path / "elsewhere")
+    assert (await place.get(f"{at}/logs/0"))[0] == 404
 
 
 @pytest.mark.parametrize("host", ["evil.example", "", "127.0.0.1.evil.example", "[", "a b"])

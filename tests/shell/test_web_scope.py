@@ -58,7 +58,7 @@ async def test_anothers_dataset_is_answered_like_one_that_is_not(place: Place) -
         theirs = await place.get(path.format(THEIRS), place.own)
         none = await place.get(path.format("nothing"), place.own)
         assert theirs == (404, none[1].replace("nothing", THEIRS))
-    for path in ("", "/pictures/0", "/report", "/attempts/1/log"):
+    for path in ("", "/pictures/0", "/report", "/attempts/1/log", "/logs/0"):
         status, _ = await place.get(f"/datasets/{THEIRS}{path}", place.own)
         assert status == 404
     assert (await place.get(f"/datasets/{MINE}/attempts/1/log", place.own))[0] == 200

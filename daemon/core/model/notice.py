@@ -73,7 +73,8 @@ class Digest(Record):
 
     ``seconds`` counts the times from the last tilt to the tomogram by :func:`seconds_class`, so
     that a median costs no list of all.  ``items`` are those that need a person, ``more``
-    how many did not fit; ``under_way`` is filled when it is told.
+    how many did not fit; ``under_way`` and ``incomplete`` (series that are not among ``came_in``) are filled
+    when it is told.
     """
 
     rule: str
@@ -93,6 +94,7 @@ class Digest(Record):
     items: tuple[NoticeItem, ...] = ()
     more: int = 0
     under_way: int = 0
+    incomplete: int = 0
 
     @property
     def median_seconds(self) -> float | None:
