@@ -205,6 +205,7 @@ def test_keys_lead_through_the_list(visit: Visit) -> None:
     page.keyboard.type("TS_0")
     expect(page.locator("main a.to")).to_have_count(7)
     page.keyboard.press("Escape")
+    expect(page.locator("main a.to")).not_to_have_count(7)  # the field is empty, and the whole list is back
     page.evaluate("document.activeElement.blur()")
     page.keyboard.press("j")
     page.keyboard.press("j")
