@@ -17,8 +17,9 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
+from itertools import repeat
 from math import ceil, erfc, exp, pi, sqrt
-from operator import mul
+from operator import mul, sub
 
 from tiltd.daemon.core.model import Record
 
@@ -140,7 +141,7 @@ def _bulk(ordered: Sequence[float], usual_spread: float) -> tuple[float, float]:
     deviation = _deviation(ordered, median)
     fence = CLIP * max(1.4826 * deviation, usual_spread / 2, SPREAD_MIN)
     low, high = bisect_left(ordered, median - fence), bisect_right(ordered, median + fence)
-    tame = [figure - median for figure in ordered[low:high]]
+    tame = [*map(sub, ordered[low:high], repeat(median))]
     beyond_it = count - high - low  # those above the fence less those below it
     off = (sum(tame) + beyond_it * fence) / count
     squares = sum(map(mul, tame, tame)) + (count - len(tame)) * fence**2 - count * off**2
