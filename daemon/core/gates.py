@@ -61,9 +61,8 @@ class Gates:
                 self._count(dataset, +1)
 
     def _count(self, dataset: Dataset, sign: int) -> None:
-        attempt = dataset.attempt
-        if attempt is not None:
-            self._result_bytes[dataset.destination or dataset.feed] += sign * attempt.request.result_bytes
+        request = dataset.attempts[-1].request
+        self._result_bytes[dataset.destination or dataset.feed] += sign * request.result_bytes
 
     # -- reasons that have nothing to do with nodes ----------------------------------------------------------
 

@@ -157,11 +157,10 @@ class CoreState:
 
     def _ended(self, fact: f.DatasetFact, before: Dataset | None, after: Dataset | None) -> None:
         """An attempt's end: what it really used counts from here on."""
-        was = before.live_attempt if before is not None else None
-        now = after.attempt if after is not None else None
-        if before is None or was is None or now is None or now.ended_at is None:
+        if before is None or after is None or not before.attempts:
             return
-        if now.attempt_id == was.attempt_id:
+        was, now = before.attempts[-1], after.attempts[-1]
+        if was.ended_at is None and now.ended_at is not None and now.attempt_id == was.attempt_id:
             self.usage = self.usage.ended(before.project, was, fact.at)
 
     def _failed(self, fact: f.AttemptFailed, before: Dataset | None, after: Dataset | None) -> None:
