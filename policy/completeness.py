@@ -220,9 +220,9 @@ def _in_order(
     least: int,
     planned: int | None,
 ) -> Checks:
-    enough = _line("enough tilts", f"{tilts}, at least {least}", holds=tilts >= least)
     counted = _line("is a tilt series", f"{tilts} tilts")
-    lines = [("not_series", counted), *content, blockers, ("too_few_tilts", enough)]
+    line = _line("enough tilts", f"{tilts}, at least {least}", holds=tilts >= least)
+    lines = [("not_series", counted), *content, blockers, ("too_few_tilts", line)]
     if planned is not None:
         line = _line("planned number of tilts", f"{tilts} of {planned}", holds=tilts >= planned)
         lines.append(("fewer_than_planned", line))
