@@ -21,7 +21,7 @@ from functools import lru_cache
 
 from msgspec.structs import replace
 
-from tiltd.daemon.core.model import CompletenessPolicy, Evidence, Record, Sighting
+from tiltd.daemon.core.model import CompletenessPolicy, Evidence, Record, SeriesKind, Sighting
 
 __all__ = ["Complete", "Judgement", "NotATiltSeries", "Partial", "Waiting", "judge"]
 
@@ -136,18 +136,13 @@ def judge(
         if isinstance(waiting, Waiting) and not sighting.blockers:
             return replace(waiting, until_at=min(waiting.until_at or quiet_at, quiet_at))
         return waiting
-    evidence: list[Evidence] = []
-    failing: list[str] = []
-    for code, line in _checks(sighting, policy, tilts, planned):
-        evidence.append(line)
-        if not line.holds:
-            failing.append(code)
-    evidence.append(quiet)
+    lines, failing = _checks(sighting, policy, tilts, planned)
+    evidence = (*lines, quiet)
     if failing:
-        return _unless_stale(sighting, tuple(evidence), failing[0], stable_since_at, now, policy)
+        return _unless_stale(sighting, evidence, failing, stable_since_at, now, policy)
     if not quiet.holds:
-        return Waiting(why="quiet", until_at=quiet_at, evidence=tuple(evidence))
-    return Complete(evidence=tuple(evidence))
+        return Waiting(why="quiet", until_at=quiet_at, evidence=evidence)
+    return Complete(evidence=evidence)
 
 
 def _not_a_series(sighting: Sighting, quiet: tuple[Evidence, ...]) -> NotATiltSeries:
@@ -205,26 +200,37 @@ def _wait(
     return wait_seconds, reason
 
 
-def _checks(
-    sighting: Sighting, policy: CompletenessPolicy, tilts: int, planned: int | None
-) -> list[tuple[str, Evidence]]:
-    """Countable code (of the failure) and line of every check but the last, in the order to be fixed."""
-    counted, line = _counted(tilts), _enough(tilts, policy.min_tilts)
-    lines = [
-        ("not_series", counted),
-        *_content_checks(sighting),
-        _no_blockers(sighting),
-        ("too_few_tilts", line),
-    ]
+Checks = tuple[tuple[Evidence, ...], str]
+"""The lines of all checks but the last, in the order to be fixed, and the countable code of the first that
+fails (empty: none does)."""
+
+
+def _checks(sighting: Sighting, policy: CompletenessPolicy, tilts: int, planned: int | None) -> Checks:
+    read = sighting.series is not None
+    if not sighting.problems and not sighting.blockers:
+        return _nothing_against(sighting.kind, read, tilts, policy.min_tilts, planned)
+    content = _content_checks(sighting) if sighting.problems else _ALL_WELL[sighting.kind, read]
+    return _in_order(content, _no_blockers(sighting), tilts, policy.min_tilts, planned)
+
+
+def _in_order(
+    content: Iterable[tuple[str, Evidence]],
+    blockers: tuple[str, Evidence],
+    tilts: int,
+    least: int,
+    planned: int | None,
+) -> Checks:
+    counted = _line("is a tilt series", f"{tilts} tilts")
+    line = _line("enough tilts", f"{tilts}, at least {least}", holds=tilts >= least)
+    lines = [("not_series", counted), *content, blockers, ("too_few_tilts", line)]
     if planned is not None:
         line = _line("planned number of tilts", f"{tilts} of {planned}", holds=tilts >= planned)
         lines.append(("fewer_than_planned", line))
-    return lines
+    failing = next((code for code, line in lines if not line.holds), "")
+    return tuple([line for _, line in lines]), failing
 
 
 def _content_checks(sighting: Sighting) -> Iterable[tuple[str, Evidence]]:
-    if not sighting.problems:
-        return _ALL_WELL[sighting.kind] if sighting.series is not None else ()
     lines = []
     left = list(sighting.problems)
     for check, codes in _CONTENT:
@@ -256,13 +262,8 @@ def _line(check: str, detail: str, *, holds: bool = True) -> Evidence:
 
 
 @lru_cache(maxsize=256)
-def _counted(tilts: int) -> Evidence:
-    return _line("is a tilt series", f"{tilts} tilts")
-
-
-@lru_cache(maxsize=256)
-def _enough(tilts: int, least: int) -> Evidence:
-    return _line("enough tilts", f"{tilts}, at least {least}", holds=tilts >= least)
+def _nothing_against(kind: SeriesKind, read: bool, tilts: int, least: int, planned: int | None) -> Checks:
+    return _in_order(_ALL_WELL[kind, read], _NO_BLOCKERS, tilts, least, planned)
 
 
 @lru_cache(maxsize=256)
@@ -276,10 +277,11 @@ _NO_BLOCKERS = ("", _line(_AT_WORK, "no .openTS, -unsorted or -half1 beside it")
 _NOT_OPENED = _line("files were opened", "only stat-ed while they grow", holds=False)
 _GROWING = Waiting(why="not_opened", until_at=None, evidence=(_NOT_OPENED, _NO_BLOCKERS[1]))
 _ALL_WELL = {
-    kind: tuple(
+    (kind, read): tuple(
         ("", _line(check, "yes"))
         for check, _ in _CONTENT
-        if kind == "frames" or check != "all frames are there"
+        if read and (kind == "frames" or check != "all frames are there")
     )
     for kind in ("stack", "frames")
+    for read in (False, True)
 }

@@ -17,8 +17,9 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
+from itertools import compress, repeat
 from math import ceil, erfc, exp, pi, sqrt
-from operator import mul
+from operator import mul, not_, sub
 
 from tiltd.daemon.core.model import Record
 
@@ -101,11 +102,10 @@ def fit(figures: Sequence[float], cut_off: Sequence[bool], usual_spread: float, 
     ordered = sorted(figures)
     middle, spread = _bulk(ordered, usual_spread)
     if any(cut_off):
+        cut = [*compress(figures, cut_off)]
+        whole = sorted(compress(figures, map(not_, cut_off)))
         for _ in range(3):
-            ordered = sorted(
-                beyond(figure, middle, spread) if cut else figure
-                for figure, cut in zip(figures, cut_off, strict=True)
-            )
+            ordered = sorted([*whole, *[beyond(figure, middle, spread) for figure in cut]])
             middle, spread = _bulk(ordered, usual_spread)
     count = len(ordered)
     caution = sqrt(1 + 1 / count) * (1 + 1.3 / sqrt(2 * (count + 4 * USUAL_WEIGHT)))
@@ -140,7 +140,7 @@ def _bulk(ordered: Sequence[float], usual_spread: float) -> tuple[float, float]:
     deviation = _deviation(ordered, median)
     fence = CLIP * max(1.4826 * deviation, usual_spread / 2, SPREAD_MIN)
     low, high = bisect_left(ordered, median - fence), bisect_right(ordered, median + fence)
-    tame = [figure - median for figure in ordered[low:high]]
+    tame = [*map(sub, ordered[low:high], repeat(median))]
     beyond_it = count - high - low  # those above the fence less those below it
     off = (sum(tame) + beyond_it * fence) / count
     squares = sum(map(mul, tame, tame)) + (count - len(tame)) * fence**2 - count * off**2

@@ -271,7 +271,7 @@ def quantile(ordered: Sequence[float], share: float) -> float:
 
 def _sample(size_bytes: int, seconds: float, measured: Measured, asked: Asked, *, cut_off: bool) -> Sample:
     scale = max(size_bytes, SMALL_BYTES)
-    memory, scratch = measured.peak_memory_bytes, measured.peak_scratch_bytes
+    memory, scratch = max(0, measured.peak_memory_bytes), max(0, measured.peak_scratch_bytes)
     return Sample(
         seconds_per_byte=seconds / scale,
         memory_per_byte=memory / scale,
@@ -315,9 +315,9 @@ def _higher(known: SampleClass, sample: Sample) -> bool:
 def _refit(newest: tuple[Sample, ...], watch: Watch, *, learnt: int, drifts: int) -> SampleClass:
     """Work the quantiles out anew.  A spread once known stays a hint for the samples after a drift."""
     moved = watch.moved_since > 0
-    cut_off = [s.cut_off for s in newest]
+    cut_off = [*map(attrgetter("cut_off"), newest)]
     usual = watch.spread if moved else USUAL_SPREAD
-    seconds = fit([log(s.seconds_per_byte) for s in newest], cut_off, usual)
+    seconds = fit([*map(log, map(attrgetter("seconds_per_byte"), newest))], cut_off, usual)
     base = Watch() if moved else watch
     return SampleClass(
         learnt=learnt,
@@ -335,7 +335,7 @@ def _refit(newest: tuple[Sample, ...], watch: Watch, *, learnt: int, drifts: int
 
 def _peak(figures: Iterable[float], believed: float = 1.0) -> Peak:
     """Of those figures that were measured; up to ``believed`` times the middle none is taken for wild."""
-    known = [log(figure) for figure in figures if figure > 0]
+    known = [*map(log, filter(None, figures))]
     if not known:
         return Peak()
     found = fit(known, (), USUAL_SPREAD, log(believed))

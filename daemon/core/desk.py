@@ -107,16 +107,19 @@ class Desk:
         """Apply a fact and keep it for the journal.  Raises ``IllegalTransition``; nothing changed then."""
         before, after = self.state.apply(fact)
         self.facts.append(fact)
-        last = after or before
-        if last is None:
+        if after is not None:
+            self.records[after.dataset_id], now = after, after.state
+            self.touched[after.dataset_id] = None
+        elif before is not None:
+            self.records[before.dataset_id], now = replace(before, finalized_at=fact.at), None
+            self.touched[before.dataset_id] = None
+        else:
             return  # it is about the facility
-        dataset_id = last.dataset_id
-        self.records[dataset_id] = after or replace(last, finalized_at=fact.at)
-        self.touched[dataset_id] = None
-        states = (before.state if before else None, after.state if after else None)
-        concerned = self._concerned.get(states)
-        if concerned is None:
-            concerned = self._concerned[states] = self._those_concerned(*states)
+        was = before.state if before is not None else None
+        try:
+            concerned = self._concerned[was, now]
+        except KeyError:
+            concerned = self._concerned[was, now] = self._those_concerned(was, now)
         for changed in concerned:
             changed(before, after)
 

@@ -249,8 +249,7 @@ class Following:
             self._desk.bug(bug, dataset.dataset_id)
 
     def _conclude(self, dataset: Dataset) -> None:
-        attempt = dataset.live_attempt
-        if attempt is None or dataset.state not in LIVE:
+        if dataset.state not in LIVE or (attempt := dataset.attempts[-1]).ended_at is not None:
             return
         seen = self.seen.get(attempt.attempt_id, UNSEEN)
         if seen.end is not None and seen.end.outcome == "success" and not attempt.fenced:

@@ -24,6 +24,8 @@ class Gates:
         self._result_bytes: Counter[str] = Counter()
         self._seen_breakers = desk.state.breakers
         self._seen_open = self._open()
+        self._asked_of: breaker.Breakers | None = None
+        self._some_open = False
 
     # -- what is live --------------------------------------------------------------------------------------
 
@@ -61,9 +63,8 @@ class Gates:
                 self._count(dataset, +1)
 
     def _count(self, dataset: Dataset, sign: int) -> None:
-        attempt = dataset.attempt
-        if attempt is not None:
-            self._result_bytes[dataset.destination or dataset.feed] += sign * attempt.request.result_bytes
+        request = dataset.attempts[-1].request
+        self._result_bytes[dataset.destination or dataset.feed] += sign * request.result_bytes
 
     # -- reasons that have nothing to do with nodes ----------------------------------------------------------
 
@@ -71,7 +72,7 @@ class Gates:
         """Why nothing of this bucket may start on any node; ``None`` if it may."""
         desk = self._desk
         known = desk.state.breakers
-        scopes = scopes_of(want) if known.by_scope else ()
+        scopes = scopes_of(want) if self._any_open() else ()
         for scope in breaker.blocking(known, scopes, desk.now, desk.policy.breaker):
             why = breaker.reason(known, scope)
             detail = f"the breaker of {scope} is open: {why}; 'tiltd release --breaker {scope}' closes it"
@@ -105,6 +106,13 @@ class Gates:
         turned, self._seen_open = now != self._seen_open, now
         return turned
 
+    def _any_open(self) -> bool:
+        """Counted anew when a breaker or a mark turned: most marks never open one."""
+        breakers = self._desk.state.breakers
+        if breakers is not self._asked_of:
+            self._asked_of, self._some_open = breakers, bool(breaker.open_scopes(breakers))
+        return self._some_open
+
     def _open(self) -> tuple[object, ...]:
         return tuple(
             (scope, known.opened_at, known.probing, known.looked_at)
@@ -124,7 +132,7 @@ class Gates:
         """Nodes whose breaker is open, or that have as many of our attempts as they may."""
         desk = self._desk
         barred = self.limits.full_nodes()
-        if desk.state.breakers.by_scope:
+        if self._any_open():
             broken = breaker.blocked_nodes(desk.state.breakers, desk.now, desk.policy.breaker)
             barred.update(dict.fromkeys(broken, "breaker"))
         return barred
@@ -132,7 +140,7 @@ class Gates:
     def probing(self, dataset_id: str, want: Want, nodes: Iterable[str]) -> None:
         """A dataset placed under an open breaker is its probe."""
         desk = self._desk
-        if not desk.state.breakers.by_scope:
+        if not self._any_open():
             return
         for scope in (*scopes_of(want), *(f"node:{node}" for node in nodes)):
             if breaker.is_open(desk.state.breakers, scope):

@@ -48,7 +48,8 @@ class Ledger:
         """Attempt id -> the nodes where it holds a reservation."""
         self._by_node: dict[str, dict[str, Reservation]] = {}
         self._windows: dict[Place, tuple[float, float | None]] = {}
-        self._others: dict[str, Free] = {}
+        self._others: dict[str, tuple[int, int]] = {}
+        """Cores and bytes of scratch of a node that are gone, and not to ours."""
         self._nodes: dict[str, NodeInfo] = {}
         self._free: dict[str, tuple[NodeInfo, int, Free]] = {}
         self._stale: set[str] = set()
@@ -118,7 +119,7 @@ class Ledger:
             if self._materialised(ours, node.observed_at):
                 cores -= ours.cores
                 scratch_bytes -= ours.reserved_bytes
-        others = Free(cores=max(0, cores), memory_bytes=0, scratch_bytes=max(0, scratch_bytes))
+        others = (cores if cores > 0 else 0, scratch_bytes if scratch_bytes > 0 else 0)
         if known is None or known_others != others:
             self._others[node.name] = others
             self._touch(node.name)
@@ -198,8 +199,8 @@ class Ledger:
         cores, memory_bytes = node.cores, node.memory_bytes
         scratch_bytes = node.scratch_total_bytes - margin_bytes
         if (others := self._others.get(node.name)) is not None:
-            cores -= others.cores
-            scratch_bytes -= others.scratch_bytes
+            cores -= others[0]
+            scratch_bytes -= others[1]
         for booked in self.of(node.name).values():
             cores -= booked.cores
             memory_bytes -= booked.memory_bytes

@@ -79,8 +79,8 @@ class Noticing:
 
     def _moved(self, before: Dataset | None, after: Dataset | None) -> None:
         assert after is not None
-        if after.verdict == "adopted":
-            return  # it was delivered by a daemon whose journal is lost, and told then
+        if not self._desk.policy.notice_rules or after.verdict == "adopted":
+            return  # nobody asked; or it was delivered by a daemon whose journal is lost, and told then
         event: NoticeEvent = "delivered" if after.state is State.DELIVERED else "completed"
         if not self.routes.wants(event):
             return

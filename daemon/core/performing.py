@@ -95,7 +95,9 @@ class Performing:
             pause = BACKOFF_SECONDS[min(failures, len(BACKOFF_SECONDS)) - 1]
         if isinstance(answer, o.SubmitAnswered) and answer.retry_seconds > 0:
             pause = BACKOFF_SECONDS[0]
-        again_at = self._desk.now + max(pause, answer.retry_seconds)
+        if answer.retry_seconds > pause:
+            pause = answer.retry_seconds
+        again_at = self._desk.now + pause
         started[effect] = UnderWay(failures=failures, again_at=again_at, trouble=answer.trouble)
         self._desk.touched[owner] = None  # if it stays outstanding, ``difference`` asks for the wake-up
 

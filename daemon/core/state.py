@@ -74,9 +74,10 @@ class CoreState:
 
         Cost does not depend on the number of datasets.
         """
+        kind = type(fact)
         if not isinstance(fact, f.DatasetFact):
-            if told := _OF_THE_FACILITY.get(type(fact)):
-                told(self, fact)
+            if kind in _OF_THE_FACILITY:
+                _OF_THE_FACILITY[kind](self, fact)
             return None, None
         dataset_id = fact.dataset_id
         before = self.datasets.get(dataset_id)
@@ -88,8 +89,8 @@ class CoreState:
         elif before is not None:
             del self.datasets[dataset_id]
             self._leave_series(before)
-        if consequence := _CONSEQUENCES.get(type(fact)):
-            consequence(self, fact, before, after)
+        if kind in _CONSEQUENCES:
+            _CONSEQUENCES[kind](self, fact, before, after)
         if self.breakers.by_scope and _left_attempt(before, after):
             # A probe that ended without a verdict (with one it is no probe any more).
             self.breakers = breaker.unprobed(self.breakers, dataset_id, fact.at)
@@ -156,11 +157,10 @@ class CoreState:
 
     def _ended(self, fact: f.DatasetFact, before: Dataset | None, after: Dataset | None) -> None:
         """An attempt's end: what it really used counts from here on."""
-        was = before.live_attempt if before is not None else None
-        now = after.attempt if after is not None else None
-        if before is None or was is None or now is None or now.ended_at is None:
+        if before is None or after is None or not before.attempts:
             return
-        if now.attempt_id == was.attempt_id:
+        was, now = before.attempts[-1], after.attempts[-1]
+        if was.ended_at is None and now.ended_at is not None and now.attempt_id == was.attempt_id:
             self.usage = self.usage.ended(before.project, was, fact.at)
 
     def _failed(self, fact: f.AttemptFailed, before: Dataset | None, after: Dataset | None) -> None:

@@ -90,6 +90,7 @@ for _state in (A, RY, RS, Q, RN, C):
     TABLE[_state, f.HoldPlaced] = (_state,)
 for _state in (RY, RS, Q, RN, C):
     TABLE[_state, f.DeadlineMissed] = (_state,)
+_ONLY: dict[Key, State | None] = {key: outcomes[0] for key, outcomes in TABLE.items() if len(outcomes) == 1}
 
 
 class IllegalTransition(Exception):
@@ -107,12 +108,12 @@ class IllegalTransition(Exception):
 def next_state(dataset: Dataset | None, fact: f.DatasetFact) -> State | None:
     """The state after ``fact``.  Raises :class:`IllegalTransition`; costs one look-up."""
     state = dataset.state if dataset is not None else None
-    outcomes = TABLE.get((state, type(fact)))
-    if outcomes is None:
-        raise IllegalTransition(fact.dataset_id, state, fact, _story(dataset))
-    if len(outcomes) == 1:
-        return outcomes[0]
-    chosen = _choose(dataset, fact)
+    try:
+        return _ONLY[state, type(fact)]
+    except KeyError:
+        pass
+    outcomes = TABLE.get((state, type(fact)), ())
+    chosen = _choose(dataset, fact) if outcomes else None
     if chosen not in outcomes:
         raise IllegalTransition(fact.dataset_id, state, fact, _story(dataset))
     return chosen
