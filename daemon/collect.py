@@ -293,8 +293,14 @@ def _waiting(staging: str, nonce: str, record: dict[str, Any], publish: Publishi
 
 
 def _write(path: str, text: str, publish: Publishing) -> None:
-    """Whole and on disk under its name, for its readers, or not at all.  Raises OSError and Refused."""
-    fd = os.open(path + ".new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    """On disk, for its readers; what an earlier try has left there goes.  Nobody reads it before the folder
+    is renamed, so that it needs no rename of its own.  Raises OSError and Refused."""
+    new = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    try:
+        fd = os.open(path, new, 0o600)
+    except FileExistsError:
+        os.unlink(path)  # noqa: PTH108 - beside so much that is done with descriptors
+        fd = os.open(path, new, 0o600)
     try:
         left = memoryview(text.encode("utf-8"))
         while left:
@@ -303,7 +309,6 @@ def _write(path: str, text: str, publish: Publishing) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
-    os.rename(path + ".new", path)  # noqa: PTH104 - beside so much that is done with descriptors
 
 
 def _hand_over(path: str, publish: Publishing) -> None:
@@ -364,7 +369,7 @@ def _group_number(group: str) -> int:
 def _tidy(final: str) -> None:
     """The runner's checksum list has done its work: the manifest tells the same."""
     with contextlib.suppress(OSError):
-        Path(final, CHECKSUMS).unlink()
+        os.unlink(os.path.join(final, CHECKSUMS))  # noqa: PTH108 - a path object would cost as much again
 
 
 def _is_absent(staging: str) -> bool:

@@ -1,23 +1,27 @@
 """Work that blocks, done in worker threads: by few at a time, and by more only where those hang.
 
 Threads that do small things side by side mostly wait for one another (there is one interpreter lock), and
-each switch costs more than what is done between two of them.  So two hands do all of it, as long as they are
-quick; behind a file server that does not answer, whoever has waited long enough begins all the same.
+each switch costs more than what is done between two of them.  So one hand does all of it, one thing after
+another without asking the loop for the next, as long as it is quick; behind a file server that does not
+answer, or a large result that is read, whoever has waited long enough begins all the same.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import ctypes
+import functools
 import gc
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
 T = TypeVar("T")
 P = ParamSpec("P")
 
-FEW = 2
+FEW = 1
 M_ARENA_MAX, HEAPS = -8, 2
 GC_THRESHOLDS = (5_000, 20, 20)
 PATIENCE_SECONDS = 0.25
@@ -25,29 +29,28 @@ PATIENCE_SECONDS = 0.25
 
 
 class Hands:
-    """Shared by those who touch files for the loop.  The number that hang is bounded by the executor."""
+    """Shared by those who touch files for the loop.  The number that hang is bounded by the loop's own
+    executor, which does what the hands did not come to in time."""
 
     def __init__(self, few: int = FEW, patience_seconds: float = PATIENCE_SECONDS) -> None:
-        self._free = asyncio.Semaphore(few)
+        self._threads = ThreadPoolExecutor(few, thread_name_prefix="hand")
         self._patience_seconds = patience_seconds
 
     async def do(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call ``work`` in a worker thread; what it returns or raises."""
-        if not await self._taken():
-            return await asyncio.to_thread(work, *args, **kwargs)
+        call = functools.partial(contextvars.copy_context().run, work, *args, **kwargs)
+        waiting: Future[T] = self._threads.submit(call)
+        # Work that has begun cannot be cancelled: it is waited for however long it takes.
+        patience = asyncio.get_running_loop().call_later(self._patience_seconds, waiting.cancel)
         try:
-            return await asyncio.to_thread(work, *args, **kwargs)
+            return await asyncio.wrap_future(waiting)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling() or not waiting.cancelled():
+                raise
         finally:
-            self._free.release()
-
-    async def _taken(self) -> bool:
-        if not self._free.locked():
-            return await self._free.acquire()
-        try:
-            async with asyncio.timeout(self._patience_seconds):
-                return await self._free.acquire()
-        except TimeoutError:
-            return False
+            patience.cancel()
+        return await asyncio.to_thread(work, *args, **kwargs)
 
 
 def settle() -> None:

@@ -19,7 +19,7 @@ import concurrent.futures
 import json
 import sqlite3
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ import msgspec
 
 from .core import facts as f
 from .core.core import Step
-from .core.model import Dataset
+from .core.model import Dataset, TiltSeries
 from .core.state import CoreState, Snapshot
 from .core.transitions import IllegalTransition
 from .journal_file import JournalError, bring_up_to_date, connect, meta, on_network, unreadable
@@ -35,6 +35,8 @@ from .mounts import network_mount
 from .upcasters import SNAPSHOT, SNAPSHOT_VERSION, TooNew, upcast
 
 SNAPSHOT_EVERY = 5000
+SERIES_MAX = 256
+"""Encoded series that are kept, 2 KB each as a rule: of the datasets that were written last."""
 
 
 def as_bytes(name: str) -> bytes:
@@ -54,14 +56,15 @@ def encode(record: object) -> str:
     return _as_json(msgspec.to_builtins(record))
 
 
-def encode_snapshot(snapshot: Snapshot) -> str:
-    """As :func:`encode`, but a dataset at a time: a thousand of them as plain values take 20 MB."""
+def pieces_of(snapshot: Snapshot) -> Iterator[bytes]:
+    """As :func:`encode`, but a dataset at a time: a thousand of them as plain values take 20 MB, and their
+    text would be held four times, by us and by SQLite."""
     rest = encode(msgspec.structs.replace(snapshot, datasets=()))
     head, empty, tail = rest.partition('"datasets":[]')
-    pieces = [head, empty[:-1]]
-    for dataset in snapshot.datasets:
-        pieces += (encode(dataset), ",")
-    return "".join([*(pieces[:-1] if snapshot.datasets else pieces), "]", tail])
+    yield (head + empty[:-1]).encode("ascii")
+    for number, dataset in enumerate(snapshot.datasets):
+        yield (("," if number else "") + encode(dataset)).encode("ascii")
+    yield ("]" + tail).encode("ascii")
 
 
 def decode_fact(kind: str, version: int, body: str) -> f.Fact:
@@ -83,6 +86,7 @@ class Journal:
         self.journal_id = ""
         self.sequence = 0
         self._snapshot_at = 0
+        self._series: dict[str, tuple[TiltSeries, str]] = {}
 
     @classmethod
     def open(
@@ -156,7 +160,7 @@ class Journal:
             )
             self._connection.executemany(
                 "INSERT OR REPLACE INTO datasets VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                map(_dataset_row, records.values()),
+                map(self._dataset_row, records.values()),
             )
             for fact in facts:
                 self._see(fact)
@@ -167,6 +171,36 @@ class Journal:
         kind = type(fact).__name__
         dataset_id = fact.dataset_id if isinstance(fact, f.DatasetFact) else ""
         return sequence, fact.at, dataset_id, kind, f.VERSIONS[kind], encode(fact)
+
+    def _dataset_row(self, record: Dataset) -> tuple[Any, ...]:
+        return (
+            record.dataset_id,
+            record.feed,
+            as_bytes(record.series_key),
+            as_bytes(record.tilt_series_name),
+            as_bytes(record.project),
+            as_bytes(record.session),
+            record.state,
+            int(record.finalized_at is None),
+            record.found_at,
+            record.state_since_at,
+            self._body(record),
+        )
+
+    def _body(self, record: Dataset) -> str:
+        """The record as JSON.  Its series is the most of it and stays as it is: that is encoded once."""
+        if record.series is None:
+            return encode(record)
+        known = self._series.pop(record.dataset_id, None)
+        if known is None or known[0] is not record.series:
+            known = (record.series, encode(record.series))
+        if record.finalized_at is None:
+            self._series[record.dataset_id] = known
+            if len(self._series) > SERIES_MAX:
+                del self._series[next(iter(self._series))]
+        rest = msgspec.to_builtins(msgspec.structs.replace(record, series=None))
+        del rest["series"]
+        return f'{_as_json(rest)[:-1]},"series":{known[1]}}}'
 
     def _see(self, fact: f.Fact) -> None:
         """Keep the ``seen`` table: what became of each series of a feed."""
@@ -238,11 +272,15 @@ class Journal:
         await loop.run_in_executor(self._thread, self._save, snapshot)
 
     def _save(self, snapshot: Snapshot) -> None:
+        size = sum(map(len, pieces_of(snapshot)))  # made twice rather than kept
         with self._connection:
             self._connection.execute(
-                "INSERT OR REPLACE INTO snapshot VALUES (1, ?, ?, ?)",
-                (snapshot.sequence, SNAPSHOT_VERSION, encode_snapshot(snapshot)),
+                "INSERT OR REPLACE INTO snapshot VALUES (1, ?, ?, zeroblob(?))",
+                (snapshot.sequence, SNAPSHOT_VERSION, size),
             )
+            with self._connection.blobopen("snapshot", "body", 1) as body:
+                for piece in pieces_of(snapshot):
+                    body.write(piece)
         self._snapshot_at = snapshot.sequence
 
     async def prune(self, dataset_ids: Sequence[str]) -> int:
@@ -270,19 +308,3 @@ class Journal:
             await self.save(state)
         self._thread.shutdown(wait=True)
         self._connection.close()
-
-
-def _dataset_row(record: Dataset) -> tuple[Any, ...]:
-    return (
-        record.dataset_id,
-        record.feed,
-        as_bytes(record.series_key),
-        as_bytes(record.tilt_series_name),
-        as_bytes(record.project),
-        as_bytes(record.session),
-        record.state,
-        int(record.finalized_at is None),
-        record.found_at,
-        record.state_since_at,
-        encode(record),
-    )

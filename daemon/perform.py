@@ -287,7 +287,7 @@ class Perform:
             raise Temporary(f"{effect.dataset_id} is not waiting to be imported any more")
         feed = self._settings.feed(dataset.feed)
         assert feed.import_dir is not None
-        return await self._hands.do(
+        return await asyncio.to_thread(  # for hours: no hand is kept for it
             importing.import_series,
             dataset.dataset_id,
             dataset.series,

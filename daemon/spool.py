@@ -84,13 +84,18 @@ class Spool:
 
     def __init__(self, folder: str | Path) -> None:
         self.root = Path(folder)
+        self._attempts = f"{self.root}/attempts"
         self._known: dict[str, tuple[str, str]] = {}
         self._installed: tuple[str, tuple[int, int]] | None = None
 
     def folder(self, attempt_id: str) -> Path:
+        return Path(self._place(attempt_id))
+
+    def _place(self, attempt_id: str) -> str:
+        """As a string: path objects would cost as much as what is done with them, for every attempt."""
         if not ATTEMPT_ID.fullmatch(attempt_id):
             raise ValueError(f"{attempt_id!r} is no attempt id")
-        return self.root / "attempts" / attempt_id
+        return f"{self._attempts}/{attempt_id}"
 
     def install_runner(self) -> str:
         """Copy this version's runner into the spool, by content; returns its path.
@@ -104,7 +109,7 @@ class Spool:
         with trouble("install the runner", path):
             if not path.exists() or path.read_bytes() != content:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                write_durably(path, content, 0o755)
+                write_durably(str(path), content, 0o755)
         seen = stat_of(str(path))
         self._installed = (str(path), seen) if seen is not None else None
         return str(path)
@@ -121,16 +126,16 @@ class Spool:
 
         Once prepared, claimed or revoked it stays as it is, so that doing it twice revives nothing.
         """
-        folder = self.folder(attempt_id)
+        folder = self._place(attempt_id)
         with trouble("prepare the attempt", folder):
-            folder.mkdir(parents=True, exist_ok=True)
+            os.makedirs(folder, exist_ok=True)  # noqa: PTH103 - as all of it
             if not owner_mark(folder):
                 for name in ("progress", "end"):
                     os.close(os.open(f"{folder}/{name}", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666))
-                write_durably(folder / "job.json", jobfile.encode(document), 0o644)
-                sync_folder(folder.parent)
+                write_durably(f"{folder}/job.json", jobfile.encode(document), 0o644)
+                sync_folder(self._attempts)
                 self._remember(attempt_id, document)
-        return str(folder)
+        return folder
 
     def revoke(self, attempt_id: str) -> tuple[bool, str]:
         """Withdraw it: (True, "") if nobody can run it any more, (False, job id) if a runner was first.
@@ -146,7 +151,7 @@ class Spool:
             if mark.startswith("claimed."):
                 return False, mark.removeprefix("claimed.")
             if mark != "revoked":
-                write_durably(folder / "revoked", b"{}", 0o644)
+                write_durably(f"{folder}/revoked", b"{}", 0o644)
             sync_folder(folder)
             return True, ""
 
@@ -156,11 +161,11 @@ class Spool:
         with trouble("fence the attempt", folder):
             folder.mkdir(parents=True, exist_ok=True)
             if not (folder / "fence").exists():
-                write_durably(folder / "fence", b"", 0o644)
+                write_durably(f"{folder}/fence", b"", 0o644)
 
     def read(self, attempt_id: str) -> AttemptSeen:
         """What is there, tolerant of torn lines and garbage; cost does not grow with the files' length."""
-        folder = self.folder(attempt_id)
+        folder = self._place(attempt_id)
         with trouble("read the attempt", folder):
             names = names_in(folder)
             mark = mark_among(names)
@@ -195,7 +200,7 @@ class Spool:
 
     def document(self, attempt_id: str) -> dict[str, Any] | None:
         """The attempt's job file, whoever holds it; ``None`` if there is none that can be read."""
-        folder = self.folder(attempt_id)
+        folder = self._place(attempt_id)
         with trouble("read the job file", folder):
             mark = owner_mark(folder)
             if not mark:
@@ -228,7 +233,7 @@ class Spool:
 
     def has(self, attempt_id: str) -> bool:
         """Is there a folder of that name, whatever is in it?"""
-        return stat_of(str(self.folder(attempt_id))) is not None
+        return stat_of(self._place(attempt_id)) is not None
 
     def nonce(self, attempt_id: str, mark: str) -> str:
         """The run's nonce from its job file, read once as a rule; few are live, so few are remembered."""
@@ -260,14 +265,14 @@ def stat_of(path: str) -> tuple[int, int] | None:
     return found.st_size, found.st_mtime_ns
 
 
-def names_in(folder: Path) -> list[str]:
+def names_in(folder: str | Path) -> list[str]:
     try:
         return os.listdir(folder)
     except FileNotFoundError:
         return []
 
 
-def owner_mark(folder: Path) -> str:
+def owner_mark(folder: str | Path) -> str:
     """``claimed.<job id>``, ``revoked`` or ``job.json``: who holds the attempt; empty if nobody yet."""
     return mark_among(names_in(folder))
 
@@ -352,10 +357,11 @@ def number_of(line: dict[str, Any], key: str) -> float | None:
     return value if isinstance(value, int | float) else None
 
 
-def write_durably(path: Path, content: bytes, mode: int) -> None:
+def write_durably(path: str, content: bytes, mode: int) -> None:
     """Whole or not at all, also after a power cut: a temporary file, fsync, rename, fsync of the folder."""
     # Two submissions at once install the same runner: each writes a file of its own.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.new")
+    folder, name = os.path.split(path)
+    temporary = f"{folder}/.{name}.{os.getpid()}.{threading.get_ident()}.new"
     try:
         with open(temporary, "wb", buffering=0) as file:
             left = memoryview(content)
@@ -363,14 +369,14 @@ def write_durably(path: Path, content: bytes, mode: int) -> None:
                 left = left[file.write(left) :]
             os.fchmod(file.fileno(), mode)
             os.fsync(file.fileno())
-        temporary.rename(path)
+        os.rename(temporary, path)  # noqa: PTH104
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        Path(temporary).unlink(missing_ok=True)
         raise
-    sync_folder(path.parent)
+    sync_folder(folder)
 
 
-def sync_folder(folder: Path) -> None:
+def sync_folder(folder: str | Path) -> None:
     fd = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(fd)
@@ -379,7 +385,7 @@ def sync_folder(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def trouble(what: str, path: Path) -> Iterator[None]:
+def trouble(what: str, path: str | Path) -> Iterator[None]:
     """Errors of the file system as Temporary, with a sentence that says what to do."""
     try:
         yield

@@ -26,6 +26,8 @@ CHECKSUMS = ".checksums.json"
 OWN_NAMES = frozenset({CHECKSUMS, MANIFEST, MANIFEST + ".new", REPORT, REPORT + ".new"})
 MAX_CHECKSUMS_BYTES = 64 << 20
 PIECE_BYTES = 4 << 20
+SMALL_BYTES = 64 << 10
+"""What so many bytes fit into is read at once, and may stay in the page cache."""
 
 
 class Damaged(Exception):
@@ -133,6 +135,8 @@ def _check_file(path: str, file: ResultFile, full: bool) -> None:
 
 def sha256_of(fd: int) -> str:
     """Hex SHA-256 of an open file from its start, read in pieces of 4 MiB and not left in the page cache."""
+    if os.fstat(fd).st_size <= SMALL_BYTES:
+        return hashlib.sha256(os.pread(fd, SMALL_BYTES + 1, 0)).hexdigest()
     sha, position = hashlib.sha256(), 0
     # Not from the heap, of which each worker thread would keep its own for good.
     with mmap.mmap(-1, PIECE_BYTES) as piece, memoryview(piece) as view:

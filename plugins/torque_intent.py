@@ -43,16 +43,16 @@ def read(folder: str) -> Trace:
 
 
 def begin(folder: str, script: str) -> Trace:
-    """What was there before; and where nothing was submitted yet, the script is written, durably.
+    """What was there before; and where nothing was submitted yet, the script is written, its name durably.
 
-    An empty ``script`` only looks.  Raises OSError.
+    What stands in it is for the ``qsub`` that follows: after a power cut only that it was there counts.  An
+    empty ``script`` only looks.  Raises OSError.
     """
     trace = read(folder)
     if not script or not trace.untouched:
         return trace
     with open(os.path.join(folder, SCRIPT), "wb", buffering=0) as file:
         file.write(script.encode("ascii"))
-        os.fsync(file.fileno())
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(handle)

@@ -64,7 +64,7 @@ def multiply(journal: Path, name: str, datasets: int) -> None:
                 )
         replayed = SNAPSHOT_EVERY // len(facts)
         connection.execute("UPDATE snapshot SET seq = ?", (last + (datasets - replayed) * len(facts),))
-        connection.execute("UPDATE snapshot SET body = json_set(body, '$.sequence', seq)")
+        connection.execute("UPDATE snapshot SET body = json_set(CAST(body AS TEXT), '$.sequence', seq)")
 
 
 def leave_attempts(spool: Path, datasets: list[str]) -> None:

@@ -140,7 +140,7 @@ def test_many_threads_write_one_file_whole(tmp_path: Path) -> None:
         try:
             start.wait()
             for _ in range(20):
-                write_durably(tmp_path / "runner.py", b"x" * 50_000, 0o755)
+                write_durably(str(tmp_path / "runner.py"), b"x" * 50_000, 0o755)
         except BaseException as error:
             troubles.append(error)
 

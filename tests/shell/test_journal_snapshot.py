@@ -9,7 +9,7 @@ import pytest
 
 from core.scene import Bench
 from tiltd.daemon.core.state import Snapshot
-from tiltd.daemon.journal import encode_snapshot
+from tiltd.daemon.journal import pieces_of
 
 
 @pytest.mark.parametrize("names", [(), ("A",), ("A", '"datasets":[]', "C")])
@@ -19,4 +19,4 @@ def test_a_snapshot_by_pieces_is_the_snapshot(names: tuple[str, ...]) -> None:
         bench.arrive(name)
     snapshot = bench.core.state.snapshot(7)
     assert len(snapshot.datasets) == len(names)
-    assert msgspec.convert(json.loads(encode_snapshot(snapshot)), Snapshot) == snapshot
+    assert msgspec.convert(json.loads(b"".join(pieces_of(snapshot))), Snapshot) == snapshot
