@@ -12,11 +12,11 @@ import asyncio
 import contextlib
 import contextvars
 import ctypes
-import functools
 import gc
+import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import ParamSpec, TypeVar
+from concurrent.futures import ThreadPoolExecutor
+from typing import ParamSpec, TypeVar, cast
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -38,15 +38,23 @@ class Hands:
 
     async def do(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call ``work`` in a worker thread; what it returns or raises."""
-        call = functools.partial(contextvars.copy_context().run, work, *args, **kwargs)
-        waiting: Future[T] = self._threads.submit(call)
-        # Work that has begun cannot be cancelled: it is waited for however long it takes.
-        patience = asyncio.get_running_loop().call_later(self._patience_seconds, waiting.cancel)
+        loop, context, begun = asyncio.get_running_loop(), contextvars.copy_context(), threading.Lock()
+
+        def call() -> T | None:
+            return context.run(work, *args, **kwargs) if begun.acquire(blocking=False) else None
+
+        def give_up() -> None:
+            # Whoever has the lock does it: work that has begun is waited for however long it takes.
+            if begun.acquire(blocking=False):
+                waiting.cancel()
+
+        waiting = loop.run_in_executor(self._threads, call)
+        patience = loop.call_later(self._patience_seconds, give_up)
         try:
-            return await asyncio.wrap_future(waiting)
+            return cast(T, await waiting)
         except asyncio.CancelledError:
             task = asyncio.current_task()
-            if task is None or task.cancelling() or not waiting.cancelled():
+            if task is None or task.cancelling():
                 raise
         finally:
             patience.cancel()
