@@ -19,13 +19,6 @@ from tiltd.daemon.metrics import METRICS
 TARGET_LABELS = {"job", "instance"}
 """Labels that Prometheus itself gives to whatever it scrapes."""
 PROMETHEUS_OWN = {"up": set[str]()}
-LOCAL_HAS_NONE = frozenset(
-    {
-        "tiltd_resource_manager_commands_total",
-        "tiltd_resource_manager_command_seconds_total",
-    }
-)
-"""What only a batch system shows: on this machine alone no command is run."""
 
 
 def program(name: str) -> str:

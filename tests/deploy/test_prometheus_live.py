@@ -15,8 +15,11 @@ from typing import Any
 
 import pytest
 
-from deploy.monitoring import LOCAL_HAS_NONE, Asked, asked, family, program, selected
+from deploy.monitoring import Asked, asked, program
+from deploy.on_torque import on_torque
 from shell.daemon_process import POLICY, DaemonProcess, Site, running, wait_until
+from tiltd.daemon.standin.torque.records import Pretend
+from tiltd.daemon.standin.torque.site import StandIn
 
 SCRAPE = "500ms"
 RULES = """
@@ -118,26 +121,24 @@ def world(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[t
     site = Site(tmp_path_factory.mktemp("scraped"), policy=POLICY + RULES)
     port = free_port()
     site.config.write_text(site.config.read_text().replace("port = 0", f"port = {port}"))
-    with running(site) as daemon, Prometheus(project, tmp_path_factory.mktemp("prometheus"), port) as there:
-        live_through(daemon, site, there)
-        yield there, site
-        assert daemon.stop() == 0
+    node = Pretend("core-012", cores=4, scratch_bytes=10**9)
+    with (
+        StandIn(site.folder / "torque", [node]) as torque,
+        Prometheus(project, tmp_path_factory.mktemp("prometheus"), port) as there,
+    ):
+        on_torque(site, torque)
+        with running(site) as daemon:
+            live_through(daemon, site, there)
+            yield there, site
+            assert daemon.stop() == 0
 
 
 def empty(prometheus: Prometheus, panels: list[Asked]) -> dict[str, str]:
     return {each.where: each.expression for each in panels if not prometheus.values(each.expression)}
 
 
-def askable(project: Path) -> list[Asked]:
-    return [
-        each
-        for each in asked(project)
-        if not {family(one.name) for one in selected(each.expression)} & LOCAL_HAS_NONE
-    ]
-
-
 def test_every_panel_has_data(world: tuple[Prometheus, Site], project: Path) -> None:
-    panels = askable(project)
+    panels = asked(project)
     assert len(panels) > 80
     assert empty(world[0], panels) == {}
 
@@ -148,7 +149,6 @@ def test_a_panel_without_data_is_found(world: tuple[Prometheus, Site]) -> None:
 
 
 def test_every_expression_is_taken(world: tuple[Prometheus, Site], project: Path) -> None:
-    """Those of which the metrics are still to come too."""
     for each in asked(project):
         world[0].ask("query", query=each.expression)
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
+from deploy.on_torque import on_torque
 from deploy.releases import NEXT, install
 from shell.daemon_process import POLICY, DaemonProcess, Site, running
 from tiltd.daemon.standin.torque.records import Pretend
@@ -52,13 +52,7 @@ def laid_out(folder: Path, manager: str) -> Iterator[Laid]:
         return
     pretend = [Pretend("core-012", cores=4, scratch_bytes=10**9)]
     with StandIn(folder / "torque", pretend) as torque:
-        before, _, after = site.config.read_text().partition("[[local.node]]")
-        polls = after[after.index("[poll]") :]
-        site.config.write_text(
-            f'resource_manager = "torque"\n{before}\n{polls}queue_seconds = 0.2\nqueue_seconds_max = 1\n'
-            f'[torque]\npath = "{torque.bin}"\npython = "{sys.executable}"\n'
-            f'[[torque.node]]\nnames = "core-012"\nscratch = "{torque.scratch.format(node="core-012")}"\n'
-        )
+        on_torque(site, torque)
         yield Laid(site, lambda started: torque.do("queue", name="batch", started=started), "queued")
 
 

@@ -27,7 +27,7 @@ T = TypeVar("T")
 STEP = """
 stack=$1 output=$2 folder=$3 seconds=$4
 echo "$TILTD_JOB_ID" >>"$folder/runs"
-case $TILTD_JOB_ID in
+case ${PBS_JOBNAME:-$TILTD_JOB_ID} in
   *fails_once*.a1) exit 3 ;;
   *fails_always*) exit 4 ;;
 esac
