@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from deploy.units import program
+from deploy.programs import program
 
 UID = 61234
 SYSTEMD = "/lib/systemd/systemd"
@@ -145,12 +145,12 @@ def why_not() -> str:
 @contextlib.contextmanager
 def booted(project: Path, stage: Path, settings: str, policy: str) -> Iterator[Booted]:
     """``stage/units`` has the units; ``settings`` and ``policy`` become /etc/tiltd's files."""
-    program("systemd-analyze")
+    program("systemd-analyze", "systemd")
     groups = cgroup2()
     assert groups is not None
     for name in TARGETS:
         (stage / "units" / f"{name}.target").write_text("[Unit]\nDefaultDependencies=no\n")
-    (stage / "units" / "dbus.service").write_text(BUS.format(dbus=program("dbus-daemon")))
+    (stage / "units" / "dbus.service").write_text(BUS.format(dbus=program("dbus-daemon", "dbus")))
     (stage / "units" / "dbus.socket").write_text(BUS_SOCKET)
     (stage / "tiltd.toml").write_text(settings)
     (stage / "policy.toml").write_text(policy)

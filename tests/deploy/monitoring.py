@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import promql_parser
-import pytest
 import yaml
 
+from deploy.programs import program
 from tiltd.daemon.metrics import METRICS
 
 TARGET_LABELS = {"job", "instance"}
@@ -21,20 +19,14 @@ TARGET_LABELS = {"job", "instance"}
 PROMETHEUS_OWN = {"up": set[str]()}
 
 
-def program(name: str) -> str:
-    """Path of ``promtool`` or ``prometheus``.  `.ci/run` installs them; a desk without them skips."""
-    path = shutil.which(name)
-    if path is None:
-        reason = f"no {name} here (Debian: apt-get install prometheus)"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
-    return path
-
-
 def promtool(folder: Path, *argv: str, stdin: bytes = b"") -> tuple[int, str]:
     done = subprocess.run(
-        [program("promtool"), *argv], cwd=folder, input=stdin, capture_output=True, check=False, timeout=300
+        [program("promtool", "prometheus"), *argv],
+        cwd=folder,
+        input=stdin,
+        capture_output=True,
+        check=False,
+        timeout=300,
     )
     return done.returncode, (done.stdout + done.stderr).decode()
 

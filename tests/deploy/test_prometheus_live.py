@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 
-from deploy.monitoring import Asked, asked, program
+from deploy.monitoring import Asked, asked
 from deploy.on_torque import on_torque
+from deploy.programs import program
 from shell.daemon_process import POLICY, DaemonProcess, Site, running, wait_until
 from tiltd.daemon.standin.torque.records import Pretend
 from tiltd.daemon.standin.torque.site import StandIn
@@ -53,7 +54,7 @@ class Prometheus:
         log = open(self.folder / "log", "wb")
         self.process = subprocess.Popen(
             [
-                program("prometheus"),
+                program("prometheus", "prometheus"),
                 f"--config.file={self.folder / 'prometheus.yml'}",
                 f"--storage.tsdb.path={self.folder / 'data'}",
                 f"--web.listen-address=127.0.0.1:{self.port}",
@@ -117,7 +118,7 @@ def live_through(daemon: DaemonProcess, site: Site, prometheus: Prometheus) -> N
 
 @pytest.fixture(scope="module")
 def world(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Prometheus, Site]]:
-    program("prometheus")
+    program("prometheus", "prometheus")
     site = Site(tmp_path_factory.mktemp("scraped"), policy=POLICY + RULES)
     port = free_port()
     site.config.write_text(site.config.read_text().replace("port = 0", f"port = {port}"))

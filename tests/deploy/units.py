@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
 from pathlib import Path
 
-import pytest
+from deploy.programs import program
 
 SETS = {
     "alone": (),
@@ -19,20 +18,12 @@ SETS = {
 """What is copied to tiltd.service.d, by the kind of site."""
 
 
-def program(name: str) -> str:
-    """The path of one of systemd's programs.  `.ci/run` installs them; a desk without them skips."""
-    path = shutil.which(name)
-    if path is None:
-        reason = f"{name} is not installed; on Debian: apt-get install systemd dbus"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
-    return path
-
-
 def analyze(*argv: str | Path) -> tuple[int, str]:
     done = subprocess.run(
-        [program("systemd-analyze"), *argv], stdin=subprocess.DEVNULL, capture_output=True, text=True
+        [program("systemd-analyze", "systemd"), *argv],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
     )
     return done.returncode, done.stdout + done.stderr
 
