@@ -253,10 +253,6 @@ def put_back(source: Path, path: Path) -> Path | None:
     return replaced
 
 
-def _no_copy(source: Path, why: object) -> JournalError:
-    return JournalError(f"{source} is no whole copy of a journal ({why}); take another one")
-
-
 def _put_aside(path: Path) -> Path | None:
     """With its log of writes, which would be taken for the other journal's."""
     if not path.exists():

@@ -15,7 +15,6 @@ from tiltd.policy.policy import load, run_tests
 from .differ import Case, Difference, difference
 
 NAME = "candidate.toml"
-CHARACTERS_MAX = 200_000
 CASES_MAX = 300
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 from urllib.parse import urlencode
 
 import msgspec
@@ -23,6 +24,7 @@ from .refusal import Refusal
 from .routes import Route
 from .words import rule_in_words
 
+T = TypeVar("T")
 ROWS = 100
 FILTERS = {"state", "feed", "project", "session", "text", "held", "before"}
 GROUPS = (
@@ -168,13 +170,17 @@ class Pages:
             request, "several.html", "datasets", sentence=refusal.sentence, rows=refusal.more["candidates"]
         )
 
+    async def _of_result(self, dataset: Dataset, read: Callable[[str], T | None]) -> T | None:
+        """What ``read`` finds in the folder of a delivered result; ``None`` while there is none."""
+        if not dataset.result_path or dataset.state is not State.DELIVERED:
+            return None
+        return await self.data.read_file(lambda: read(dataset.result_path), None)
+
     async def picture(self, request: web.Request) -> web.Response:
         """By its number among the pictures of a delivered result."""
         dataset = await self._one(request)
         number = int(request.match_info["number"])
-        found = None
-        if dataset.result_path and dataset.state is State.DELIVERED:
-            found = await self.data.read_file(lambda: files.picture(dataset.result_path, number), None)
+        found = await self._of_result(dataset, lambda folder: files.picture(folder, number))
         if found is None:
             raise Refusal(404, "there is no such picture")
         kind, content = found
@@ -185,9 +191,7 @@ class Pages:
         """The result's ``report.html``.  It lies where others may write: it may show what is in it, and
         nothing else, as a stranger's page."""
         dataset = await self._one(request)
-        content = None
-        if dataset.result_path and dataset.state is State.DELIVERED:
-            content = await self.data.read_file(lambda: files.report(dataset.result_path), None)
+        content = await self._of_result(dataset, files.report)
         if content is None:
             raise Refusal(404, "there is no report (any more)")
         headers = {"Content-Security-Policy": REPORT_POLICY, "Vary": "Cookie"}
@@ -207,9 +211,7 @@ class Pages:
         """The end of what a program of a delivered run said, by its number, as plain text."""
         dataset = await self._one(request)
         number = int(request.match_info["number"])
-        text = None
-        if dataset.result_path and dataset.state is State.DELIVERED:
-            text = await self.data.read_file(lambda: files.result_log(dataset.result_path, number), None)
+        text = await self._of_result(dataset, lambda folder: files.result_log(folder, number))
         if text is None:
             raise Refusal(404, "there is no such log (any more)")
         return web.Response(text=text, content_type="text/plain", charset="utf-8")

@@ -102,8 +102,6 @@ class Reservation(Record):
     """Scratch booked for one attempt on one node; it outlives its dataset.
 
     ``cores`` and ``memory_bytes`` are booked beside it, for resource managers without a queue of their own.
-    ``materialised_bytes`` is what the runner's ballast and files already take, so that it is already
-    missing from the node's observed free bytes once the node was observed after ``materialised_at``.
     """
 
     attempt_id: str
@@ -112,5 +110,3 @@ class Reservation(Record):
     cores: int
     memory_bytes: int
     reserved_at: float
-    materialised_bytes: int = 0
-    materialised_at: float = 0.0

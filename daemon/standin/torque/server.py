@@ -19,7 +19,6 @@ from .execution import Processes
 from .records import Answer, BatchJob, Call, Node, Pretend, Queue
 
 LINE_BYTES = 1 << 22
-FINISH_SECONDS = 3600.0
 
 
 class Server:
