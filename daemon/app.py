@@ -84,6 +84,7 @@ class App:
         self.settings = settings
         self.systemd = systemd or Systemd()
         self.log = structlog.get_logger("tiltd")
+        self._story = structlog.get_logger("tiltd.story").bind()
         self.queues = settings.resource_manager != "local"
         self.clock = Clock()
         self._lock = own(settings.state_dir)
@@ -261,7 +262,7 @@ class App:
             if recorded := self._awaited.pop(id(observation), None):
                 recorded.set()
         self.metrics.observe(step.facts, self.core)
-        tell(step.facts)
+        tell(step.facts, self._story)
         self.servers.changed(step.records, nodes=isinstance(observation, o.NodesObserved))
         for fact in step.facts:
             if isinstance(fact, f.FeedMet):

@@ -12,11 +12,14 @@ import asyncio
 import contextlib
 import contextvars
 import ctypes
+import functools
 import gc
 import threading
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import ParamSpec, TypeVar, cast
+from collections import deque
+from collections.abc import Callable, Sequence
+from queue import SimpleQueue
+from time import monotonic
+from typing import Any, ParamSpec, TypeVar, cast
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -26,39 +29,111 @@ M_ARENA_MAX, HEAPS = -8, 2
 GC_THRESHOLDS = (5_000, 20, 20)
 PATIENCE_SECONDS = 0.25
 """Work of a healthy daemon takes milliseconds; after that long the hands are taken to hang."""
+TOLD_SECONDS = 0.02
+"""A hand with more to do tells the loop what is done no sooner than that: being woken is dear."""
+
+
+class _Piece:
+    """One piece of work: what is to be called, who does it, and what came of it."""
+
+    __slots__ = ("answer", "call", "error", "result", "taken")
+
+    def __init__(self, call: Callable[[], Any], answer: asyncio.Future[Any]) -> None:
+        self.call, self.answer = call, answer
+        self.taken = threading.Lock()
+        self.result: Any = None
+        self.error: BaseException | None = None
+
+    def take(self) -> bool:
+        """Whether it is for the caller to do: not done by anyone else, and still waited for."""
+        return self.taken.acquire(blocking=False) and not self.answer.cancelled()
+
+    def do(self) -> None:
+        try:
+            self.result = self.call()
+        except StopIteration as error:  # which no future can hold
+            self.error = RuntimeError(f"a worker's call ended with {error!r}")
+        except BaseException as error:
+            self.error = error
+
+    def tell(self) -> None:
+        """In the loop's thread, to who waits for it."""
+        error, self.error = self.error, None  # its traceback holds this very piece
+        if self.answer.done():
+            return
+        if error is not None:
+            self.answer.set_exception(error)
+        else:
+            self.answer.set_result(self.result)
 
 
 class Hands:
     """Shared by those who touch files for the loop.  The number that hang is bounded by the loop's own
-    executor, which does what the hands did not come to in time."""
+    executor, which does what the hands did not come to in time.
+
+    What is asked for in one turn of the loop is handed over together, and what is done meanwhile is told
+    together: a thread that is woken costs more than most of what it is woken for.
+    """
 
     def __init__(self, few: int = FEW, patience_seconds: float = PATIENCE_SECONDS) -> None:
-        self._threads = ThreadPoolExecutor(few, thread_name_prefix="hand")
+        self._few = few
         self._patience_seconds = patience_seconds
+        self._asked: list[_Piece] = []
+        self._queue: SimpleQueue[_Piece | None] = SimpleQueue()
+        self._done: deque[_Piece] = deque()
+        self._told_at = 0.0
+        self._begun = False
 
     async def do(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call ``work`` in a worker thread; what it returns or raises."""
-        loop, context, begun = asyncio.get_running_loop(), contextvars.copy_context(), threading.Lock()
+        loop = asyncio.get_running_loop()
+        call = functools.partial(contextvars.copy_context().run, work, *args, **kwargs)
+        piece = _Piece(call, loop.create_future())
+        if not self._asked:
+            loop.call_soon(self._hand_over, loop)
+        self._asked.append(piece)
+        return cast(T, await piece.answer)
 
-        def call() -> T | None:
-            return context.run(work, *args, **kwargs) if begun.acquire(blocking=False) else None
+    def close(self) -> None:
+        """The hands go when they have done what was handed over."""
+        if self._begun:
+            for _ in range(self._few):
+                self._queue.put(None)
+            self._begun = False
 
-        def give_up() -> None:
-            # Whoever has the lock does it: work that has begun is waited for however long it takes.
-            if begun.acquire(blocking=False):
-                waiting.cancel()
+    def _hand_over(self, loop: asyncio.AbstractEventLoop) -> None:
+        pieces, self._asked = self._asked, []
+        for piece in pieces:
+            self._queue.put(piece)
+        if not self._begun:
+            self._begun = True
+            for number in range(self._few):
+                # A hand that hangs in a dead file system must not keep a daemon that was stopped from ending.
+                threading.Thread(target=self._work, args=(loop,), name=f"hand_{number}", daemon=True).start()
+        loop.call_later(self._patience_seconds, self._impatient, loop, pieces)
 
-        waiting = loop.run_in_executor(self._threads, call)
-        patience = loop.call_later(self._patience_seconds, give_up)
-        try:
-            return cast(T, await waiting)
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
-                raise
-        finally:
-            patience.cancel()
-        return await asyncio.to_thread(work, *args, **kwargs)
+    def _work(self, loop: asyncio.AbstractEventLoop) -> None:
+        while (piece := self._queue.get()) is not None:
+            if piece.take():
+                self._do(loop, piece, wait=not self._queue.empty())
+
+    def _do(self, loop: asyncio.AbstractEventLoop, piece: _Piece, wait: bool = False) -> None:
+        piece.do()
+        self._done.append(piece)
+        if not wait or monotonic() >= self._told_at + TOLD_SECONDS:
+            self._told_at = monotonic()
+            with contextlib.suppress(RuntimeError):  # the loop has ended; nobody waits
+                loop.call_soon_threadsafe(self._tell)
+
+    def _tell(self) -> None:
+        while self._done:
+            self._done.popleft().tell()
+
+    def _impatient(self, loop: asyncio.AbstractEventLoop, pieces: Sequence[_Piece]) -> None:
+        self._tell()  # a hand that hangs may not have come to tell what it did before
+        for piece in pieces:
+            if piece.take():  # work that has begun is waited for however long it takes
+                loop.run_in_executor(None, self._do, loop, piece)
 
 
 def settle() -> None:

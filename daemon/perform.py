@@ -118,13 +118,12 @@ class Perform:
             for task in left:
                 task.cancel()
             await asyncio.gather(*left, return_exceptions=True)
+        self._hands.close()
 
     async def _perform(self, effect: e.Effect) -> None:
-        # Whatever is logged on the way, by a plugin too, tells which dataset it is about.
-        with structlog.contextvars.bound_contextvars(**_about(effect)):
-            await self._performed(effect)
-
-    async def _performed(self, effect: e.Effect) -> None:
+        # Whatever is logged on the way, by a plugin too, tells which dataset it is about; the context is
+        # the task's own, and ends with it.
+        structlog.contextvars.bind_contextvars(**_about(effect))
         async with self._gates[type(effect)]:
             try:
                 async with asyncio.timeout(TIMEOUT_SECONDS[type(effect)]):

@@ -5,18 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import structlog
-
 from .core import facts as f
 
 Fields = dict[str, Any]
 
 
-def tell(facts: Sequence[f.Fact]) -> None:
+def tell(facts: Sequence[f.Fact], log: Any) -> None:
     """Log what of these facts matters to people.  A baseline is one line, however many series it has."""
-    if not facts:
-        return
-    log = structlog.get_logger("tiltd.story")
     known_before = 0
     for fact in facts:
         if isinstance(fact, f.DatasetFound) and fact.baseline:

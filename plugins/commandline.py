@@ -10,22 +10,28 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import re
+import shutil
 import signal
-import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 from tiltd.daemon.core.model import Record
 from tiltd.daemon.text import one_line
 from tiltd.plugins.api import CommandCount, Temporary
+from tiltd.plugins.spawned import Spawned
 
 CHUNK_BYTES = 1 << 16
 ERROR_BYTES = 1 << 16
 """Of what a command writes to its error output, no more than this is kept."""
 AFTER_END_SECONDS = 0.5
 """A child that a command left behind may hold its pipes open; they are read for no longer than that."""
+LONG_SECONDS = 1.0
+"""A command that runs for longer is watched by its process as well, not by its pipes alone."""
+LOOK_SECONDS = 0.02
+REAPED_SECONDS = 0.05
 _KEPT = re.compile(r"PATH|HOME|USER|LOGNAME|SHELL|TZ|LD_LIBRARY_PATH|(PBS|TORQUE|MAUI|MOAB)\w*", re.ASCII)
 
 Kind = Literal["done", "gone", "permanent", "wait", "retry", "unsure"]
@@ -121,7 +127,9 @@ class CommandLine:
         self.environment = kept | {"LC_ALL": "C"} | dict(environment)
         self._gate = asyncio.Semaphore(at_once)
         self._counts: dict[tuple[str, str], tuple[int, float]] = {}
-        self._undead: list[subprocess.Popen[bytes]] = []
+        self._encoded = {os.fsencode(name): os.fsencode(value) for name, value in self.environment.items()}
+        self._programs: dict[str, str] = {}
+        self._undead: list[Spawned] = []
 
     async def run(
         self,
@@ -139,12 +147,12 @@ class CommandLine:
             loop = asyncio.get_running_loop()
             began = loop.time()
             try:
-                process = self._start(argv)
+                command = self._start(argv)
             except OSError as error:
                 self.count(argv[0], "not_started", 0.0)
                 name = os.path.basename(argv[0])
                 raise NotStarted(f"cannot start {name}: {error.strerror}", delay_seconds=60.0) from error
-            reader = _Reader(process, max_bytes, sink)
+            reader = _Reader(command, max_bytes, sink)
             try:
                 async with asyncio.timeout(timeout_seconds):
                     await reader.ended()
@@ -152,10 +160,10 @@ class CommandLine:
                 reader.timed_out = True
             finally:
                 reader.close()
-                self._end(process)
+                self._end(command)
             return Ran(
                 command=os.path.basename(argv[0]),
-                exit_code=-signal.SIGKILL if process.returncode is None else process.returncode,
+                exit_code=-signal.SIGKILL if command.exit_code is None else command.exit_code,
                 out=bytes(reader.out),
                 err=bytes(reader.err),
                 seconds=loop.time() - began,
@@ -188,75 +196,83 @@ class CommandLine:
         self.count(ran.command, rule.reason, ran.seconds)
         return rule
 
-    def _start(self, argv: Sequence[str]) -> subprocess.Popen[bytes]:
-        self._undead = [process for process in self._undead if process.poll() is None]
-        return subprocess.Popen(
-            argv,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=self.environment,
-            cwd="/",
-            start_new_session=True,
-            bufsize=0,
-        )
+    def _start(self, argv: Sequence[str]) -> Spawned:
+        self._undead = [command for command in self._undead if command.poll() is None]
+        return Spawned(argv, self._program(argv[0]), self._encoded)
 
-    def _end(self, process: subprocess.Popen[bytes]) -> None:
+    def _program(self, name: str) -> str:
+        """Its path.  A bare name is looked for in the folders once; whatever is found is started as it is."""
+        if "/" in name:
+            return name
+        known = self._programs.get(name)
+        if known is None or not os.access(known, os.X_OK):
+            known = shutil.which(name, path=self.environment["PATH"])
+            if known is None:
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
+            self._programs[name] = known
+        return known
+
+    def _end(self, command: Spawned) -> None:
         """Kill the whole group where the command itself has not ended; it is reaped now or later."""
-        if process.poll() is None:
+        if command.poll() is None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(process.pid, signal.SIGKILL)
-            try:
-                process.wait(0.05)
-            except subprocess.TimeoutExpired:  # in a system call that no signal ends, as on a dead NFS
-                self._undead.append(process)
+                os.killpg(command.pid, signal.SIGKILL)
+            if not command.reaped_within(REAPED_SECONDS):  # in a call that no signal ends, as on a dead NFS
+                self._undead.append(command)
 
 
 class _Reader:
-    """The two pipes and the end of one process, as callbacks of the loop; no thread, no child watcher."""
+    """The two pipes and the end of one process, as callbacks of the loop; no thread, no child watcher.
 
-    def __init__(
-        self, process: subprocess.Popen[bytes], max_bytes: int, sink: Callable[[bytes], None] | None
-    ) -> None:
-        assert process.stdout is not None and process.stderr is not None
+    A command that closes its pipes has ended, as a rule, and nothing else need tell of it; for one that has
+    not, and for one that still runs after a while (its pipes may be held by a child), the kernel is asked.
+    """
+
+    def __init__(self, command: Spawned, max_bytes: int, sink: Callable[[bytes], None] | None) -> None:
         self.out, self.err = bytearray(), bytearray()
         self.timed_out = self.cut = False
-        self._process = process
+        self._command = command
         self._left_bytes = max_bytes
         self._sink = sink or self.out.extend
         self._loop = asyncio.get_running_loop()
-        self._pipes = {process.stdout.fileno(), process.stderr.fileno()}
-        self._error_pipe = process.stderr.fileno()
+        self._pipes = {command.out, command.err}
         self._gone = asyncio.Event()
         self._drained = asyncio.Event()
         self._failure: Exception | None = None
         for pipe in self._pipes:
-            os.set_blocking(pipe, False)
             self._loop.add_reader(pipe, self._readable, pipe)
         self._pid_fd = -1
-        with contextlib.suppress(OSError, AttributeError):
-            self._pid_fd = os.pidfd_open(process.pid)
-            self._loop.add_reader(self._pid_fd, self._died)
+        self._watching = self._loop.call_later(LONG_SECONDS, self._watch)
 
     async def ended(self) -> None:
         """Wait until it has ended, wrote too much, or its sink failed (whose exception is raised)."""
-        if self._pid_fd < 0:
-            await self._drained.wait()
-            while self._process.poll() is None:  # noqa: ASYNC110 - a kernel without pidfd tells no event
-                await asyncio.sleep(0.02)
-            self._gone.set()
         await self._gone.wait()
-        if not self.cut:
+        if not self.cut and self._pipes:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(AFTER_END_SECONDS):
                     await self._drained.wait()
         if self._failure is not None:
             raise self._failure
 
-    def _died(self) -> None:
-        self._loop.remove_reader(self._pid_fd)
-        self._process.poll()
-        self._gone.set()
+    def _watch(self) -> None:
+        """Hear of its end by its process, whatever becomes of the pipes."""
+        self._watching.cancel()
+        if self._pid_fd >= 0 or self._gone.is_set():
+            return
+        try:
+            self._pid_fd = os.pidfd_open(self._command.pid)
+        except (OSError, AttributeError):  # a kernel without pidfd tells no event
+            self._look()
+        else:
+            self._loop.add_reader(self._pid_fd, self._look)
+
+    def _look(self) -> None:
+        if self._command.poll() is not None:
+            if self._pid_fd >= 0:
+                self._loop.remove_reader(self._pid_fd)
+            self._gone.set()
+        elif self._pid_fd < 0:
+            self._watching = self._loop.call_later(LOOK_SECONDS, self._look)
 
     def _readable(self, pipe: int) -> None:
         try:
@@ -267,7 +283,7 @@ class _Reader:
             piece = b""
         if not piece:
             self._closed(pipe)
-        elif pipe == self._error_pipe:
+        elif pipe == self._command.err:
             self.err += piece[: max(0, ERROR_BYTES - len(self.err))]
         else:
             self._take(piece)
@@ -287,13 +303,16 @@ class _Reader:
         self._pipes.discard(pipe)
         if not self._pipes:
             self._drained.set()
+            if self._command.poll() is None:
+                self._watch()
+            else:
+                self._gone.set()
 
     def close(self) -> None:
-        for pipe in list(self._pipes):
-            self._closed(pipe)
+        self._watching.cancel()
+        for pipe in self._pipes:
+            self._loop.remove_reader(pipe)
         if self._pid_fd >= 0:
             self._loop.remove_reader(self._pid_fd)
             os.close(self._pid_fd)
-        for stream in (self._process.stdout, self._process.stderr):
-            if stream is not None:
-                stream.close()
+        self._command.close()

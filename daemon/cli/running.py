@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 
 from tiltd.daemon import logs
@@ -25,6 +26,7 @@ def main(args: argparse.Namespace) -> int:
         return FAILED
     logs.set_up(settings.log.format, settings.log.level)
     app = importlib.import_module("tiltd.daemon.app")
+    os.chdir("/")  # where its commands are started too: it keeps no file system from being unmounted
     return int(app.run(settings))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import PackageNotFoundError, version
-from typing import get_args
+from typing import Any, TypeVar, get_args
 
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Histogram
@@ -35,6 +35,8 @@ from .shapes import BoundedShapes, shape_of
 from .table import METRICS
 from .view import CoreView, Outside, ViewCollector
 
+Child = TypeVar("Child", Counter, Histogram)
+
 
 class Metrics:
     """The daemon calls :meth:`saw` for each observation, :meth:`observe` after each append, and
@@ -49,6 +51,7 @@ class Metrics:
         self._shapes = BoundedShapes()
         self._notes: dict[str, Note] = {}
         self._pipelines: set[str] = set()
+        self._children: dict[tuple[str, tuple[str, ...]], Any] = {}
         self._counters = {
             m.name: _counter(m.name, self.registry) for m in METRICS.values() if _ours(m.name, "counter")
         }
@@ -84,20 +87,25 @@ class Metrics:
 
     def count(self, name: str, amount: float = 1.0, **labels: str) -> None:
         """Add to a counter of the table."""
-        child = self._counters[name]
-        (child.labels(**self._bounded(labels)) if labels else child).inc(amount)
+        self._child(self._counters[name], name, labels).inc(amount)
 
     def measure(self, name: str, value: float, **labels: str) -> None:
         """Put a value into a histogram of the table; a clock that jumped back counts as 0."""
-        child = self._histograms[name]
-        (child.labels(**self._bounded(labels)) if labels else child).observe(max(0.0, value))
+        self._child(self._histograms[name], name, labels).observe(max(0.0, value))
+
+    def _child(self, metric: Child, name: str, labels: dict[str, str]) -> Child:
+        """The metric of these labels, whose values are bounded; found once, since a job counts a score."""
+        if not labels:
+            return metric
+        values = tuple([self._labels.value(label, labels[label]) for label in METRICS[name].labels])
+        child = self._children.get((name, values))
+        if child is None:
+            child = self._children[name, values] = metric.labels(*values)
+        return child
 
     def appended(self, seconds: float) -> None:
         """The journal made one durable append."""
         self.measure("tiltd_journal_append_seconds", seconds)
-
-    def _bounded(self, labels: dict[str, str]) -> dict[str, str]:
-        return {name: self._labels.value(name, value) for name, value in labels.items()}
 
     # -- observations ------------------------------------------------------------------------------
 
@@ -134,7 +142,7 @@ class Metrics:
             self.count(name, 0, feed=feed)
         for state in TERMINAL:
             self.count("tiltd_datasets_ended_total", 0, feed=feed, state=state)
-        self._histograms["tiltd_completion_to_submit_seconds"].labels(**self._bounded({"feed": feed}))
+        self._begin("tiltd_completion_to_submit_seconds", feed=feed)
 
     def _begun(self, pipeline: str) -> None:
         if pipeline in self._pipelines:
@@ -147,10 +155,13 @@ class Metrics:
         self.count("tiltd_runs_over_predicted_total", 0, pipeline=pipeline)
         for kind in ("run", "rescue"):
             self.count("tiltd_attempts_total", 0, pipeline=pipeline, kind=kind)
-        bounded = self._bounded({"pipeline": pipeline})
-        for name, histogram in self._histograms.items():
+        for name in self._histograms:
             if METRICS[name].labels == ("pipeline",):
-                histogram.labels(**bounded)
+                self._begin(name, pipeline=pipeline)
+
+    def _begin(self, histogram: str, **labels: str) -> None:
+        """Have it exist before its first value."""
+        self._child(self._histograms[histogram], histogram, labels)
 
     def policy_refused(self) -> None:
         """A policy file was read and not accepted; the old one stays in force."""
@@ -174,8 +185,7 @@ class Metrics:
     def _dataset_fact(self, fact: f.DatasetFact, core: CoreView | None) -> None:
         if isinstance(fact, f.DatasetFound):
             self._begun(fact.pipeline)
-            labels = self._bounded({"feed": fact.feed})
-            self._histograms["tiltd_last_tilt_to_tomogram_seconds"].labels(**labels)
+            self._begin("tiltd_last_tilt_to_tomogram_seconds", feed=fact.feed)
             self._notes[fact.dataset_id] = Note(fact.feed, fact.pipeline, fact.run)
             self.count("tiltd_datasets_found_total", feed=fact.feed)
             return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import time
 from pathlib import Path
 
@@ -71,7 +72,7 @@ async def test_the_environment_is_plain(monkeypatch: pytest.MonkeyPatch, tmp_pat
     seen = dict(line.split("=", 1) for line in ran.out.decode().splitlines())
     assert seen["LC_ALL"] == "C" and seen["EXTRA"] == "1" and seen["PBS_DEFAULT"] == "head"
     assert not {"SECRET_TOKEN", "PYTHONPATH", "LANG"} & seen.keys()
-    assert seen["PWD"] == "/" and seen["PATH"].startswith(f"{tmp_path}:")
+    assert seen["PATH"].startswith(f"{tmp_path}:")
 
 
 async def test_a_command_in_the_folders_is_found(tmp_path: Path) -> None:
@@ -79,6 +80,23 @@ async def test_a_command_in_the_folders_is_found(tmp_path: Path) -> None:
     (tmp_path / "qzzz").write_text("#!/bin/sh\necho found\n")
     (tmp_path / "qzzz").chmod(0o755)
     assert (await CommandLine(str(tmp_path)).run(["qzzz"], timeout_seconds=10)).out == b"found\n"
+
+
+async def test_a_command_that_was_moved_is_found_again(tmp_path: Path) -> None:
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "one/qzzz").write_text("#!/bin/sh\necho $0\n")
+    (tmp_path / "one/qzzz").chmod(0o755)
+    commands = CommandLine(f"{tmp_path}/one:{tmp_path}/two")
+    assert b"/one/" in (await commands.run(["qzzz"], timeout_seconds=10)).out
+    (tmp_path / "one/qzzz").rename(tmp_path / "two/qzzz")
+    assert b"/two/" in (await commands.run(["qzzz"], timeout_seconds=10)).out
+
+
+async def test_signals_that_python_ignores_are_not_ignored_by_a_command() -> None:
+    ran = await CommandLine().run(["grep", "SigIgn", "/proc/self/status"], timeout_seconds=10)
+    ignored = int(ran.out.split()[1], 16)
+    assert not ignored & 1 << signal.SIGPIPE - 1 and not ignored & 1 << signal.SIGXFSZ - 1
 
 
 async def test_what_is_not_there_was_not_started(tmp_path: Path) -> None:

@@ -44,3 +44,39 @@ async def test_what_fails_gives_its_hand_back() -> None:
     for _ in range(3):
         with pytest.raises(ZeroDivisionError):
             await asyncio.wait_for(hands.do(lambda: 1 // 0), 10.0)
+
+
+async def test_what_was_done_before_a_hand_hangs_is_told() -> None:
+    hands, release = Hands(few=1, patience_seconds=0.02), threading.Event()
+    done: list[int] = []
+    await hands.do(done.append, 0)  # told just now: what is done next is not told at once
+    quick = [asyncio.create_task(hands.do(done.append, number)) for number in (1, 2)]
+    hanging = asyncio.create_task(hands.do(release.wait, 30.0))
+    await asyncio.wait_for(asyncio.gather(*quick), 10.0)
+    assert done == [0, 1, 2] and not hanging.done()
+    release.set()
+    assert await hanging
+
+
+async def test_what_nobody_waits_for_any_more_is_not_begun() -> None:
+    hands, release = Hands(few=1, patience_seconds=30.0), threading.Event()
+    done: list[str] = []
+    first = asyncio.create_task(hands.do(release.wait, 30.0))
+    late = asyncio.create_task(hands.do(done.append, "late"))
+    await asyncio.sleep(0)
+    late.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await late
+    release.set()
+    assert await first
+    await hands.do(done.append, "next")
+    assert done == ["next"]
+
+
+async def test_hands_that_are_closed_end() -> None:
+    hands, names = Hands(few=2), set()
+    await hands.do(lambda: names.add(threading.current_thread()))
+    hands.close()
+    for thread in names:
+        await asyncio.to_thread(thread.join, 10.0)
+        assert not thread.is_alive()

@@ -73,7 +73,7 @@ def test_what_matters_is_told_in_one_line_each(capsys: pytest.CaptureFixture[str
     scene.ask("hold", scene.dataset())
     scene.ask("cancel", scene.dataset())
     with structlog.testing.capture_logs() as lines:
-        tell(facts)
+        tell(facts, structlog.get_logger())
     told = [line["event"] for line in lines]
     assert told == ["found", "completed", "placed", "started", "failed", "held", "cancelled"]
     assert {line["dataset"] for line in lines} == {dataset.dataset_id}
@@ -84,7 +84,7 @@ def test_a_baseline_is_one_line_however_large() -> None:
     seen = tuple(sighting(f"TS_{n}", series=None) for n in range(50))
     facts = scene.step(o.FilesObserved, feed="f", up=True, sightings=seen, first=True).facts
     with structlog.testing.capture_logs() as lines:
-        tell(facts)
+        tell(facts, structlog.get_logger())
     assert [(line["event"], line["held_for_release"]) for line in lines] == [("feed met", 50)]
 
 
