@@ -151,9 +151,12 @@ def discard(staging: str, attempt_id: str) -> bool:
     this attempt's name is ever removed."""
     if os.path.basename(staging) != f".tiltd-{attempt_id}":
         raise ValueError(f"{staging!r} is not the staging folder of {attempt_id!r}")
-    with contextlib.suppress(OSError):
-        if stat.S_ISDIR(os.lstat(staging).st_mode):
-            shutil.rmtree(staging, ignore_errors=True)
+    try:
+        status = os.lstat(staging)
+    except OSError:  # as a rule: it was published
+        return True
+    if stat.S_ISDIR(status.st_mode):
+        shutil.rmtree(staging, ignore_errors=True)
     return not os.path.lexists(staging)
 
 
