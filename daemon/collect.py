@@ -11,13 +11,12 @@ import contextlib
 import ctypes
 import errno
 import functools
-import grp
 import os
 import shutil
 import stat
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 import structlog
@@ -26,6 +25,7 @@ from tiltd.daemon import manifest as manifests
 from tiltd.daemon import report
 from tiltd.daemon.core.model import Attempt, Dataset, ExpectedResult, Problem, RunEnd, Verdict
 from tiltd.daemon.core.observations import CollectAnswered
+from tiltd.daemon.handover import Publishing, Refused, hand_over, hand_over_folder, readers_of, write
 from tiltd.daemon.manifest import FromJobFiles, Published
 from tiltd.daemon.text import shown
 from tiltd.daemon.verify import CHECKSUMS, Damaged, Missing, Staged, read_checksums, verify
@@ -35,24 +35,6 @@ SIGHT_SECONDS = 90.0
 """NFS may show a folder that another host filled up to 60 s late (30 to 60 s of cached attributes)."""
 _NO_RENAMEAT2 = {errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EPERM}
 _PERMANENT = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EXDEV, errno.ENOTDIR, errno.ENAMETOOLONG}
-
-
-class Publishing(Protocol):
-    """The ``[publish]`` table: modes as numbers, ``group`` a name or a number or "", ``verify`` "full" or
-    "sizes"."""
-
-    @property
-    def dir_mode(self) -> int: ...
-    @property
-    def file_mode(self) -> int: ...
-    @property
-    def group(self) -> str: ...
-    @property
-    def verify(self) -> str: ...
-
-
-class Refused(Exception):
-    """A setting or the destination stands in the way until a person changes it."""
 
 
 class Occupied(Exception):
@@ -169,9 +151,12 @@ def discard(staging: str, attempt_id: str) -> bool:
     this attempt's name is ever removed."""
     if os.path.basename(staging) != f".tiltd-{attempt_id}":
         raise ValueError(f"{staging!r} is not the staging folder of {attempt_id!r}")
-    with contextlib.suppress(OSError):
-        if stat.S_ISDIR(os.lstat(staging).st_mode):
-            shutil.rmtree(staging, ignore_errors=True)
+    try:
+        status = os.lstat(staging)
+    except OSError:  # as a rule: it was published
+        return True
+    if stat.S_ISDIR(status.st_mode):
+        shutil.rmtree(staging, ignore_errors=True)
     return not os.path.lexists(staging)
 
 
@@ -185,7 +170,7 @@ def make_folders(path: str, publish: Publishing) -> None:
     for folder in reversed(missing):
         with contextlib.suppress(FileExistsError):  # another result of the same session made it meanwhile
             Path(folder).mkdir()
-            _hand_over_folder(folder, publish)
+            hand_over_folder(folder, readers_of(publish))
             _sync_folder(os.path.dirname(folder))
 
 
@@ -255,28 +240,30 @@ def _fields_of(mine: Published) -> dict[str, Any]:
 
 
 def _prepare(staging: str, staged: Staged, record: dict[str, Any], publish: Publishing) -> None:
-    """Modes and group of everything, and the manifest, all on disk before the rename."""
+    """Modes and group of everything, report and manifest, all on disk before the rename."""
+    readers = readers_of(publish)
+    for name, status in staged.statuses.items():
+        if not readers.can_read(status):
+            hand_over(f"{staging}/{name}", readers)
+    for name in staged.unlisted:
+        hand_over(f"{staging}/{name}", readers)
     record = record | {"unlisted": list(staged.unlisted)}
-    for name in (*(file.name for file in staged.files), *staged.unlisted):
-        _hand_over(os.path.join(staging, name), publish)
-    _write_report(staging, record, publish)
-    _write(os.path.join(staging, manifests.NAME), manifests.text(record), publish)
+    write(staging, _report(staging, record) | {manifests.NAME: manifests.text(record)}, readers)
     for folder in sorted(staged.folders, reverse=True):
-        _hand_over_folder(os.path.join(staging, folder), publish)
+        hand_over_folder(f"{staging}/{folder}", readers)
 
 
-def _write_report(staging: str, record: dict[str, Any], publish: Publishing) -> None:
-    """The page for people, unless the pipeline made one of that name itself.  A page that cannot be made is
-    no reason to withhold a tomogram; a full destination is."""
+def _report(staging: str, record: dict[str, Any]) -> dict[str, str]:
+    """The page for people by its name; none where the pipeline made one of that name itself.  A page that
+    cannot be made is no reason to withhold a tomogram; a full destination is."""
     names = [file["name"] for file in record["files"]]
     if manifests.REPORT in names:
-        return
+        return {}
     try:
-        text = report.page(record, report.gather(staging, names))
+        return {manifests.REPORT: report.page(record, report.gather(staging, names))}
     except Exception:
         structlog.get_logger("tiltd.collect").exception("a report cannot be made", staging=shown(staging))
-        return
-    _write(os.path.join(staging, manifests.REPORT), text, publish)
+        return {}
 
 
 def _waiting(staging: str, nonce: str, record: dict[str, Any], publish: Publishing) -> Problem:
@@ -287,83 +274,10 @@ def _waiting(staging: str, nonce: str, record: dict[str, Any], publish: Publishi
     found = f"the result waits in {shown(staging)}"
     with contextlib.suppress(OSError, Damaged, Refused):
         files, _ = read_checksums(staging, nonce)
-        _write_report(staging, record | {"files": msgspec.to_builtins(files)}, publish)
+        page = _report(staging, record | {"files": msgspec.to_builtins(files)})
+        write(staging, page, readers_of(publish))
         found += f", look at its {manifests.REPORT}"
     return Problem(code="waits", detail=f"{found}; release delivers it as it is, rerun makes another")
-
-
-def _write(path: str, text: str, publish: Publishing) -> None:
-    """On disk, for its readers; what an earlier try has left there goes.  Nobody reads it before the folder
-    is renamed, so that it needs no rename of its own.  Raises OSError and Refused."""
-    new = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    try:
-        fd = os.open(path, new, 0o600)
-    except FileExistsError:
-        os.unlink(path)  # noqa: PTH108 - beside so much that is done with descriptors
-        fd = os.open(path, new, 0o600)
-    try:
-        left = memoryview(text.encode("utf-8"))
-        while left:
-            left = left[os.write(fd, left) :]
-        _open_to_readers(fd, publish, is_folder=False)
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def _hand_over(path: str, publish: Publishing) -> None:
-    """Group and mode of a file that somebody else wrote; on disk where that changed anything, since the
-    runner has seen to the results themselves."""
-    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        if _open_to_readers(fd, publish, is_folder=False):
-            os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def _hand_over_folder(path: str, publish: Publishing) -> None:
-    """The same of a folder, whose names are on disk after it too."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        _open_to_readers(fd, publish, is_folder=True)
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def _open_to_readers(fd: int, publish: Publishing, is_folder: bool) -> bool:
-    """Set group and mode; true if that changed anything.  Raises Refused where the group cannot be given."""
-    group = _group_number(publish.group)
-    status = os.fstat(fd)
-    changed = group not in (-1, status.st_gid)
-    if changed:
-        try:
-            os.fchown(fd, -1, group)  # before the mode: it clears set-group-id
-        except PermissionError:
-            raise Refused(
-                f"[publish] group: this user may not give files to the group {publish.group!r}; "
-                "make it a member of the group"
-            ) from None
-    inherited = status.st_mode & stat.S_ISGID if is_folder else 0
-    mode = (publish.dir_mode if is_folder else publish.file_mode) | inherited
-    if changed or stat.S_IMODE(status.st_mode) != mode:
-        os.fchmod(fd, mode)
-        changed = True
-    return changed
-
-
-def _group_number(group: str) -> int:
-    if not group:
-        return -1
-    if group.isascii() and group.isdigit():
-        return int(group)
-    try:
-        return grp.getgrnam(group).gr_gid
-    except KeyError:
-        raise Refused(
-            f"[publish] group: {group!r} is not known on this machine; create it or change the setting"
-        ) from None
 
 
 def _tidy(final: str) -> None:

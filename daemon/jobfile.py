@@ -17,6 +17,7 @@ from tiltd.daemon.core.model import Attempt, Dataset, ExpectedResult, JobSteps, 
 from tiltd.plugins.api import Permanent
 
 FORMAT = 1
+REMEMBERED_MAX = 1024
 STEP_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 
 
@@ -164,6 +165,11 @@ def expected_results(document: dict[str, Any]) -> tuple[ExpectedResult, ...]:
     return msgspec.convert(output.get("results") or (), tuple[ExpectedResult, ...])
 
 
+def staging(document: dict[str, Any]) -> str:
+    """The folder that its runner stages into; "" for a file that tells nothing."""
+    return str((document.get("output") or {}).get("staging", ""))
+
+
 def kept_texts(document: dict[str, Any]) -> dict[str, str]:
     """The texts that the manifest keeps, by name; empty for a file that tells nothing."""
     texts = document.get("texts") or ()
@@ -192,3 +198,31 @@ def story(document: dict[str, Any]) -> Dataset:
         except UnicodeEncodeError as error:
             raise ValueError("The job file's story has a name that no file can have.") from error
     return record
+
+
+class Remembered:
+    """What is asked of job files again and again, by attempt, so that each is read once as a rule.  Without
+    what may be long (the story, and the texts); few attempts are live, so few are remembered."""
+
+    def __init__(self) -> None:
+        self._told: dict[str, dict[str, Any]] = {}
+
+    def __len__(self) -> int:
+        return len(self._told)
+
+    def get(self, attempt_id: str) -> dict[str, Any] | None:
+        """Its nonce, output and step names as in the job file; ``keeps_texts`` if that has texts to keep."""
+        return self._told.get(attempt_id)
+
+    def put(self, attempt_id: str, document: dict[str, Any]) -> dict[str, Any]:
+        """Returns what :meth:`get` will."""
+        if len(self._told) >= REMEMBERED_MAX:
+            self._told.clear()
+        told: dict[str, Any] = {key: document[key] for key in ("nonce", "output") if key in document}
+        told["steps"] = [{"name": name} for name in step_names(document)]
+        told["keeps_texts"] = bool(kept_texts(document))
+        self._told[attempt_id] = told
+        return told
+
+    def forget(self, attempt_id: str) -> None:
+        self._told.pop(attempt_id, None)

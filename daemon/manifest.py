@@ -23,6 +23,9 @@ REPORT = "report.html"
 """The page for people beside it (:mod:`tiltd.daemon.report`)."""
 FORMAT = 1
 MAX_BYTES = 64 << 20
+# Made once: json.dumps would make an encoder for every value.
+_json = json.JSONEncoder().encode
+_sorted_json = json.JSONEncoder(sort_keys=True).encode
 
 
 class ResultFile(Record):
@@ -61,7 +64,7 @@ class Published(Record):
 
 def options_digest(options: Mapping[str, Any]) -> str:
     """Hex SHA-256 of options, independent of their order."""
-    return hashlib.sha256(json.dumps(dict(options), sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(_sorted_json(dict(options)).encode()).hexdigest()
 
 
 def manifest(
@@ -110,7 +113,7 @@ def manifest(
 def text(record: Mapping[str, Any]) -> str:
     """As JSON with a line for each part: an indented one takes ten times as long to write, and nobody reads
     the angles of a series one below the other."""
-    lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in record.items()]
+    lines = [f"{_json(key)}: {_json(value)}" for key, value in record.items()]
     return "{\n " + ",\n ".join(lines) + "\n}\n"
 
 

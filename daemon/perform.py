@@ -7,7 +7,7 @@ worker thread.  Every effect can be done twice.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import structlog
@@ -239,10 +239,7 @@ class Perform:
     def _collected(
         self, dataset: Dataset, attempt: Attempt, final: str, verdict: Verdict, at: float
     ) -> o.Answer:
-        documents = {
-            each.attempt_id: self._spool.document(each.attempt_id) or {} for each in dataset.attempts
-        }
-        document = documents.get(attempt.attempt_id, {})
+        document = self._spool.told(attempt.attempt_id)
         return collect.collect(
             dataset,
             attempt,
@@ -252,8 +249,8 @@ class Perform:
             self._settings.publish,
             verdict,
             at,
-            str(document.get("output", {}).get("staging", "")),
-            told_by(documents, attempt),
+            jobfile.staging(document),
+            told_by(self._spool, dataset, attempt),
         )
 
     def _judge(self, dataset: Dataset, attempt: Attempt) -> Verdict:
@@ -317,11 +314,12 @@ class Perform:
         return o.NoticeAnswered(at=self._clock.now(), notice_id=effect.notice_id, to=effect.to)
 
 
-def told_by(documents: Mapping[str, dict[str, Any]], attempt: Attempt) -> manifest.FromJobFiles:
+def told_by(spool: Spool, dataset: Dataset, attempt: Attempt) -> manifest.FromJobFiles:
     """Of every attempt whose job file is still in the spool; the steps are those of the run itself."""
-    ran = documents.get(attempt.rescues_attempt_id or attempt.attempt_id, {})
-    texts = {each: jobfile.kept_texts(document) for each, document in documents.items()}
-    return manifest.FromJobFiles(texts=texts, step_names=jobfile.step_names(ran))
+    return manifest.FromJobFiles(
+        texts={each.attempt_id: spool.texts(each.attempt_id) for each in dataset.attempts},
+        step_names=jobfile.step_names(spool.told(attempt.rescues_attempt_id or attempt.attempt_id)),
+    )
 
 
 def _about(effect: e.Effect) -> dict[str, str]:

@@ -10,7 +10,7 @@ import asyncio
 
 from tiltd.plugins.api import ResourceManager
 
-from . import collect, errands, sweep
+from . import collect, errands, jobfile, sweep
 from .alive import is_running
 from .clock import Clock
 from .config import Settings
@@ -77,7 +77,7 @@ class Releasing:
         it is alive, or the result is ``kept``, what it staged is removed: nobody will publish it."""
         seen = self._spool.read(attempt_id)
         alive = local and bool(seen.pid) and is_running(seen.pid, seen.pid_started)
-        staging = "" if alive or kept else self._spool.staging(attempt_id)
+        staging = "" if alive or kept else jobfile.staging(self._spool.told(attempt_id))
         if staging:
             collect.discard(staging, attempt_id)
         return seen, alive, self._spool.has(errands.sweep_id(attempt_id))

@@ -40,7 +40,6 @@ PIECE_BYTES = 256 << 10
 
 ATTEMPT_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 MAX_JOB_BYTES = 64 << 20
-KNOWN_MAX = 1024
 
 
 class RunSeen(Record):
@@ -85,7 +84,7 @@ class Spool:
     def __init__(self, folder: str | Path) -> None:
         self.root = Path(folder)
         self._attempts = f"{self.root}/attempts"
-        self._known: dict[str, tuple[str, str]] = {}
+        self._known = jobfile.Remembered()
         self._installed: tuple[str, tuple[int, int]] | None = None
 
     def folder(self, attempt_id: str) -> Path:
@@ -134,7 +133,7 @@ class Spool:
                     os.close(os.open(f"{folder}/{name}", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666))
                 write_durably(f"{folder}/job.json", jobfile.encode(document), 0o644)
                 sync_folder(self._attempts)
-                self._remember(attempt_id, document)
+                self._known.put(attempt_id, document)
         return folder
 
     def revoke(self, attempt_id: str) -> tuple[bool, str]:
@@ -225,7 +224,7 @@ class Spool:
     def remove(self, attempt_id: str) -> None:
         """Remove its folder, for good; a runner that comes later finds nothing to claim."""
         folder = self.folder(attempt_id)
-        self._known.pop(attempt_id, None)
+        self._known.forget(attempt_id)
         with trouble("remove the attempt", folder), contextlib.suppress(FileNotFoundError):
             with contextlib.suppress(FileNotFoundError):
                 (folder / "job.json").rename(folder / "revoked")
@@ -236,25 +235,24 @@ class Spool:
         return stat_of(self._place(attempt_id)) is not None
 
     def nonce(self, attempt_id: str, mark: str) -> str:
-        """The run's nonce from its job file, read once as a rule; few are live, so few are remembered."""
-        if attempt_id not in self._known and mark == "revoked":
-            return ""
-        return self._told(attempt_id)[0]
+        """The run's nonce from its job file; "" where nothing tells."""
+        told = self._known.get(attempt_id)
+        if told is None:
+            told = {} if mark == "revoked" else self.told(attempt_id)
+        return str(told.get("nonce", ""))
 
-    def staging(self, attempt_id: str) -> str:
-        """The folder that its runner stages into, from its job file as well; "" where nothing tells."""
-        return self._told(attempt_id)[1]
+    def told(self, attempt_id: str) -> dict[str, Any]:
+        """Its job file without what may be long, for the functions of :mod:`jobfile`; empty where nothing
+        tells."""
+        told = self._known.get(attempt_id)
+        if told is None and (document := self.document(attempt_id)) is not None:
+            told = self._known.put(attempt_id, document)
+        return told or {}
 
-    def _told(self, attempt_id: str) -> tuple[str, str]:
-        if attempt_id not in self._known:
-            self._remember(attempt_id, self.document(attempt_id) or {})
-        return self._known[attempt_id]
-
-    def _remember(self, attempt_id: str, document: dict[str, Any]) -> None:
-        if len(self._known) >= KNOWN_MAX:
-            self._known.clear()
-        output = document.get("output") or {}
-        self._known[attempt_id] = (str(document.get("nonce", "")), str(output.get("staging", "")))
+    def texts(self, attempt_id: str) -> dict[str, str]:
+        """The texts that the manifest keeps, by name: for them its job file is read again."""
+        keeps = self.told(attempt_id).get("keeps_texts")
+        return jobfile.kept_texts(self.document(attempt_id) or {}) if keeps else {}
 
 
 def stat_of(path: str) -> tuple[int, int] | None:

@@ -11,7 +11,7 @@ import json
 import mmap
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -40,10 +40,11 @@ class Missing(Damaged):
 
 class Staged(Record):
     """A staging folder that was verified.  ``folders`` (relative, the top is "") and ``files`` are all of
-    it; ``unlisted`` are files beside the results that nobody vouches for; ``inputs`` are the checksums of
-    the input as the runner read it."""
+    it; ``statuses`` are what the system tells of the files, by name; ``unlisted`` are files beside the
+    results that nobody vouches for; ``inputs`` are the checksums of the input as the runner read it."""
 
     files: tuple[ResultFile, ...]
+    statuses: dict[str, os.stat_result]
     folders: tuple[str, ...]
     unlisted: tuple[str, ...] = ()
     inputs: tuple[Any, ...] = ()
@@ -63,33 +64,34 @@ def verify(staging: str, nonce: str, expected: Sequence[ExpectedResult], full: b
     """
     if not stat.S_ISDIR(os.lstat(staging).st_mode):
         raise Damaged(f"{shown(staging)} is no folder")
+    folders, names = _walk(staging)
     files, inputs = read_checksums(staging, nonce)
-    found = dict(_walk(staging))
-    listed = {file.name for file in files}
+    statuses = {}
     for file in files:
-        if file.name not in found or stat.S_ISDIR(found[file.name].st_mode):
+        if file.name not in names:
             raise Missing(f"{shown(file.name)} is missing in {shown(staging)}")
-        _check_file(os.path.join(staging, file.name), file, full)
+        statuses[file.name] = _check_file(f"{staging}/{file.name}", file, full)
     _check_promises(staging, {file.name: file for file in files}, expected)
-    folders = tuple(name for name, status in found.items() if stat.S_ISDIR(status.st_mode))
     return Staged(
         files=files,
-        folders=("", *folders),
-        unlisted=tuple(sorted(set(found) - listed - set(folders) - OWN_NAMES)),
+        statuses=statuses,
+        folders=tuple(folders),
+        unlisted=tuple(sorted(names - statuses.keys() - OWN_NAMES)),
         inputs=inputs,
     )
 
 
 def read_checksums(staging: str, nonce: str) -> tuple[tuple[ResultFile, ...], tuple[Any, ...]]:
     """The runner's list and its input checksums.  Raises Damaged and OSError."""
-    path = os.path.join(staging, CHECKSUMS)
+    path = f"{staging}/{CHECKSUMS}"
     try:
-        with open(path, "rb") as file:
-            content = file.read(MAX_CHECKSUMS_BYTES + 1)
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError:
         raise Missing(f"{shown(staging)} has no {CHECKSUMS}: the runner did not finish staging out") from None
+    with open(fd, "rb", buffering=0) as list_file:
+        content = list_file.readall() if os.fstat(fd).st_size <= MAX_CHECKSUMS_BYTES else b""
     try:
-        raw = json.loads(content) if len(content) <= MAX_CHECKSUMS_BYTES else {}
+        raw = json.loads(content)
         files = tuple(msgspec.convert(raw["files"], list[ResultFile])) if isinstance(raw, dict) else None
     except (ValueError, KeyError, RecursionError):
         raw, files = {}, None
@@ -107,36 +109,43 @@ def _is_inside(name: str) -> bool:
     return "\0" not in name and not any(part in ("", ".", "..") for part in name.split("/"))
 
 
-def _walk(staging: str, below: str = "") -> Iterator[tuple[str, os.stat_result]]:
-    """Relative name and lstat of all files and folders.  Raises Damaged for links and special files, which
-    the runner never stages: somebody else put them there."""
-    with os.scandir(os.path.join(staging, below)) as entries:
-        for entry in sorted(entries, key=lambda entry: entry.name):
-            name = os.path.join(below, entry.name)
-            status = entry.stat(follow_symlinks=False)
-            if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
-                raise Damaged(f"{shown(name)} in {shown(staging)} is a link or a special file, not a result")
-            yield name, status
-            if stat.S_ISDIR(status.st_mode):
-                yield from _walk(staging, name)
+def _walk(staging: str) -> tuple[list[str], set[str]]:
+    """Relative names of all folders (the top first, as "") and of all files.  Raises Damaged for links and
+    special files, which the runner never stages: somebody else put them there."""
+    folders, files = [""], set()
+    for below in folders:  # grows on the way
+        with os.scandir(f"{staging}/{below}" if below else staging) as entries:
+            for entry in entries:
+                name = f"{below}/{entry.name}" if below else entry.name
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(name)
+                elif entry.is_file(follow_symlinks=False):
+                    files.add(name)
+                else:
+                    raise Damaged(
+                        f"{shown(name)} in {shown(staging)} is a link or a special file, not a result"
+                    )
+    return folders, files
 
 
-def _check_file(path: str, file: ResultFile, full: bool) -> None:
+def _check_file(path: str, file: ResultFile, full: bool) -> os.stat_result:
     fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        size_bytes = os.fstat(fd).st_size
-        if size_bytes != file.size_bytes:
-            raise Damaged(f"{shown(path)} has {size_bytes} bytes; the runner staged {file.size_bytes}")
+        status = os.fstat(fd)
+        if status.st_size != file.size_bytes:
+            raise Damaged(f"{shown(path)} has {status.st_size} bytes; the runner staged {file.size_bytes}")
         if full and sha256_of(fd) != file.sha256:
             raise Damaged(f"{shown(path)} has another SHA-256 than what the runner staged")
+        return status
     finally:
         os.close(fd)
 
 
 def sha256_of(fd: int) -> str:
     """Hex SHA-256 of an open file from its start, read in pieces of 4 MiB and not left in the page cache."""
-    if os.fstat(fd).st_size <= SMALL_BYTES:
-        return hashlib.sha256(os.pread(fd, SMALL_BYTES + 1, 0)).hexdigest()
+    begin = os.pread(fd, SMALL_BYTES + 1, 0)
+    if len(begin) <= SMALL_BYTES and not os.pread(fd, 1, len(begin)):
+        return hashlib.sha256(begin).hexdigest()
     sha, position = hashlib.sha256(), 0
     # Not from the heap, of which each worker thread would keep its own for good.
     with mmap.mmap(-1, PIECE_BYTES) as piece, memoryview(piece) as view:

@@ -16,6 +16,13 @@ from .style import STYLE
 
 MAX_FILES = 500
 MAX_TEXT = 200_000
+_HEAD = (
+    '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+    '<meta http-equiv="Content-Security-Policy" '
+    "content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\">"
+    '<meta name="viewport" content="width=device-width, initial-scale=1">'
+)
+_LOOK = f"<style>{STYLE}</style></head>\n<body><main>"
 _CAPTIONS = {
     "thumbnails/xy.png": "central slice, x to the right, y up",
     "thumbnails/zy.png": "z to the right, y up",
@@ -46,11 +53,7 @@ def page(record: Mapping[str, Any], gathered: Gathered) -> str:
         _files(record),
     )
     return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta http-equiv="Content-Security-Policy" '
-        "content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\">"
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{name}: {_text(verdict)}</title><style>{STYLE}</style></head>\n<body><main>"
+        f"{_HEAD}<title>{name}: {_text(verdict)}</title>{_LOOK}"
         + "\n".join(filter(None, sections))
         + f"</main><footer>tiltd {_text(record['versions']['tiltd'])}, "
         f"published {instant(record['published_at'])}. manifest.json beside this page tells the same to "
@@ -62,7 +65,8 @@ def instant(at: float | None) -> str:
     """UTC, to the second; "-" for none."""
     if not at:
         return "-"
-    return datetime.datetime.fromtimestamp(at, datetime.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    civil = datetime.datetime.fromtimestamp(at, datetime.UTC).replace(tzinfo=None)
+    return f"{civil.isoformat(' ', 'seconds')} UTC"
 
 
 def _text(value: Any) -> str:
@@ -71,7 +75,7 @@ def _text(value: Any) -> str:
 
 
 def _section(title: str, content: str) -> str:
-    return f"<section><h2>{escape(title)}</h2>{content}</section>" if content else ""
+    return f"<section><h2>{title}</h2>{content}</section>" if content else ""
 
 
 def _header(record: Mapping[str, Any], name: str, verdict: str) -> str:
@@ -146,13 +150,14 @@ def _seconds(seconds: float) -> str:
 
 
 def _table(rows: Sequence[tuple[str, str]]) -> str:
-    cells = "".join(f"<tr><th>{escape(name)}</th><td>{value}</td></tr>" for name, value in rows if value)
+    """Of names and values that are markup already."""
+    cells = "".join([f"<tr><th>{name}</th><td>{value}</td></tr>" for name, value in rows if value])
     return f"<table>{cells}</table>" if cells else ""
 
 
 def _quality(record: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [
-        (shown(name).replace("_", " "), _text(f"{value:.5g}"))
+        (_text(name).replace("_", " "), _text(f"{value:.5g}"))
         for name, value in sorted(record["quality"].items())
     ]
 

@@ -17,6 +17,16 @@ from .gather import Points
 
 WIDTH, HEIGHT = 460.0, 230.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 54.0, 12.0, 10.0, 42.0
+_END, _FOOT = WIDTH - _RIGHT, HEIGHT - _BOTTOM
+_X_MIDDLE, _Y_MIDDLE = (_LEFT + _END) / 2, (_TOP + _FOOT) / 2
+# What is the same on every page is put together once.
+_CURVE = f'<svg viewBox="0 0 {WIDTH:g} {HEIGHT:g}" role="img" '
+_X_LINE = f'<line class="axis" x1="{_LEFT:g}" x2="{_END:g}" y1="{_FOOT:g}" y2="{_FOOT:g}"/>'
+_X_WORDS = f'<text x="{_X_MIDDLE:.1f}" y="{HEIGHT - 8:g}" class="middle words">'
+_Y_WORDS = (
+    f'<text x="12" y="{_Y_MIDDLE:.1f}" class="middle words" transform="rotate(-90 12 {_Y_MIDDLE:.1f})">'
+)
+_GRID = f'<line class="grid" x1="{_LEFT:g}" x2="{_END:g}" '
 _BAR, _GAP, _LABEL, _TEXT = 18.0, 8.0, 190.0, 90.0
 _LABEL_CHARACTERS = 28
 
@@ -37,20 +47,18 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
 def curve(points: Points, x_words: str, y_words: str, title: str) -> str:
     """A line with its points over two axes; the y axis begins at 0 where no value is negative."""
     xs, ys = [point[0] for point in points], [point[1] for point in points]
-    x_range = _range(min(xs), max(xs))
-    y_range = _range(min(0.0, *ys) if min(ys) >= 0 else min(ys), max(ys))
-    places = [
-        (_scaled(x, x_range, _LEFT, WIDTH - _RIGHT), _scaled(y, y_range, HEIGHT - _BOTTOM, _TOP))
-        for x, y in points
-    ]
-    line = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
+    x_span = _span(min(xs), max(xs))
+    y_span = _span(min(0.0, min(ys)), max(ys))
+    places = list(zip(_across(xs, x_span), _up(ys, y_span), xs, ys, strict=True))
+    line = " ".join([f"{x},{y}" for x, y, _, _ in places])
     dots = "".join(
-        f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.6"><title>{_figure(a)}: {_figure(b)}</title></circle>'
-        for (x, y), (a, b) in zip(places, points, strict=True)
+        [
+            f'<circle cx="{x}" cy="{y}" r="2.6"><title>{a:.6g}: {b:.6g}</title></circle>'
+            for x, y, a, b in places
+        ]
     )
     return (
-        f'<svg viewBox="0 0 {WIDTH:g} {HEIGHT:g}" role="img" aria-label="{escape(title)}">'
-        f"{_x_axis(x_range, x_words)}{_y_axis(y_range, y_words)}"
+        f'{_CURVE}aria-label="{escape(title)}">{_x_axis(x_span, x_words)}{_y_axis(y_span, y_words)}'
         f'<polyline class="line" points="{line}"/><g class="dots">{dots}</g></svg>'
     )
 
@@ -86,42 +94,37 @@ def bars(rows: Sequence[Bar], title: str) -> str:
     )
 
 
-def _range(low: float, high: float) -> tuple[float, float]:
+def _span(low: float, high: float) -> tuple[float, float]:
     return (low, high) if high > low else (low - 0.5, high + 0.5)
 
 
-def _scaled(value: float, span: tuple[float, float], start: float, end: float) -> float:
-    return start + (value - span[0]) / (span[1] - span[0]) * (end - start)
+def _across(values: Sequence[float], span: tuple[float, float]) -> list[str]:
+    low, high = span
+    return [f"{_LEFT + (value - low) / (high - low) * (_END - _LEFT):.1f}" for value in values]
+
+
+def _up(values: Sequence[float], span: tuple[float, float]) -> list[str]:
+    low, high = span
+    return [f"{_FOOT + (value - low) / (high - low) * (_TOP - _FOOT):.1f}" for value in values]
 
 
 def _x_axis(span: tuple[float, float], words: str) -> str:
-    y = HEIGHT - _BOTTOM
+    values = ticks(*span, 6)
     marks = "".join(
-        f'<text x="{_scaled(tick, span, _LEFT, WIDTH - _RIGHT):.1f}" y="{y + 14:g}" class="middle">'
-        f"{_figure(tick)}</text>"
-        for tick in ticks(*span, 6)
+        [
+            f'<text x="{x}" y="{_FOOT + 14:g}" class="middle">{value:.6g}</text>'
+            for x, value in zip(_across(values, span), values, strict=True)
+        ]
     )
-    middle = (_LEFT + WIDTH - _RIGHT) / 2
-    return (
-        f'<line class="axis" x1="{_LEFT:g}" x2="{WIDTH - _RIGHT:g}" y1="{y:g}" y2="{y:g}"/>{marks}'
-        f'<text x="{middle:.1f}" y="{HEIGHT - 8:g}" class="middle words">{escape(words)}</text>'
-    )
+    return f"{_X_LINE}{marks}{_X_WORDS}{escape(words)}</text>"
 
 
 def _y_axis(span: tuple[float, float], words: str) -> str:
-    marks = []
-    for tick in ticks(*span):
-        y = _scaled(tick, span, HEIGHT - _BOTTOM, _TOP)
-        marks.append(
-            f'<line class="grid" x1="{_LEFT:g}" x2="{WIDTH - _RIGHT:g}" y1="{y:.1f}" y2="{y:.1f}"/>'
-            f'<text x="{_LEFT - 6:g}" y="{y:.1f}" class="end">{_figure(tick)}</text>'
-        )
-    middle = (_TOP + HEIGHT - _BOTTOM) / 2
-    turned = f'transform="rotate(-90 12 {middle:.1f})"'
-    return (
-        "".join(marks) + f'<text x="12" y="{middle:.1f}" class="middle words" {turned}>{escape(words)}</text>'
+    values = ticks(*span)
+    marks = "".join(
+        [
+            f'{_GRID}y1="{y}" y2="{y}"/><text x="{_LEFT - 6:g}" y="{y}" class="end">{value:.6g}</text>'
+            for y, value in zip(_up(values, span), values, strict=True)
+        ]
     )
-
-
-def _figure(value: float) -> str:
-    return f"{value:.6g}"
+    return f"{marks}{_Y_WORDS}{escape(words)}</text>"

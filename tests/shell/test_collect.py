@@ -100,6 +100,11 @@ def test_a_group_is_given_and_an_unknown_one_told(bench: Bench, monkeypatch: pyt
     assert "member of the group" in bench.collect().trouble
 
 
+def _pipe_instead(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
 @pytest.mark.parametrize("verify", ["full", "sizes"])
 @pytest.mark.parametrize(
     ("harm", "says", "seen_by_sizes"),
@@ -111,6 +116,7 @@ def test_a_group_is_given_and_an_unknown_one_told(bench: Bench, monkeypatch: pyt
         (lambda s: (s / "more").symlink_to("/etc/passwd"), "link", True),
         (lambda s: os.mkfifo(s / "pipe"), "special", True),
         (lambda s: (s / ".checksums.json").unlink(), "did not finish", True),
+        (lambda s: _pipe_instead(s / ".checksums.json"), "special", True),
         (lambda s: (s / ".checksums.json").write_text("{"), "checksums", True),
         (lambda s: (s / ".checksums.json").write_text("[" * 100_000), "checksums", True),
         (
@@ -324,6 +330,35 @@ def test_a_crash_at_any_step_and_a_repeat_come_to_the_same_end(
         assert bench.tree() == whole.tree(), step
         ends.add(published)
     assert ends == {True, False}
+
+
+def test_all_of_it_is_on_disk_before_it_is_public_and_no_file_waits_for_another(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.stage()
+    done: list[tuple[str, str]] = []
+
+    def watch(owner: Any, name: str) -> None:
+        real = getattr(owner, name)
+
+        def call(first: Any, *more: Any) -> Any:
+            path = Path(f"/proc/self/fd/{first}").readlink() if isinstance(first, int) else Path(first)
+            done.append((name, path.name))
+            return real(first, *more)
+
+        monkeypatch.setattr(owner, name, call)
+
+    watch(os, "posix_fadvise")  # which begins to write the file to the disk
+    watch(os, "fsync")
+    watch(collecting, "rename_exclusively")
+    assert bench.collect().trouble == ""
+    own, staging = ("report.html", "manifest.json"), bench.staging.name
+    written = [done.index(("posix_fadvise", name)) for name in own]
+    synced = [done.index(("fsync", name)) for name in own]
+    folder, public = done.index(("fsync", staging)), done.index(("rename_exclusively", staging))
+    assert max(written) < min(synced), "the second costs the file system a commit of its own"
+    assert max(synced) < folder < public and done.index(("fsync", "logs")) < folder
+    assert done[public + 1 :] == [("fsync", bench.final.parent.name)], "the new name"
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.EROFS])

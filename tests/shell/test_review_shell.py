@@ -19,11 +19,12 @@ from tiltd.daemon.core.core import Step
 from tiltd.daemon.core.model import State
 from tiltd.daemon.core.state import replay
 from tiltd.daemon.importing import import_folder
+from tiltd.daemon.jobfile import REMEMBERED_MAX
 from tiltd.daemon.journal import Journal
 from tiltd.daemon.loop import Loop
 from tiltd.daemon.metrics import Metrics
 from tiltd.daemon.poll import Poll
-from tiltd.daemon.spool import KNOWN_MAX, Spool
+from tiltd.daemon.spool import Spool
 from tiltd.daemon.sweep import release
 from tiltd.daemon.telling import tell
 
@@ -142,6 +143,9 @@ async def test_a_bug_in_the_resource_managers_plugin_is_no_news_and_no_end() -> 
 
 def test_the_spool_does_not_remember_every_attempt_there_ever_was(tmp_path: Path) -> None:
     spool = Spool(tmp_path)
-    for number in range(KNOWN_MAX + 10):
-        spool.nonce(f"TS-1.1.a{number}", "job.json")
-    assert len(spool._known) <= KNOWN_MAX
+    for number in range(REMEMBERED_MAX + 10):
+        folder = tmp_path / "attempts" / f"TS-1.1.a{number}"
+        folder.mkdir(parents=True)
+        (folder / "job.json").write_text(f'{{"format": 1, "nonce": "n{number}"}}')
+        assert spool.nonce(folder.name, "job.json") == f"n{number}"
+    assert 0 < len(spool._known) <= REMEMBERED_MAX

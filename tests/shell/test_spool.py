@@ -10,11 +10,13 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
-from shell.test_jobfile import dataset, document
-from tiltd.daemon import runner
+from shell.test_jobfile import STEPS, dataset, document
+from tiltd.daemon import jobfile, runner
 from tiltd.daemon import spool as spool_module
+from tiltd.daemon.core.model import JobFile
 from tiltd.daemon.spool import Spool
 from tiltd.daemon.spool_watch import SpoolWatch
 from tiltd.plugins.api import Temporary
@@ -183,6 +185,26 @@ def test_the_story_of_an_orphan(spool: Spool) -> None:
     assert spool.story(ATTEMPT) is None
     spool.revoke("never")
     assert spool.story("never") is None
+
+
+def test_what_a_job_file_tells_is_read_once_and_long_texts_when_they_are_asked_for(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert (spool.told(ATTEMPT), spool.texts(ATTEMPT)) == ({}, {}), "nothing there yet, which is not kept"
+    kept = (JobFile(name="a.adoc", text="x" * 9000, kept=True), JobFile(name="b", text="y"))
+    written = document(msgspec.structs.replace(STEPS, files=kept))
+    spool.prepare(ATTEMPT, written)
+    reads: list[str] = []
+    real = Spool.document
+    monkeypatch.setattr(Spool, "document", lambda self, each: reads.append(each) or real(self, each))
+    for whose, first in ((spool, 0), (Spool(spool.root), 1)):
+        for _ in range(2):
+            told = whose.told(ATTEMPT)
+            assert jobfile.expected_results(told) == STEPS.results and jobfile.step_names(told) == ("align",)
+            assert (told["nonce"], jobfile.staging(told)) == ("n", "/out/.tiltd-a")
+        assert len(reads) == first and "x" * 9000 not in str(told) and "story" not in told
+        assert whose.texts(ATTEMPT) == {"a.adoc": "x" * 9000} and len(reads) == first + 1
+        reads.clear()
 
 
 def test_removing_twice(spool: Spool) -> None:
