@@ -128,13 +128,15 @@ class Spool:
         """
         folder = self._place(attempt_id)
         with trouble("prepare the attempt", folder):
-            os.makedirs(folder, exist_ok=True)  # noqa: PTH103 - as all of it
-            if not owner_mark(folder):
+            mark = "" if make_folder(folder) else owner_mark(folder)
+            if not mark or (mark == "job.json" and not settled(f"{folder}/job.json")):
                 for name in ("progress", "end"):
                     os.close(os.open(f"{folder}/{name}", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666))
-                write_durably(f"{folder}/job.json", jobfile.encode(document), 0o644)
-                sync_folder(self._attempts)
+                # One commit of the file system takes the content and all names: the name comes before it.
+                write_durably(f"{folder}/job.json", jobfile.encode(document), 0o644, name_first=True)
                 self._remember(attempt_id, document)
+            if mark in ("", "job.json"):
+                sync_folder(self._attempts)
         return folder
 
     def revoke(self, attempt_id: str) -> tuple[bool, str]:
@@ -357,21 +359,60 @@ def number_of(line: dict[str, Any], key: str) -> float | None:
     return value if isinstance(value, int | float) else None
 
 
-def write_durably(path: str, content: bytes, mode: int) -> None:
-    """Whole or not at all, also after a power cut: a temporary file, fsync, rename, fsync of the folder."""
+def make_folder(folder: str) -> bool:
+    """Make it, and what is missing above it; true if it was certainly not there before."""
+    try:
+        os.mkdir(folder)  # noqa: PTH102 - as all of it
+    except FileExistsError:
+        return False
+    except FileNotFoundError:
+        os.makedirs(folder, exist_ok=True)  # noqa: PTH103
+        return False
+    return True
+
+
+def settled(path: str) -> bool:
+    """Is a job file that lies there whole?  Then it is durable from now on.
+
+    Whoever wrote it may have died between its name and its fsync, and a power cut then leaves a torn one;
+    nothing was submitted with that.
+    """
+    try:
+        with open(path, "rb", buffering=0) as file:
+            json.loads(file.readall())
+            os.fsync(file.fileno())
+        sync_folder(os.path.dirname(path))
+    except FileNotFoundError:  # claimed or revoked meanwhile
+        return True
+    except ValueError:
+        return False
+    return True
+
+
+def write_durably(path: str, content: bytes, mode: int, name_first: bool = False) -> None:
+    """Whole or not at all, also after a power cut: a temporary file, fsync, rename, fsync of the folder.
+
+    With ``name_first`` the rename comes before the fsync, which then takes the names along, and the folder's
+    costs next to nothing.  But a power cut until this returns may leave a torn file: only for one that nobody
+    uses until then, and that is looked at (:func:`settled`) where it is found later.
+    """
     # Two submissions at once install the same runner: each writes a file of its own.
     folder, name = os.path.split(path)
-    temporary = f"{folder}/.{name}.{os.getpid()}.{threading.get_ident()}.new"
+    written = temporary = f"{folder}/.{name}.{os.getpid()}.{threading.get_ident()}.new"
     try:
         with open(temporary, "wb", buffering=0) as file:
             left = memoryview(content)
             while left:
                 left = left[file.write(left) :]
             os.fchmod(file.fileno(), mode)
+            if name_first:
+                os.rename(temporary, path)  # noqa: PTH104
+                written = path
             os.fsync(file.fileno())
-        os.rename(temporary, path)  # noqa: PTH104
+        if not name_first:
+            os.rename(temporary, path)  # noqa: PTH104
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        Path(written).unlink(missing_ok=True)
         raise
     sync_folder(folder)
 
