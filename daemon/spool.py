@@ -22,7 +22,6 @@ import json
 import os
 import re
 import shutil
-import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -34,6 +33,7 @@ from tiltd.daemon.core.observations import SpoolObserved
 from tiltd.plugins.api import Temporary
 
 from . import jobfile
+from .durable import make_folder, settled, sync_folder, write_durably
 
 PIECE_BYTES = 256 << 10
 """Of a progress or end file only this much of either end is ever read."""
@@ -127,13 +127,15 @@ class Spool:
         """
         folder = self._place(attempt_id)
         with trouble("prepare the attempt", folder):
-            os.makedirs(folder, exist_ok=True)  # noqa: PTH103 - as all of it
-            if not owner_mark(folder):
+            mark = "" if make_folder(folder) else owner_mark(folder)
+            if not mark or (mark == "job.json" and not settled(f"{folder}/job.json")):
                 for name in ("progress", "end"):
                     os.close(os.open(f"{folder}/{name}", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666))
-                write_durably(f"{folder}/job.json", jobfile.encode(document), 0o644)
-                sync_folder(self._attempts)
+                # One commit of the file system takes the content and all names: the name comes before it.
+                write_durably(f"{folder}/job.json", jobfile.encode(document), 0o644, name_first=True)
                 self._known.put(attempt_id, document)
+            if mark in ("", "job.json"):
+                sync_folder(self._attempts)
         return folder
 
     def revoke(self, attempt_id: str) -> tuple[bool, str]:
@@ -353,33 +355,6 @@ def text_of(line: dict[str, Any], key: str) -> str:
 def number_of(line: dict[str, Any], key: str) -> float | None:
     value = line.get(key)
     return value if isinstance(value, int | float) else None
-
-
-def write_durably(path: str, content: bytes, mode: int) -> None:
-    """Whole or not at all, also after a power cut: a temporary file, fsync, rename, fsync of the folder."""
-    # Two submissions at once install the same runner: each writes a file of its own.
-    folder, name = os.path.split(path)
-    temporary = f"{folder}/.{name}.{os.getpid()}.{threading.get_ident()}.new"
-    try:
-        with open(temporary, "wb", buffering=0) as file:
-            left = memoryview(content)
-            while left:
-                left = left[file.write(left) :]
-            os.fchmod(file.fileno(), mode)
-            os.fsync(file.fileno())
-        os.rename(temporary, path)  # noqa: PTH104
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    sync_folder(folder)
-
-
-def sync_folder(folder: str | Path) -> None:
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 @contextlib.contextmanager

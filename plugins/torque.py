@@ -84,21 +84,21 @@ class TorqueManager:
         """See the protocol.  Raises Permanent for what Torque will never take, Temporary when it certainly
         has not taken it now, and Unsure when nobody knows: then the next call looks before it acts."""
         async with self._alone(spec.job_name):
-            obstacle = self._obstacle(spec)
+            script, command, obstacle = self._rendered(spec)
             if obstacle or spec.job_name in self._unclear_at or spec.job_name in self._accepted:
                 trace = await self._begin(spec, "")
             else:
                 async with self._gate:
                     if (pausing := self._pausing(spec)) is not None:
                         raise pausing  # trouble came while it waited for its turn
-                    trace = await self._begin(spec, torque_script.script(spec, self._options))
-                    ran = await self._run(spec) if trace.untouched else None
+                    trace = await self._begin(spec, script)
+                    ran = await self._run(spec, command) if trace.untouched else None
                 if ran is not None:
                     return await self._judged(spec, ran)
             if job_id := trace.claimed_by or self._accepted.get(spec.job_name, ""):
                 return self._handed_out(spec, job_id)
-            if not trace.prepared:
-                raise Permanent(f"{shown(spec.attempt_folder)} has no job.json: the attempt was revoked")
+            if trace.revoked or not trace.prepared:
+                raise Permanent(f"{shown(spec.attempt_folder)} was revoked, or has no job.json")
             if trace.intended or obstacle is None:
                 return await self._look_for(spec, "an earlier submission may have happened")
             raise obstacle
@@ -166,14 +166,16 @@ class TorqueManager:
 
     # -- submitting ------------------------------------------------------------------------------------
 
-    def _obstacle(self, spec: JobSpec) -> Permanent | Temporary | None:
-        """What keeps it from being submitted now, unless it was submitted before."""
+    def _rendered(self, spec: JobSpec) -> tuple[str, list[str], Permanent | Temporary | None]:
+        """The script, the command that submits it, and what keeps it from being submitted now, unless it was
+        submitted before."""
+        path = os.path.join(spec.attempt_folder, torque_intent.SCRIPT)
         try:
-            torque_script.script(spec, self._options)
-            self._qsub(spec)
+            script = torque_script.script(spec, self._options)
+            arguments = torque_script.qsub_arguments(spec, self._options, path, self._mark)
         except Permanent as error:
-            return error
-        return self._pausing(spec)
+            return "", [], error
+        return script, [self.settings.qsub, *arguments], self._pausing(spec)
 
     def _pausing(self, spec: JobSpec) -> Temporary | None:
         longest = max(self._back_off, self._full(spec), key=BackOff.left_seconds)
@@ -181,26 +183,22 @@ class TorqueManager:
             return Temporary(f"nothing is submitted for {pause:.0f} s: {longest.why}", pause)
         return None
 
-    def _qsub(self, spec: JobSpec) -> list[str]:
-        path = os.path.join(spec.attempt_folder, torque_intent.SCRIPT)
-        return [self.settings.qsub, *torque_script.qsub_arguments(spec, self._options, path, self._mark)]
-
     async def _begin(self, spec: JobSpec, script: str) -> Trace:
         try:
-            return await asyncio.to_thread(torque_intent.begin, spec.attempt_folder, script)
+            return await asyncio.get_running_loop().run_in_executor(  # it logs nothing: no context is copied
+                None, torque_intent.begin, spec.attempt_folder, script
+            )
         except OSError as error:
             raise Temporary(
                 f"cannot prepare a submission in {shown(spec.attempt_folder)}: {error.strerror}", 30.0
             ) from error
 
-    async def _run(self, spec: JobSpec) -> Ran:
+    async def _run(self, spec: JobSpec, command: list[str]) -> Ran:
         """The intent is written.  From here on a submission may have happened."""
         self._unclear_at[spec.job_name] = self._now()
         await self._bucket.take()
         try:
-            return await self.commands.run(
-                self._qsub(spec), timeout_seconds=self.settings.submit_timeout_seconds
-            )
+            return await self.commands.run(command, timeout_seconds=self.settings.submit_timeout_seconds)
         except NotStarted:
             await self._nothing_happened(spec)
             raise

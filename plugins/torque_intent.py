@@ -27,7 +27,7 @@ class Trace(Record):
     @property
     def untouched(self) -> bool:
         """Nothing was ever submitted for it, and it may be run."""
-        return self.prepared and not self.intended and not self.claimed_by
+        return self.prepared and not (self.intended or self.revoked or self.claimed_by)
 
 
 def read(folder: str) -> Trace:

@@ -186,6 +186,15 @@ async def test_a_revoked_attempt_is_not_submitted(tmp_path: Path) -> None:
     assert not desk.told.calls
 
 
+async def test_a_revoked_attempt_is_not_submitted_though_a_late_preparation_came(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, {"qsub": [ACCEPTED]})
+    spec = desk.spec(NAME)
+    Path(spec.attempt_folder, "revoked").write_text("{}")
+    with pytest.raises(Permanent, match="revoked"):
+        await desk.manager.submit(spec)
+    assert not desk.told.calls and not Path(spec.attempt_folder, "job.sh").exists()
+
+
 async def test_a_spool_that_cannot_be_read_or_written_submits_nothing(tmp_path: Path) -> None:
     desk = Desk(tmp_path, {"qsub": [ACCEPTED]})
     spec = desk.spec(NAME)

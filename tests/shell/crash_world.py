@@ -17,6 +17,7 @@ from tiltd.daemon.app import App
 from tiltd.daemon.core import effects as e
 from tiltd.daemon.core import observations as o
 from tiltd.daemon.core.model import Job, JobSpec, JobState, NodeInfo
+from tiltd.daemon.hands import Hands
 from tiltd.plugins.api import JobsSeen
 
 DEAD = 137
@@ -36,6 +37,17 @@ class Jumping(selectors.DefaultSelector):
         assert timeout is not None, "everything waits and nothing will ever happen"
         self.ahead_seconds += max(timeout, 0.0)
         return super().select(0)
+
+
+class HandsAtOnce(Hands):
+    """Of such a loop: without threads too."""
+
+    def _hand_over(self, loop: asyncio.AbstractEventLoop) -> None:
+        pieces, self._asked = self._asked, []
+        for piece in pieces:
+            if piece.take():
+                piece.do()
+                piece.tell()
 
 
 class Unthreaded(asyncio.SelectorEventLoop):
@@ -209,6 +221,7 @@ def is_writing(args: tuple[Any, ...]) -> bool:
 
 def instrument(app: App, points: Points) -> None:
     """Boundaries that are not changes to files: appends, effects, answers, and the rename that publishes."""
+    app.perform._hands = app.perform._releasing._hands = HandsAtOnce()
     append_now, start, put = app.journal.append_now, app.perform.start, app.loop.put
     rename = collect.rename_exclusively
 

@@ -13,10 +13,11 @@ from msgspec.structs import replace
 from tiltd.daemon.core import facts as f
 from tiltd.daemon.core.core import Step
 from tiltd.daemon.core.model import Dataset, State
+from tiltd.daemon.durable import write_durably
 from tiltd.daemon.journal import Journal, JournalError
 from tiltd.daemon.orphans import find_orphans
 from tiltd.daemon.reader import JournalReader
-from tiltd.daemon.spool import Spool, write_durably
+from tiltd.daemon.spool import Spool
 
 HOSTILE = os.fsdecode(b"p/-rf \n$(x)\xff.mrc")
 

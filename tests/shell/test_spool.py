@@ -81,6 +81,67 @@ def test_a_crash_while_preparing_is_repaired(spool: Spool) -> None:
     assert spool.read(ATTEMPT).prepared
 
 
+@pytest.mark.parametrize("torn", [b"", b"{half", b'{"format": 1, "nonce": "\0\0\0"}'])
+def test_a_job_file_that_a_power_cut_tore_is_written_again(spool: Spool, torn: bytes) -> None:
+    folder = Path(spool.prepare(ATTEMPT, document()))
+    (folder / "job.json").write_bytes(torn)
+    later = Spool(spool.root)
+    assert later.nonce(ATTEMPT, "job.json") == ""
+    later.prepare(ATTEMPT, document())
+    assert later.document(ATTEMPT) == jobfile.decode(jobfile.encode(document()))
+    assert later.nonce(ATTEMPT, "job.json") == document()["nonce"]
+    (folder / "job.json").rename(folder / "revoked")
+    (folder / "revoked").write_bytes(torn)
+    later.prepare(ATTEMPT, document())
+    assert sorted(os.listdir(folder)) == ["end", "progress", "revoked"], "only job.json is ever written again"
+
+
+def test_once_prepared_all_of_it_is_durable(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was made since the last fsync of each is what a power cut may take."""
+    loose: set[str] = set()
+    commits: list[str] = []
+    real = {name: getattr(os, name) for name in ("mkdir", "open", "rename", "fsync")}
+
+    def made(name: str) -> Any:
+        def call(*arguments: Any, **more: Any) -> Any:
+            done = real[name](*arguments, **more)
+            path = str(arguments[-1] if name == "rename" else arguments[0])
+            if name != "open" or arguments[1] & os.O_CREAT:
+                loose.add(os.path.dirname(path))
+                if name == "rename":
+                    loose.add(path)
+            return done
+
+        return call
+
+    def synced(descriptor: int) -> None:
+        real["fsync"](descriptor)
+        path = Path(f"/proc/self/fd/{descriptor}").readlink()
+        commits.append(path.name)
+        loose.discard(str(path))
+
+    spool.prepare("before.a1", document())
+    for name in ("mkdir", "open", "rename"):
+        monkeypatch.setattr(spool_module.os, name, made(name))
+    monkeypatch.setattr(spool_module.os, "fsync", synced)
+    spool.prepare(ATTEMPT, document())
+    assert not loose and commits == ["job.json", ATTEMPT, "attempts"]
+    spool.prepare(ATTEMPT, document())
+    assert commits == 2 * ["job.json", ATTEMPT, "attempts"], "who made it may have died before it was durable"
+
+
+def test_where_it_cannot_be_made_durable_it_is_not_prepared(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(_fd: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(spool_module.os, "fsync", fails)
+    with pytest.raises(Temporary):
+        spool.prepare(ATTEMPT, document())
+    assert sorted(os.listdir(spool.folder(ATTEMPT))) == ["end", "progress"]
+
+
 def test_revoking_twice(spool: Spool) -> None:
     spool.prepare(ATTEMPT, document())
     assert spool.revoke(ATTEMPT) == (True, "")
