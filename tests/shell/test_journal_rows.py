@@ -1,14 +1,12 @@
-"""A dataset's row is its newest record, whose series is encoded once."""
+"""A dataset's row is its newest record."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
 from msgspec.structs import replace
 
 from core.scene import Bench
-from tiltd.daemon import journal as journals
 from tiltd.daemon.core import facts as f
 from tiltd.daemon.core.core import Step
 from tiltd.daemon.core.model import Dataset
@@ -34,14 +32,10 @@ def records() -> list[Dataset]:
     return [record for turn in zip(*told, strict=True) for record in turn]
 
 
-@pytest.mark.parametrize("kept", [0, 1, 2, 256])
-def test_a_row_is_the_newest_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: int) -> None:
-    monkeypatch.setattr(journals, "SERIES_MAX", kept)
+def test_a_row_is_the_newest_record(tmp_path: Path) -> None:
     journal = Journal.open(tmp_path / "journal.sqlite")
     reader = JournalReader(tmp_path / "journal.sqlite")
     for record in records():
         fact = f.HoldLifted(at=1.0, dataset_id=record.dataset_id, cause="operator", by="somebody")
         journal.append_now([Step(facts=(fact,), records=(record,), effects=())])
         assert reader.dataset(record.dataset_id) == record
-        assert len(journal._series) <= kept
-    assert not journal._series, "what is over is not kept"
