@@ -3,7 +3,9 @@
 One thread writes (WAL, ``synchronous=FULL``: what is recorded survives a power cut).  Facts are history and
 are only ever added; the other tables are made from them and are what is read:
 
-* ``datasets``: one row per dataset, its last record; ``live`` while it is in the working set,
+* ``datasets``: one row per dataset, ``live`` while it is in the working set.  It is written when the dataset
+  comes in and holds its last record from its end on; in between there is nobody to read it, because live
+  datasets are read from the state, and a row costs as much as all facts of a job,
 * ``seen``: one row per series of a feed, what became of it and the signature of its files; by it the
   watcher knows finished stacks without remembering them,
 * ``snapshot``: the working set at some fact, so that a start reads only what came after.
@@ -90,6 +92,8 @@ class Journal:
         self.journal_id = ""
         self.sequence = 0
         self._snapshot_at = 0
+        self._under_way: set[str] = set()
+        """Datasets whose row says so already: since this start, so that each is written once after it."""
 
     @classmethod
     def open(
@@ -144,7 +148,7 @@ class Journal:
     # -- writing -----------------------------------------------------------------------------------------
 
     async def append(self, steps: Sequence[Step]) -> None:
-        """Make the facts and rows of these steps durable, in one transaction.
+        """Make the facts of these steps and the rows that are due durable, in one transaction.
 
         Raises ``sqlite3.Error`` (disk full, I/O error); nothing was written then, and it can be repeated.
         """
@@ -153,9 +157,11 @@ class Journal:
 
     def append_now(self, steps: Sequence[Step]) -> None:
         facts = [fact for step in steps for fact in step.facts]
-        records = {record.dataset_id: record for step in steps for record in step.records}
         if not facts:
             return
+        last = {record.dataset_id: record for step in steps for record in step.records}
+        over = {key for key, record in last.items() if not record.under_way}
+        due = [record for key, record in last.items() if key in over or key not in self._under_way]
         with self._connection:
             self._connection.executemany(
                 "INSERT INTO facts VALUES (?, ?, ?, ?, ?, ?)",
@@ -163,11 +169,13 @@ class Journal:
             )
             self._connection.executemany(
                 "INSERT OR REPLACE INTO datasets VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                map(self._dataset_row, records.values()),
+                map(self._dataset_row, due),
             )
             for fact in facts:
                 self._see(fact)
         self.sequence += len(facts)
+        self._under_way.update(last)
+        self._under_way -= over
 
     @staticmethod
     def _fact_row(sequence: int, fact: f.Fact) -> tuple[Any, ...]:
