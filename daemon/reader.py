@@ -1,4 +1,7 @@
-"""Reading the journal beside its writer: finished datasets, stories, and what is known of each series."""
+"""Reading the journal beside its writer: finished datasets, stories, and what is known of each series.
+
+Of a dataset in the working set the row tells what it is, not how it stands: the state tells that.
+"""
 
 from __future__ import annotations
 

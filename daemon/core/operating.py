@@ -43,10 +43,13 @@ class Operating:
             self._audit(asked, None, asked.ok, asked.told, changed=True)
             return e.Reply(request_id=asked.request_id, ok=True, message=asked.told)
         noted = len(self._desk.facts)
-        known = self._desk.dataset(asked.dataset_id) or asked.record
+        live = self._desk.dataset(asked.dataset_id)
+        known = live or asked.record
         try:
             if known is None and asked.dataset_id:
                 raise Refused(f"no dataset {asked.dataset_id} is known; 'tiltd list' shows those that are")
+            if live is None and known is not None and known.under_way:
+                raise Refused(f"{asked.dataset_id} has come to its end this moment; look at it and ask again")
             if known is not None and (no := self.objection(asked.action, known, asked.options)):
                 raise Refused(no)
             message, ok = actions[asked.action](asked), True

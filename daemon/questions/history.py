@@ -25,19 +25,21 @@ from tiltd.daemon.reader import JournalReader
 from tiltd.plugins.api import Pipeline
 
 from .differ import Case
-from .scene import asked_by
+from .scene import asked_by, state_of
 
 DATASETS_MAX = 200_000
 
 
 def recorded(journal: Path, since_at: float) -> list[Dataset]:
-    """Datasets that became complete since then, oldest first.  Costs all rows of the journal."""
+    """Datasets that became complete since then, oldest first.  Costs all rows of the journal, and its state:
+    only that knows how live ones stand."""
     reader = JournalReader(journal)
     try:
-        found = reader.select(limit=DATASETS_MAX)
+        found = {dataset.dataset_id: dataset for dataset in reader.select(limit=DATASETS_MAX)}
     finally:
         reader.close()
-    complete = [d for d in found if d.series is not None and (d.completed_at or 0.0) >= since_at]
+    found |= state_of(journal).datasets
+    complete = [d for d in found.values() if d.series is not None and (d.completed_at or 0.0) >= since_at]
     return sorted(complete, key=lambda each: (each.completed_at or 0.0, each.dataset_id))
 
 

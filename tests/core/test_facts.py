@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import types
 import typing
 from typing import Any
@@ -24,7 +25,7 @@ texts = st.one_of(st.just(HOSTILE), st.text(st.characters(), max_size=8))
 PLAIN: dict[Any, st.SearchStrategy[Any]] = {
     str: texts,
     int: st.integers(-(2**63), 2**63 - 1),
-    float: st.floats(allow_nan=False, allow_infinity=False),
+    float: st.floats(),
     bool: st.booleans(),
     type(None): st.none(),
 }
@@ -55,30 +56,34 @@ def records(kind: type[Record]) -> st.SearchStrategy[Any]:
     return st.builds(kind, **{field.name: fields[field.name] for field in msgspec.structs.fields(kind)})
 
 
-def texts_filled(kind: Any, text: str) -> Any:
-    """One value of a type with ``text`` in every text field of it, however deep."""
+def texts_filled(kind: Any, text: str, number: float = 0.1) -> Any:
+    """One value of a type with ``text`` in every text field of it and ``number`` in every one for a float,
+    however deep."""
     origin, inside = typing.get_origin(kind), typing.get_args(kind)
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
         hints = typing.get_type_hints(kind)
-        return kind(**{one.name: texts_filled(hints[one.name], text) for one in msgspec.structs.fields(kind)})
+        return kind(
+            **{one.name: texts_filled(hints[one.name], text, number) for one in msgspec.structs.fields(kind)}
+        )
     if origin in (typing.Union, types.UnionType):
-        return texts_filled(next(one for one in inside if one is not type(None)), text)
+        return texts_filled(next(one for one in inside if one is not type(None)), text, number)
     if origin is typing.Literal:
         return inside[0]
     if origin is tuple:
-        return tuple(texts_filled(one, text) for one in inside if one is not Ellipsis)
+        return tuple(texts_filled(one, text, number) for one in inside if one is not Ellipsis)
     if origin is dict:
-        return {texts_filled(inside[0], text): texts_filled(inside[1], text)}
+        return {texts_filled(inside[0], text, number): texts_filled(inside[1], text, number)}
     if isinstance(kind, type) and issubclass(kind, str) and kind is not str:
         return next(iter(kind))  # type: ignore[call-overload]
-    return {str: text, int: 7, float: 0.1, bool: True}[kind]
+    return {str: text, int: 7, float: number, bool: True}[kind]
 
 
 def back(fact: f.Fact) -> f.Fact:
-    """Written and read as the journal does it; what is written has to be plain text for SQLite."""
+    """Written and read as the journal does it; what is written has to be a text for SQLite."""
     kind = type(fact).__name__
     body = encode(fact)
-    body.encode("ascii")
+    body.encode("utf-8")
+    assert "\0" not in body
     return decode_fact(kind, f.VERSIONS[kind], body)
 
 
@@ -104,12 +109,34 @@ def test_every_kind_is_filled_down_to_the_last_text() -> None:
 def test_any_fact_comes_back_as_it_was_written(data: st.DataObject) -> None:
     kind = data.draw(st.sampled_from(sorted(set(f.FACTS) - {"DatasetAdopted", "DatasetRecalled", "Placed"})))
     fact = data.draw(records(f.FACTS[kind]))
+    assert repr(back(fact)) == repr(fact), "what is no number is not even equal to itself"
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf, -0.0, 1e16, 5e-324, 2.0**70])
+@pytest.mark.parametrize("text", ["", "plain", "é 断 \0\x1f\x7f\u2028", HOSTILE])
+def test_every_number_and_every_text_survive_together(number: float, text: str) -> None:
+    """Whichever encoder writes it: the quick one refuses half a character, and writes null for NaN."""
+    for kind in f.FACTS:
+        fact = texts_filled(f.FACTS[kind], text, number)
+        assert repr(back(fact)) == repr(fact)
+    dataset = texts_filled(Dataset, text, number)
+    assert repr(decode_dataset(encode(dataset))) == repr(dataset)
+
+
+def test_a_number_larger_than_any_machine_word_survives() -> None:
+    fact = msgspec.structs.replace(texts_filled(f.ResultCollected, "x"), result_bytes=2**70)
     assert back(fact) == fact
 
 
-def test_a_dataset_comes_back_as_it_was_written() -> None:
-    dataset = texts_filled(Dataset, HOSTILE)
-    assert decode_dataset(encode(dataset)) == dataset
+def test_what_has_nothing_special_is_written_by_the_quick_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
+    def slow(*_: object, **__: object) -> str:
+        raise AssertionError("five times the cost")
+
+    monkeypatch.setattr("tiltd.daemon.journal.json.dumps", slow)
+    for kind in f.FACTS:
+        encode(texts_filled(f.FACTS[kind], "é 断 null"))
+    with pytest.raises(AssertionError, match="five times"):
+        encode(texts_filled(f.FeedMet, "\ud800"))
 
 
 @pytest.mark.parametrize("kind", list(f.FACTS))

@@ -308,6 +308,20 @@ def test_an_old_revision_is_not_tried_again_beside_a_newer_one(monkeypatch: pyte
     assert answer == f"no: {ID} was superseded by TS-c46098f8.2.1, whose input is newer"
 
 
+@pytest.mark.parametrize("action", ["hold", "release", "retry", "rerun", "cancel", "accept", "prioritize"])
+def test_a_record_of_what_was_under_way_does_not_bring_it_back(
+    action: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was asked about while it stood so, and has left the working set since: its result would be lost."""
+    bench, ready = in_state(State.READY, monkeypatch)
+    bench.ask("cancel", ID)
+    assert not bench.core.state.datasets
+    for old in (ready, replace(ready, state=State.ARRIVING), replace(ready, state=State.RUNNING)):
+        answer = asked(bench, action, old, latest_run=1)
+        assert answer == (f"no: {ID} has come to its end this moment; look at it and ask again", [])
+    assert not bench.core.state.datasets
+
+
 # -- rerun ---------------------------------------------------------------------------------------------------
 
 

@@ -170,6 +170,11 @@ class Dataset(Record):
         return None
 
     @property
+    def under_way(self) -> bool:
+        """Neither at its end nor out of the working set: there is more to come."""
+        return self.finalized_at is None and self.state not in TERMINAL
+
+    @property
     def held(self) -> bool:
         return bool(self.holds)
 
