@@ -164,8 +164,11 @@ class Spool:
             if not (folder / "fence").exists():
                 write_durably(f"{folder}/fence", b"", 0o644)
 
-    def read(self, attempt_id: str) -> AttemptSeen:
-        """What is there, tolerant of torn lines and garbage; cost does not grow with the files' length."""
+    def read(self, attempt_id: str, *, silent: bool = False) -> AttemptSeen:
+        """What is there, tolerant of torn lines and garbage; cost does not grow with the files' length.
+
+        ``silent``: its files were seen to be empty, so that they are not opened unless a runner holds it.
+        """
         folder = self._place(attempt_id)
         with trouble("read the attempt", folder):
             names = names_in(folder)
@@ -173,7 +176,10 @@ class Spool:
             if not mark:
                 return AttemptSeen(attempt_id=attempt_id)
             job_id = mark.removeprefix("claimed.") if mark.startswith("claimed.") else ""
-            told = list(lines(f"{folder}/progress"))
+            if silent and not job_id:
+                revoked, fenced = mark == "revoked", "fence" in names
+                return AttemptSeen(attempt_id=attempt_id, prepared=True, revoked=revoked, fenced=fenced)
+            told = lines(f"{folder}/progress")
             claim = newest_claim(told, job_id)
             return AttemptSeen(
                 attempt_id=attempt_id,
@@ -279,16 +285,17 @@ def owner_mark(folder: str | Path) -> str:
 
 def mark_among(names: list[str]) -> str:
     claimed = [name for name in names if name.startswith("claimed.") and len(name) > 8]
-    marks = [*sorted(claimed), *(name for name in ("revoked", "job.json") if name in names)]
-    return marks[0] if marks else ""
+    if claimed:
+        return min(claimed)
+    return "revoked" if "revoked" in names else "job.json" if "job.json" in names else ""
 
 
-def lines(path: str) -> Iterator[dict[str, Any]]:
+def lines(path: str) -> list[dict[str, Any]]:
     """JSON objects from the first and the last 256 KiB, in order; anything else is passed over."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)  # a buffered file would cost as much again
     except FileNotFoundError:
-        return
+        return []
     try:
         size = os.fstat(fd).st_size
         content = os.read(fd, min(size, PIECE_BYTES))
@@ -297,13 +304,16 @@ def lines(path: str) -> Iterator[dict[str, Any]]:
             content += (b"\n" if size > 2 * PIECE_BYTES else b"") + more
     finally:
         os.close(fd)
-    for line in content.split(b"\n"):
-        if not line:
-            continue
-        with contextlib.suppress(ValueError, RecursionError):
-            record = json.loads(line)
-            if isinstance(record, dict):
-                yield record
+    found = [_object(line) for line in content.split(b"\n") if line]
+    return [record for record in found if record is not None]
+
+
+def _object(line: bytes) -> dict[str, Any] | None:
+    try:
+        record = json.loads(line.decode())
+    except (ValueError, RecursionError):
+        return None
+    return record if isinstance(record, dict) else None
 
 
 def newest_claim(told: list[dict[str, Any]], job_id: str) -> dict[str, Any]:

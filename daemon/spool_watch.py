@@ -25,6 +25,9 @@ IN_ONLYDIR, IN_DONT_FOLLOW = 0x01000000, 0x02000000
 MASK = IN_MODIFY | IN_MOVED_FROM | IN_MOVED_TO | IN_CREATE | IN_DELETE | IN_ONLYDIR | IN_DONT_FOLLOW
 _EVENT = struct.Struct("iIII")
 
+Signature = tuple[tuple[int, int] | None, ...]
+"""Size and time of an attempt's folder, of its progress and its end."""
+
 
 class SpoolWatch:
     """``descriptor`` becomes readable when something moved, -1 where the kernel does not tell.
@@ -37,8 +40,11 @@ class SpoolWatch:
         self.spool = spool
         self._hints = AttemptHints() if hints else None
         self.descriptor = self._hints.descriptor if self._hints else -1
-        self._signatures: dict[str, tuple[object, ...]] = {}
+        if self.descriptor < 0:
+            self._hints = None
+        self._signatures: dict[str, Signature] = {}
         self._folders: dict[str, str] = {}
+        self._due: set[str] = set()
         self._looks = 0
         self._missed = False
         self._unhinted: set[str] = set()
@@ -56,32 +62,44 @@ class SpoolWatch:
     def look(self, attempt_ids: Iterable[str], *, whole: bool = True) -> list[AttemptSeen]:
         """Those of ``attempt_ids`` that are new to this watch or changed; the others are forgotten.  Not
         ``whole``: only where something moved, and where nobody would tell."""
-        known, before = self._folders, self._signatures
-        self._folders = {each: known.get(each) or str(self.spool.folder(each)) for each in attempt_ids}
-        watched, moved = self._hints.take(self._folders) if self._hints else (frozenset(), set())
+        new, gone = self._follow(set(attempt_ids))
+        unwatched, moved = self._hints.take(new, gone) if self._hints else (set(self._folders), set())
         # The kernel may show a change a moment before it tells of it: by the next look it has.
         self._missed = self._missed or not self._unhinted <= moved
         self._unhinted = set()
-        self._signatures = {}
+        self._due |= unwatched | (moved & self._folders.keys())
         self._looks += 1
-        changed = []
-        for number, (attempt_id, folder) in enumerate(self._folders.items()):
-            signature = before.get(attempt_id)
-            if whole or attempt_id in moved or attempt_id not in watched or signature is None:
-                now = self._signature(folder, (self._looks + number) % LOOKS_PER_OPEN == 0)
-                if now != signature:
-                    changed.append(self.spool.read(attempt_id))
-                    if attempt_id in watched and attempt_id not in moved and signature is not None:
-                        self._unhinted.add(attempt_id)
-                signature = now
-            self._signatures[attempt_id] = signature
+        changed, signatures = [], {}
+        for number, attempt_id in enumerate(self._folders if whole else sorted(self._due)):
+            known = self._signatures.get(attempt_id)
+            now = self._signature(self._folders[attempt_id], (self._looks + number) % LOOKS_PER_OPEN == 0)
+            if now != known:
+                changed.append(self.spool.read(attempt_id, silent=is_silent(now)))
+                signatures[attempt_id] = now
+                if known is not None and attempt_id not in self._due:
+                    self._unhinted.add(attempt_id)
+        # All or none: after a look that failed, everything is news still.
+        self._signatures.update(signatures)
+        self._due.clear()
         return changed
 
-    def _signature(self, folder: str, opened: bool) -> tuple[object, ...]:
+    def _follow(self, ids: set[str]) -> tuple[dict[str, str], set[str]]:
+        """Folders by id of those that are new, and who is gone.  Hundreds wait while a few move: what is
+        done for each of them at every look is two comparisons of sets."""
+        gone = self._folders.keys() - ids
+        for each in gone:
+            del self._folders[each]
+            self._signatures.pop(each, None)
+        self._due -= gone
+        new = {each: str(self.spool.folder(each)) for each in sorted(ids - self._folders.keys())}
+        self._folders |= new
+        return new, gone
+
+    def _signature(self, folder: str, opened: bool) -> Signature:
         paths = (folder, f"{folder}/progress", f"{folder}/end")  # strings: this is done all the time
         if opened and not self.relied:
             reopen(paths)
-        return tuple([stat_of(path) for path in paths])
+        return stat_of(paths[0]), stat_of(paths[1]), stat_of(paths[2])
 
     def close(self) -> None:
         if self._hints:
@@ -95,32 +113,32 @@ class AttemptHints:
         self.by_runners = self.watches_all = False
         self._watches: dict[str, int] = {}
         self._attempts: dict[int, str] = {}
+        self._unwatched: dict[str, str] = {}
         self._libc = ctypes.CDLL(None, use_errno=True)
         try:
             self.descriptor: int = self._libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
         except AttributeError:
             self.descriptor = -1
 
-    def take(self, folders: Mapping[str, str]) -> tuple[frozenset[str], set[str]]:
-        """Watch these from now on, by attempt id, and no others.  Gives those that were watched since the
-        last look, and those of them where something moved since then."""
-        if self.descriptor < 0:
-            return frozenset(), set()
+    def take(self, new: Mapping[str, str], gone: Iterable[str]) -> tuple[set[str], set[str]]:
+        """Watch the folders of ``new`` from now on, by attempt id, and those of ``gone`` no more.  Gives who
+        was not watched since the last look, and where something moved since then."""
         moved = self._drain()
-        watched = frozenset(self._watches)
-        for attempt_id in watched - folders.keys():
-            number = self._watches.pop(attempt_id)
-            self._attempts.pop(number, None)
-            self._libc.inotify_rm_watch(self.descriptor, number)
-        for attempt_id in folders.keys() - watched:
-            if len(self._watches) < WATCHES_MAX:
-                path = os.fsencode(folders[attempt_id])
-                number = self._libc.inotify_add_watch(self.descriptor, path, MASK)
-                if number >= 0:
-                    self._watches[attempt_id], self._attempts[number] = number, attempt_id
+        for attempt_id in gone:
+            self._unwatched.pop(attempt_id, None)
+            if number := self._watches.pop(attempt_id, 0):
+                del self._attempts[number]
+                self._libc.inotify_rm_watch(self.descriptor, number)
         # Those that are watched from now on are to be looked at once more: they may have moved just before.
-        self.watches_all = folders.keys() <= watched
-        return watched, moved
+        self._unwatched |= new
+        unwatched = set(self._unwatched)
+        self.watches_all = not unwatched
+        for attempt_id, folder in list(self._unwatched.items())[: max(0, WATCHES_MAX - len(self._watches))]:
+            number = self._libc.inotify_add_watch(self.descriptor, os.fsencode(folder), MASK)
+            if number > 0:
+                self._watches[attempt_id], self._attempts[number] = number, attempt_id
+                del self._unwatched[attempt_id]
+        return unwatched, moved
 
     def _drain(self) -> set[str]:
         moved: set[str] = set()
@@ -148,6 +166,12 @@ def events_of(content: bytes) -> Iterator[tuple[int, int, bytes]]:
         number, mask, _, size = _EVENT.unpack_from(content, at)
         at += _EVENT.size + size
         yield number, mask, content[at - size : at].rstrip(b"\0")
+
+
+def is_silent(signature: Signature) -> bool:
+    """Its runner has written nothing, as far as the sizes tell."""
+    _, progress, end = signature
+    return not (progress and progress[0]) and not (end and end[0])
 
 
 def reopen(paths: Iterable[str]) -> None:

@@ -16,7 +16,7 @@ from tiltd.plugins.api import Temporary, Unreachable
 from tiltd.plugins.commandline import CommandLine, Ran
 from tiltd.plugins.torque_jobs import JOB_FIELDS, JOB_ID, NODE_FIELDS
 from tiltd.plugins.torque_settings import TorqueSettings
-from tiltd.plugins.torque_xml import Fields, Records
+from tiltd.plugins.torque_xml import Fields, Records, field, fields_of
 
 ANSWER_BYTES_MAX = 256 << 20
 IDS_AT_ONCE = 40
@@ -31,38 +31,60 @@ class Ours(Record):
     mark: str
 
 
+Told = dict[int, tuple[Job, bool]]
+"""What the records of our account's jobs told, and whether they bear our mark, by the hash of a record."""
+
+
 class Listing:
     """One answer to ``qstat -x``: our jobs by id, and how many others there are in which state.
 
     Ours are of our account and bear our journal's mark behind their name, or are among ``expected`` (from
-    before the journal was lost).  What else the account runs, be it another tiltd's, is let alone.
+    before the journal was lost).  What else the account runs, be it another tiltd's, is let alone.  A record
+    that stood in the answer ``before`` as well (its ``told``) is not read again.
     """
 
-    def __init__(self, asked_at: float, ours: Ours, expected: Collection[str] = ()) -> None:
+    def __init__(
+        self, asked_at: float, ours: Ours, expected: Collection[str] = (), before: Told | None = None
+    ) -> None:
         self.asked_at = asked_at
         self.complete = False
         self.jobs: dict[str, Job] = {}
         self.foreign_counts: dict[str, int] = {}
         self.damaged = 0
+        self.told: Told = {}
         self._ours = ours
         self._expected = expected
+        self._before = before or {}
 
-    def take(self, fields: Fields) -> None:
-        job_id, name, mark = fields.get("Job_Id", ""), fields.get("Job_Name", ""), self._ours.mark
-        owner = torque_jobs.owner(fields)
-        whole = bool(JOB_ID.fullmatch(job_id)) and "job_state" in fields and "Job_Name" in fields
+    def take(self, body: bytes) -> None:
+        owner = torque_jobs.owner_of(field(body, "Job_Owner") or "")
         if owner and owner != self._ours.owner:
-            self._foreign(fields)
-        elif not owner or not whole:
+            self._foreign(torque_jobs.state(field(body, "job_state") or ""))
+            return
+        # Where completed jobs are kept, hundreds are listed again and again, to the letter as before.
+        same = hash(body)
+        told = self._before.get(same) or self._read(body)
+        if told is None:
             self.damaged += 1  # it may be one of ours
-        elif name.endswith(mark) or job_id in self._expected:
-            self.jobs[job_id] = torque_jobs.job(fields, name.removesuffix(mark))
+            return
+        self.told[same] = told
+        job, marked = told
+        if marked or job.job_id in self._expected:
+            self.jobs[job.job_id] = job
         else:
-            self._foreign(fields)
+            self._foreign(job.state)
 
-    def _foreign(self, fields: Fields) -> None:
-        state = torque_jobs.state(fields).value
-        self.foreign_counts[state] = self.foreign_counts.get(state, 0) + 1
+    def _read(self, body: bytes) -> tuple[Job, bool] | None:
+        """A job of our account and whether it bears our mark; nothing where fields are missing."""
+        fields, mark = fields_of(body, JOB_FIELDS), self._ours.mark
+        whole = JOB_ID.fullmatch(fields.get("Job_Id", "")) and fields.keys() >= {"Job_Name", "job_state"}
+        if not whole or not torque_jobs.owner(fields):
+            return None
+        name = fields["Job_Name"]
+        return torque_jobs.job(fields, name.removesuffix(mark)), name.endswith(mark)
+
+    def _foreign(self, state: JobState) -> None:
+        self.foreign_counts[state.value] = self.foreign_counts.get(state.value, 0) + 1
 
     def named(self, name: str) -> list[Job]:
         return [job for job in self.jobs.values() if job.job_name == name]
@@ -80,6 +102,7 @@ class Asking:
         self._told: frozenset[str] = frozenset()
         self._handed_out: set[str] = set()
         self._over: set[str] = set()
+        self._before: Told = {}
 
     # -- jobs --------------------------------------------------------------------------------------------
 
@@ -112,11 +135,12 @@ class Asking:
 
     async def _ask(self) -> Listing:
         expected = self.expected
-        listing = Listing(self._now(), self._ours, expected)
-        records = Records(JOB_FIELDS, listing.take)
+        listing = Listing(self._now(), self._ours, expected, self._before)
+        records = Records(listing.take)
         ran = await self._run([self._settings.qstat, "-x"], records)
         if ran.exit_code != 0:
             raise Unreachable(self._trouble("qstat -x", ran))
+        self._before = listing.told
         listing.complete = self._whole(records, ran) and not listing.damaged
         if listing.complete:
             await self._confirm(sorted(expected - listing.jobs.keys() - self._over), listing)
@@ -151,7 +175,7 @@ class Asking:
             return
         asked = missing[:IDS_AT_ONCE]
         found = Listing(listing.asked_at, self._ours, asked)
-        records = Records(JOB_FIELDS, found.take)
+        records = Records(found.take)
         unknown: set[str] = set()
         try:
             ran = await self._run([self._settings.qstat, "-x", *asked], records)
@@ -180,7 +204,7 @@ class Asking:
     async def nodes(self) -> list[NodeInfo]:
         """Raises Unreachable for no answer and for one that was cut short."""
         seen: list[Fields] = []
-        records = Records(NODE_FIELDS, seen.append)
+        records = Records(lambda body: seen.append(fields_of(body, NODE_FIELDS)))
         ran = await self._run([self._settings.pbsnodes, "-x"], records)
         if ran.exit_code != 0:
             raise Unreachable(self._trouble("pbsnodes -x", ran))

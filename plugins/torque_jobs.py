@@ -44,8 +44,8 @@ _WHOLE = re.compile(r"-?[0-9]{1,18}", re.ASCII)
 _KIB = re.compile(r"([0-9]{1,15})kb:([0-9]{1,15})kb", re.ASCII)
 
 
-def state(fields: Fields) -> JobState:
-    return STATES.get(fields.get("job_state", ""), JobState.UNKNOWN)
+def state(letter: str) -> JobState:
+    return STATES.get(letter, JobState.UNKNOWN)
 
 
 def owner_of(account: str) -> str:
@@ -72,7 +72,7 @@ def job(fields: Fields, name: str) -> Job:
         job_id=fields["Job_Id"],
         job_name=name,
         owner=owner(fields),
-        state=state(fields),
+        state=state(letter),
         queue=fields.get("queue", ""),
         exec_host=hosts(fields.get("exec_host", "")) if letter in _STARTED else (),
         exit_status=exit_status,

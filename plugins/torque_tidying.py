@@ -47,7 +47,7 @@ def superfluous(jobs: Collection[Job], trace: Trace) -> Iterator[str]:
     Of two running ones of which none has claimed yet, both are let alone: a moment later one has, and the
     other ends by itself.
     """
-    live = [job for job in jobs if job.state is not JobState.COMPLETED]
+    live = list(filter(_is_live, jobs))
     kept = best(jobs, trace.claimed_by) if jobs else None
     for job in live:
         nobody_may = trace.revoked and not trace.prepared and not trace.claimed_by
@@ -81,11 +81,12 @@ class Tidying:
             self._task = asyncio.create_task(self._tidy(doubtful), name="tidy")
 
     def _doubtful(self, listing: Listing, expected: Collection[str]) -> list[list[Job]]:
-        by_name: dict[str, list[Job]] = {}
+        by_name: dict[str, list[Job]] = {job.job_name: [] for job in listing.jobs.values() if _is_live(job)}
         for job in listing.jobs.values():
-            if _ATTEMPT_NAME.fullmatch(job.job_name):
-                by_name.setdefault(job.job_name, []).append(job)
-        return [jobs for jobs in by_name.values() if _in_question(jobs, expected)][:NAMES_AT_ONCE]
+            if job.job_name in by_name:
+                by_name[job.job_name].append(job)
+        doubtful = [name for name, jobs in by_name.items() if _in_question(jobs, expected)]
+        return [by_name[name] for name in doubtful if _ATTEMPT_NAME.fullmatch(name)][:NAMES_AT_ONCE]
 
     async def _tidy(self, groups: list[list[Job]]) -> None:
         for jobs in groups:
@@ -96,5 +97,9 @@ class Tidying:
 
 
 def _in_question(jobs: list[Job], expected: Collection[str]) -> bool:
-    live = [job for job in jobs if job.state is not JobState.COMPLETED]
-    return bool(live) and (len(jobs) > 1 or live[0].job_id not in expected)
+    """Of these jobs of one name at least one is live."""
+    return len(jobs) > 1 or jobs[0].job_id not in expected
+
+
+def _is_live(job: Job) -> bool:
+    return job.state is not JobState.COMPLETED

@@ -8,6 +8,7 @@ alone; a damaged one costs itself and not the others.
 
 from __future__ import annotations
 
+import functools
 import html
 import re
 from collections.abc import Callable, Iterable
@@ -17,18 +18,16 @@ Fields = dict[str, str]
 RECORD_BYTES_MAX = 4 << 20
 """A record that is longer than that is skipped: a job's variables may be long, but not that long."""
 _FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufffe\uffff]")
-_MARKS = re.compile(rb"<Data>|</Data>|<(?:Job|Node)>")
+_MARKS = re.compile(rb"</?(?:Data|Job|Node)>")
 
 
 class Records:
-    """Feed it bytes; it hands each whole record's fields to ``take``.
+    """Feed it bytes; it hands what stands in each whole record to ``take``: see ``fields_of``.
 
-    ``names`` are the fields that are read: the first element of that name in a record.  Memory holds one
-    record at a time; the cost is that of two searches over the bytes.
+    Memory holds one record at a time; the cost is that of one search over the bytes.
     """
 
-    def __init__(self, names: Iterable[str], take: Callable[[Fields], None]) -> None:
-        self._tags = [(name, b"<" + name.encode("ascii") + b">") for name in names]
+    def __init__(self, take: Callable[[bytes], None]) -> None:
         self._take = take
         self._buffer = b""
         self._at = 0
@@ -65,47 +64,52 @@ class Records:
             self.documents += 1
         elif tag == b"</Data>":
             self._open = False
-        else:
+        elif not tag.startswith(b"</"):
             self._closing = b"</" + tag[1:]
         return True
 
     def _record(self) -> bool:
         """Go on to the end of the record; false when it has not come yet."""
-        end = self._buffer.find(self._closing, self._at)
-        if (broken := self._broken_at(end if end >= 0 else len(self._buffer))) >= 0:
-            self.damaged += 1  # it never ended: go on with what follows it
-            self._at, self._closing, self._skipping = broken, b"", False
-            return True
-        if end < 0:
+        found = _MARKS.search(self._buffer, self._at)
+        if found is None:
             if len(self._buffer) - self._at > RECORD_BYTES_MAX:
                 self._skipping = True
                 self._at = len(self._buffer) - 16
             return False
-        body = self._buffer[self._at : end]
-        self._at, self._closing = end + len(self._closing), b""
-        if self._skipping:
+        whole = found.group() == self._closing
+        body = self._buffer[self._at : found.start()] if whole and not self._skipping else b""
+        # A new record, or the document's end, before its own: it never ended, so go on with what follows it.
+        self._at = found.end() if whole else found.start()
+        self._closing = b""
+        if self._skipping or not whole:
             self._skipping = False
             self.damaged += 1
         else:
-            self._whole(body)
+            self.records += 1
+            self._take(body)
         return True
 
-    def _broken_at(self, end: int) -> int:
-        """Where a new record, or the document's end, comes before this record's own end; -1 if nowhere."""
-        found = _MARKS.search(self._buffer, self._at, end)
-        return found.start() if found is not None else -1
 
-    def _whole(self, body: bytes) -> None:
-        fields: Fields = {}
-        for name, tag in self._tags:
-            if (at := body.find(tag)) >= 0:
-                start = at + len(tag)
-                end = body.find(b"<", start)
-                # In a whole record the next tag closes this one; anything else is no value.
-                if body.startswith(b"</" + tag[1:], end):
-                    fields[name] = text(body[start:end])
-        self.records += 1
-        self._take(fields)
+def fields_of(body: bytes, names: Iterable[str]) -> Fields:
+    """What stands in a whole record: of each of these names the first element, where there is one."""
+    return {name: found for name in names if (found := field(body, name)) is not None}
+
+
+def field(body: bytes, name: str) -> str | None:
+    """The first element of that name in a whole record; costs a search up to there."""
+    tag = _tag(name)
+    at = body.find(tag)
+    if at < 0:
+        return None
+    start = at + len(tag)
+    end = body.find(b"<", start)
+    # In a whole record the next tag closes this one; anything else is no value.
+    return text(body[start:end]) if body.startswith(b"</" + tag[1:], end) else None
+
+
+@functools.cache
+def _tag(name: str) -> bytes:
+    return f"<{name}>".encode("ascii")
 
 
 def text(value: bytes) -> str:

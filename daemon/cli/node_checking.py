@@ -157,7 +157,7 @@ class NodeCheck:
         checks: list[Check] = []
         started, told = False, 0
         while time.monotonic() - began < self._seconds:
-            progress = await asyncio.to_thread(lambda: list(lines(f"{folder}/progress")))
+            progress = await asyncio.to_thread(lines, f"{folder}/progress")
             if progress and not started:
                 started = True
                 checks.append(self._started(progress[0], began))

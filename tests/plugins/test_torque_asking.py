@@ -7,9 +7,12 @@ from pathlib import Path
 import pytest
 
 from plugins.torque_recorded import Answer, Desk, late, listed, ran
+from tiltd.daemon.core.model import Job
+from tiltd.plugins import torque_jobs
 from tiltd.plugins.api import Unreachable
+from tiltd.plugins.torque_xml import Fields
 
-NAME = "TS_01-3fa2c1d0.1.1.a1"
+NAME, OTHER = "TS_01-3fa2c1d0.1.1.a1", "TS_02-5c1be9aa.1.1.a1"
 ACCEPTED = ran(out="7.head\n")
 NOTHING = listed()
 DOWN = ran(111, err="qstat: cannot connect to server head (errno=111) Connection refused\n")
@@ -81,6 +84,7 @@ BARE = "<Job_Owner>%s@head</Job_Owner><ctime>5</ctime>"
     [
         (BARE % "someone", True),
         (BARE % "tomography", False),
+        ("<Job_Id>9.head</Job_Id><Job_Name>n</Job_Name><job_state>R</job_state>" + BARE % "", False),
         ("<Job_Id>9.head</Job_Id><Job_Name>n</Job_Name><job_state>R</job_state>", False),
         ("<Job_Id>nine</Job_Id><Job_Name>n</Job_Name><job_state>R</job_state>" + BARE % "tomography", False),
         ("<Job_Id>nine</Job_Id><Job_Name>n</Job_Name><job_state>R</job_state>" + BARE % "someone", True),
@@ -90,6 +94,33 @@ async def test_a_record_that_lacks_what_matters_may_be_ours(row: str, complete: 
     desk = Desk(tmp_path, {"qstat": [ran(out=f"<Data><Job>{row}</Job></Data>")]})
     seen = await desk.manager.jobs()
     assert seen.complete is complete and seen.jobs == ()
+
+
+async def test_a_record_that_stands_there_again_to_the_letter_is_not_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Completed jobs are listed for minutes; what is new in a record is seen all the same."""
+    read: list[tuple[str, str]] = []
+    real = torque_jobs.job
+
+    def noted(fields: Fields, name: str) -> Job:
+        read.append((fields["Job_Id"], fields["job_state"]))
+        return real(fields, name)
+
+    monkeypatch.setattr(torque_jobs, "job", noted)
+    running = listed(("1.head", NAME, "C"), ("2.head", OTHER, "R"))
+    over = listed(("1.head", NAME, "C"), ("2.head", OTHER, "C"))
+    desk = Desk(tmp_path, {"qstat": [running, running, over, over]})
+    looks = [await desk.manager.jobs() for _ in range(4)]
+    assert read == [("1.head", "C"), ("2.head", "R"), ("2.head", "C")]
+    states = [[job.state.value for job in seen.jobs] for seen in looks]
+    assert states == [["completed", "running"]] * 2 + [["completed", "completed"]] * 2
+    assert all(seen.complete for seen in looks)
+
+
+async def test_what_was_damaged_is_damaged_again(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, {"qstat": [ran(out=f"<Data><Job>{BARE % 'tomography'}</Job></Data>")] * 2})
+    assert [(await desk.manager.jobs()).complete for _ in range(2)] == [False, False]
 
 
 async def test_commands_that_are_not_there_are_no_answer(tmp_path: Path) -> None:

@@ -279,9 +279,9 @@ def test_the_watch_tells_changes_only(spool: Spool, monkeypatch: pytest.MonkeyPa
     reads: list[str] = []
     real = Spool.read
 
-    def counted(self: Spool, attempt_id: str) -> Any:
+    def counted(self: Spool, attempt_id: str, **how: Any) -> Any:
         reads.append(attempt_id)
-        return real(self, attempt_id)
+        return real(self, attempt_id, **how)
 
     monkeypatch.setattr(Spool, "read", counted)
     ids = [f"x.a{number}" for number in range(10)]

@@ -9,14 +9,17 @@ import contextlib
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tiltd.daemon import poll
+from tiltd.daemon import spool as spool_module
 from tiltd.daemon.clock import Clock
 from tiltd.daemon.core import observations as o
-from tiltd.daemon.spool import Spool
+from tiltd.daemon.spool import AttemptSeen, Spool
 from tiltd.daemon.spool_watch import AttemptHints, SpoolWatch, events_of
+from tiltd.plugins.api import Temporary
 
 IDS = [f"x.a{number}" for number in range(5)]
 
@@ -104,14 +107,58 @@ def test_without_hints_every_look_is_whole(spool: Spool) -> None:
     assert changed(watch) == [IDS[4]] and not watch.relied and not watch.sees_all
 
 
+def test_the_files_of_an_attempt_that_nobody_claimed_are_opened_once_something_stands_in_them(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of its four changes two are the daemon's own: its folder made, and a script for the job in it."""
+    opened: list[str] = []
+    real = spool_module.lines
+
+    def noted(path: str) -> list[dict[str, Any]]:
+        opened.append(os.path.relpath(path, spool.root / "attempts"))
+        return real(path)
+
+    monkeypatch.setattr(spool_module, "lines", noted)
+    watch = SpoolWatch(spool, hints=False)
+    (spool.folder(IDS[1]) / "job.json").rename(spool.folder(IDS[1]) / "claimed.7")
+    assert changed(watch) == IDS and opened == [f"{IDS[1]}/progress", f"{IDS[1]}/end"]
+    opened.clear()
+    (spool.folder(IDS[0]) / "job.sh").touch()
+    assert changed(watch) == [IDS[0]] and opened == []
+    says(spool, IDS[0])  # and the claim is not to be seen yet, as on NFS
+    assert changed(watch) == [IDS[0]] and opened == [f"{IDS[0]}/progress", f"{IDS[0]}/end"]
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_what_a_look_that_failed_had_found_is_news_to_the_next(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch, whole: bool
+) -> None:
+    watch = SpoolWatch(spool)
+    for _ in range(2):
+        changed(watch)
+    says(spool, IDS[0])
+    says(spool, IDS[2])
+    real = Spool.read
+
+    def fails(self: Spool, attempt_id: str, **how: Any) -> AttemptSeen:
+        if attempt_id == IDS[2]:
+            raise Temporary("the server is away")
+        return real(self, attempt_id, **how)
+
+    with monkeypatch.context() as patch, pytest.raises(Temporary):
+        patch.setattr(Spool, "read", fails)
+        changed(watch, whole=whole)
+    assert changed(watch) == [IDS[0], IDS[2]] and watch.relied
+
+
 def test_lost_events_make_everything_worth_a_look(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
     hints = AttemptHints()
     folders = {attempt_id: str(spool.folder(attempt_id)) for attempt_id in IDS}
-    hints.take(folders)
+    assert hints.take(folders, ()) == (set(IDS), set())
     overflow = (-1).to_bytes(4, "little", signed=True) + (0x4000).to_bytes(4, "little") + bytes(8)
     answers = [overflow, b""]
     monkeypatch.setattr("tiltd.daemon.spool_watch.os.read", lambda fd, size: answers.pop(0))
-    assert hints.take(folders)[1] == set(IDS)
+    assert hints.take({}, ()) == (set(), set(IDS))
     monkeypatch.undo()
     hints.close()
 
