@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import grp
 import os
 import stat
@@ -89,12 +88,11 @@ def _group_number(group: str) -> int:
 def write(folder: str, texts: dict[str, str], readers: Readers) -> None:
     """Files by name, on disk, for their readers.  Nobody reads them before the folder is renamed, so that
     they need no rename of their own.  Raises OSError and Refused."""
-    with contextlib.ExitStack() as opened:
-        written = []
+    opened = []
+    try:
         for name, text in texts.items():
             fd = _new(f"{folder}/{name}")
-            opened.callback(os.close, fd)
-            written.append(fd)
+            opened.append(fd)
             left = memoryview(text.encode("utf-8"))
             while left:
                 left = left[os.write(fd, left) :]
@@ -102,8 +100,11 @@ def write(folder: str, texts: dict[str, str], readers: Readers) -> None:
             # This begins to write it to the disk.  Were the second file begun only after the first is there,
             # the file system would commit twice, which costs more than all that is done here.
             os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-        for fd in written:
+        for fd in opened:
             os.fsync(fd)
+    finally:
+        for fd in opened:
+            os.close(fd)
 
 
 def _new(path: str) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
@@ -65,8 +65,7 @@ def instant(at: float | None) -> str:
     """UTC, to the second; "-" for none."""
     if not at:
         return "-"
-    civil = datetime.datetime.fromtimestamp(at, datetime.UTC).replace(tzinfo=None)
-    return f"{civil.isoformat(' ', 'seconds')} UTC"
+    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(at))
 
 
 def _text(value: Any) -> str:

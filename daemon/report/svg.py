@@ -22,6 +22,8 @@ _X_MIDDLE, _Y_MIDDLE = (_LEFT + _END) / 2, (_TOP + _FOOT) / 2
 # What is the same on every page is put together once.
 _CURVE = f'<svg viewBox="0 0 {WIDTH:g} {HEIGHT:g}" role="img" '
 _X_LINE = f'<line class="axis" x1="{_LEFT:g}" x2="{_END:g}" y1="{_FOOT:g}" y2="{_FOOT:g}"/>'
+_X_MARK = f'" y="{_FOOT + 14:g}" class="middle">'
+_Y_MARK = f'<text x="{_LEFT - 6:g}" y="'
 _X_WORDS = f'<text x="{_X_MIDDLE:.1f}" y="{HEIGHT - 8:g}" class="middle words">'
 _Y_WORDS = (
     f'<text x="12" y="{_Y_MIDDLE:.1f}" class="middle words" transform="rotate(-90 12 {_Y_MIDDLE:.1f})">'
@@ -112,7 +114,7 @@ def _x_axis(span: tuple[float, float], words: str) -> str:
     values = ticks(*span, 6)
     marks = "".join(
         [
-            f'<text x="{x}" y="{_FOOT + 14:g}" class="middle">{value:.6g}</text>'
+            f'<text x="{x}{_X_MARK}{value:.6g}</text>'
             for x, value in zip(_across(values, span), values, strict=True)
         ]
     )
@@ -123,7 +125,7 @@ def _y_axis(span: tuple[float, float], words: str) -> str:
     values = ticks(*span)
     marks = "".join(
         [
-            f'{_GRID}y1="{y}" y2="{y}"/><text x="{_LEFT - 6:g}" y="{y}" class="end">{value:.6g}</text>'
+            f'{_GRID}y1="{y}" y2="{y}"/>{_Y_MARK}{y}" class="end">{value:.6g}</text>'
             for y, value in zip(_up(values, span), values, strict=True)
         ]
     )
