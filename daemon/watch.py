@@ -11,7 +11,6 @@ Names, sizes and scans are the truth; inotify only makes a look come sooner.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 import msgspec
@@ -23,11 +22,11 @@ from .core.observations import FilesObserved
 from .feed_look import FeedLook
 from .feed_names import folder_of, labels_of, members_of
 from .feed_presence import FeedPresence, cannot
-from .scan import FolderScan, Listing, ScanPass
+from .scan import FileStat, FolderScan, Listing, ScanPass
 from .text import shown
+from .watched import Watched
 
 HOT_SECONDS = 3600.0
-QUIET_MAX_SECONDS = 300.0
 UNREADABLE_RETRY_SECONDS = 60.0
 
 
@@ -48,22 +47,6 @@ class Seen(Protocol):
     """The journal's ``seen`` table; called from a worker thread, once for every series of a listed folder."""
 
     def get(self, feed: str, series_key: str) -> SeenRow | None: ...
-
-
-@dataclass(slots=True)
-class Watched:
-    """One series that lives.  ``members`` are (folder, name) of all files that may belong to it."""
-
-    key: str
-    home: str
-    signature: str
-    since_at: float
-    last: Sighting
-    members: tuple[tuple[str, str], ...] = ()
-    interval_seconds: float = 0.0
-    opened: bool = False
-    had_open_ts: bool = False
-    retry_at: float = float("-inf")
 
 
 class FeedWatch:
@@ -179,7 +162,8 @@ class FeedWatch:
         """When to look again: sooner than usual if a series will be quiet enough to be opened by then."""
         if self.put_off:
             return min(1.0, scan_seconds)
-        due = [self._open_at(watched) - self._now for watched in self.series.values() if not watched.opened]
+        waiting = (watched for watched in self.series.values() if not watched.opened)
+        due = [watched.open_at(self.open_after_seconds) - self._now for watched in waiting]
         return min([scan_seconds, *(max(0.2, seconds) for seconds in due)])
 
     def hot_folders(self) -> set[str]:
@@ -216,6 +200,7 @@ class FeedWatch:
             if watched is not None:
                 watched.members = members_of(watched.key, names)
                 self.scan.retain({folder for folder, _ in watched.members} | {home})
+                watched.figures = self._figures(watched)
 
     def _is_beside(self, path: str) -> bool:
         return path.rpartition("/")[2] in self.beside and bool(path)
@@ -294,9 +279,16 @@ class FeedWatch:
         for watched in list(self.series.values()):
             if watched.home in self._found:
                 continue
+            figures = self._figures(watched)
+            if watched.figures == figures and watched.since_at <= self._now:
+                continue  # its detector would say as before
             for sighting in self._read(watched.home, self._entries(watched), lambda key: False):
                 if sighting.series_key == watched.key:
                     self._consider(sighting, watched.home)
+                    watched.figures = figures
+
+    def _figures(self, watched: Watched) -> tuple[FileStat | None, ...]:
+        return tuple([self.scan.file_stat(folder, name) for folder, name in watched.members])
 
     def _entries(self, watched: Watched) -> list[FileEntry]:
         entries = []
@@ -330,21 +322,11 @@ class FeedWatch:
 
     # -- opening -----------------------------------------------------------------------------------
 
-    def _open_at(self, watched: Watched) -> float:
-        """When its files may be opened.  A series that has been seen to grow by intervals (a tilt every few
-        minutes with PACEtomo) is left alone for longer than that, unless something says that it has ended."""
-        quiet_seconds = self.open_after_seconds
-        ended = watched.last.positive_signs or (watched.had_open_ts and not watched.last.blockers)
-        if not ended:
-            longer = min(1.5 * watched.interval_seconds, QUIET_MAX_SECONDS)
-            quiet_seconds = max(quiet_seconds, longer)
-        return max(watched.since_at + quiet_seconds, watched.retry_at)
-
     def _open_quiet(self) -> None:
         waiting = [
             watched
             for watched in self.series.values()
-            if not watched.opened and self._open_at(watched) <= self._now
+            if not watched.opened and watched.open_at(self.open_after_seconds) <= self._now
         ]
         waiting.sort(key=lambda watched: watched.since_at)
         elapsed = 1.0 if self._looked_at is None else self._now - self._looked_at
@@ -358,11 +340,13 @@ class FeedWatch:
                 self._open(watched, look)
 
     def _open(self, watched: Watched, look: FeedLook) -> None:
-        entries = self._entries(watched)
+        entries, figures = self._entries(watched), self._figures(watched)
         opened = self._one(watched, self._read(watched.home, entries, watched.key.__eq__, look))
         for folder, name in watched.members:
             self.scan.restat(folder, (name,))
-        after = self._one(watched, self._read(watched.home, self._entries(watched), lambda key: False))
+        after = opened
+        if self._figures(watched) != figures:  # of another series, whose name begins like its own, it may be
+            after = self._one(watched, self._read(watched.home, self._entries(watched), lambda key: False))
         if opened is None or after is None or after.stat_signature != opened.stat_signature:
             watched.retry_at = self._now + self.open_after_seconds  # it moved while it was read
             return

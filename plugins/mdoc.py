@@ -9,6 +9,7 @@ that is half written.  Nothing here raises, and the cost grows with the length o
 from __future__ import annotations
 
 import calendar
+import functools
 import itertools
 import math
 import re
@@ -84,7 +85,7 @@ def parse(data: bytes) -> Mdoc:
         line = raw.strip()
         if not line:
             continue
-        if heading := _HEADING.match(line):
+        if line[0] == "[" and (heading := _HEADING.match(line)):
             kind, value = heading.groups()
             if kind == "T":
                 titles.append(value)
@@ -149,11 +150,17 @@ def seconds_of(date_time: str) -> float | None:
     first, month_text, last, hour, minute, second = match.groups()
     year, day = (first, last) if len(first) > 2 else (last, first)
     month = int(month_text) if month_text.isdigit() else _MONTHS.find(month_text[:3].lower()) // 4 + 1
-    if not 1 <= month <= 12 or not 1 <= int(day) <= 31:
-        return None
     century = 2000 if len(year) <= 2 else 0
-    midnight = calendar.timegm((century + int(year), month, int(day), 0, 0, 0))
+    if not 1 <= month <= 12 or not 1 <= int(day) <= 31 or century + int(year) < 1:
+        return None
+    midnight = _midnight(century + int(year), month, int(day))
     return midnight + int(hour) * 3600 + int(minute) * 60 + float(second)
+
+
+@functools.lru_cache(maxsize=16)
+def _midnight(year: int, month: int, day: int) -> int:
+    """Most images of a series are of one day, and this costs more than all else that is done for a time."""
+    return calendar.timegm((year, month, day, 0, 0, 0))
 
 
 def largest_recent_gap_seconds(images: Iterable[Section]) -> float:
@@ -168,7 +175,8 @@ def largest_recent_gap_seconds(images: Iterable[Section]) -> float:
 def first_acquired(images: Iterable[Section]) -> str:
     """The earliest DateTime as it is written, which with the name tells a series from its restart."""
     texts = [text for section in images if (text := section.entries.get("DateTime", "").strip())]
-    return min(texts, key=lambda text: (seconds_of(text) is None, seconds_of(text) or 0.0), default="")
+    times = ((seconds_of(text), text) for text in texts)
+    return min(times, key=lambda time: (time[0] is None, time[0] or 0.0), default=(None, ""))[1]
 
 
 def tilt_axis_deg(mdoc: Mdoc) -> float | None:

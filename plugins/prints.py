@@ -18,11 +18,11 @@ LEAST_SECTIONS = 3
 
 def stat_signature(entries: Iterable[FileEntry]) -> str:
     """One short text that changes when any name, size or mtime among the files does."""
-    sha = hashlib.sha256()
+    told = []
     for entry in sorted(entries, key=lambda entry: entry.relative_path):
         name = entry.relative_path.encode("utf-8", "surrogateescape")
-        sha.update(b"%d:%s:%d:%d;" % (len(name), name, entry.size_bytes, entry.mtime_ns))
-    return sha.hexdigest()[:32]
+        told.append(b"%d:%s:%d:%d;" % (len(name), name, entry.size_bytes, entry.mtime_ns))
+    return hashlib.sha256(b"".join(told)).hexdigest()[:32]
 
 
 def print_of(entry: FileEntry, look: Look) -> FilePrint:

@@ -68,13 +68,14 @@ class SerialEmDetector:
             facts["problems"] = _missing(group)
             if opened(group.stack_path):
                 facts = _open(group, look)
+        members = group.members
         return Sighting(
             series_key=group.stack_path,
             tilt_series_name=group.stem,
             kind="stack",
-            size_bytes=sum(entry.size_bytes for entry in group.members),
-            mtime_ns=max((entry.mtime_ns for entry in group.members), default=0),
-            stat_signature=stat_signature(group.members),
+            size_bytes=sum(entry.size_bytes for entry in members),
+            mtime_ns=max((entry.mtime_ns for entry in members), default=0),
+            stat_signature=stat_signature(members),
             blockers=tuple(sorted(group.blockers)),
             positive_signs=("sentinel",) if group.sentinel else (),
             **facts,
@@ -158,12 +159,13 @@ def _open(group: Group, look: Look) -> dict[str, Any]:
     header = _header(group, look, problems)
     mdoc, mdoc_print = _mdoc(group, look, problems)
     facts: dict[str, Any] = {}
+    sections = mdoc.images if mdoc is not None else ()
     if mdoc is not None:
-        facts["section_count"] = len(mdoc.images)
-        facts["largest_gap_seconds"] = mdocs.largest_recent_gap_seconds(mdoc.images)
+        facts["section_count"] = len(sections)
+        facts["largest_gap_seconds"] = mdocs.largest_recent_gap_seconds(sections)
         facts["not_series"] = _no_series(mdoc)
     if header is not None and mdoc is not None and mdoc_print is not None and not facts["not_series"]:
-        images = sorted(mdoc.images, key=lambda image: -1 if image.number is None else image.number)
+        images = sorted(sections, key=lambda image: -1 if image.number is None else image.number)
         angles = [angle for image in images if (angle := image.figure("TiltAngle")) is not None]
         problems += _contradictions(header, group.stack, mdoc, len(angles))
         facts["not_series"] = no_series_by_angles(angles, max(header.nz, len(images)))

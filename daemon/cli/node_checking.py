@@ -20,7 +20,8 @@ from tiltd.daemon import errands, registry
 from tiltd.daemon.config import Settings
 from tiltd.daemon.core.model import NodeInfo, Placement
 from tiltd.daemon.sample import SAMPLE
-from tiltd.daemon.spool import Spool, lines
+from tiltd.daemon.spool import Spool
+from tiltd.daemon.told import lines
 from tiltd.plugins.api import Context, Examiner, Permanent, Pipeline, PluginError, ResourceManager
 
 from .probing import Check, bad, good

@@ -108,7 +108,10 @@ def test_every_way_to_write_a_date_is_the_same_instant(text: str) -> None:
     assert mdocs.seconds_of(text) == mdocs.seconds_of("12-Oct-2024 14:22:31") == 1728742951
 
 
-@pytest.mark.parametrize("text", ["", " ", "NaN", "12-Foo-2024 10:00:00", "99-Oct-2024 10:00:00", "10:00:00"])
+@pytest.mark.parametrize(
+    "text",
+    ["", " ", "NaN", "12-Foo-2024 10:00:00", "99-Oct-2024 10:00:00", "12-Oct-0000 10:00:00", "10:00:00"],
+)
 def test_an_unreadable_date_is_none(text: str) -> None:
     assert mdocs.seconds_of(text) is None
 

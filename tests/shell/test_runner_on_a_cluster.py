@@ -15,7 +15,7 @@ import pytest
 
 from shell.runner_site import MAKE_RESULT, RunnerSite, python, wait_until
 from tiltd.daemon import errands, runner
-from tiltd.daemon.spool import RunSeen
+from tiltd.daemon.told import RunSeen
 
 
 @pytest.fixture

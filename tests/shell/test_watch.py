@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from plugins.series_files import mdoc, stack, write_series
-from shell.watching import Feed
-from tiltd.daemon.core.model import CompletenessPolicy
+from shell.watching import CONTEXT, Feed
+from tiltd.daemon.core.model import CompletenessPolicy, FileEntry, Sighting
+from tiltd.daemon.feed_look import FeedLook
+from tiltd.plugins.serialem import SerialEmDetector
 from tiltd.policy.completeness import Complete, Waiting, judge
 
 KEY = "s1/g1_ts_001.mrc"
@@ -53,6 +57,52 @@ def test_growth_is_seen_though_the_folder_does_not_move(tmp_path: Path) -> None:
     os.utime(tmp_path / "s1", ns=(times.st_atime_ns, times.st_mtime_ns))
     (grown,) = feed.look().sightings
     assert grown.size_bytes > path.stat().st_size - 1 and grown.series is None
+
+
+def test_the_detector_is_asked_again_about_what_measures_otherwise(tmp_path: Path) -> None:
+    """A series that lives is looked at until its job is over; what it measures is all there is to see."""
+    asked: list[int] = []
+
+    class Noted(SerialEmDetector):
+        def read(self, entries: Sequence[FileEntry], *how: Any) -> Sequence[Sighting]:
+            asked.append(len(entries))
+            return super().read(entries, *how)
+
+    feed = Feed(tmp_path, detector=Noted({}, CONTEXT))
+    feed.look()
+    path = write_series(tmp_path / "s1")
+    for _ in range(3):
+        feed.look()
+    asked.clear()
+    for _ in range(3):
+        assert not feed.look().sightings
+    assert asked == []
+    times = os.stat(tmp_path / "s1")  # noqa: PTH116
+    path.with_name("g1_ts_001.mrc.mdoc").write_bytes(mdoc((0.0, 3.0)))
+    os.utime(tmp_path / "s1", ns=(times.st_atime_ns, times.st_mtime_ns))
+    (changed,) = feed.look().sightings
+    assert changed.series is None and asked == [2]
+
+
+def test_a_neighbour_that_grows_keeps_no_series_from_being_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whose name begins alike: its files are looked at with those of the other."""
+    feed = Feed(tmp_path)
+    feed.look()
+    write_series(tmp_path / "s1", "p_ts_1.mrc")
+    neighbour = write_series(tmp_path / "s1", "p_ts_10.mrc")
+    feed.look()
+    real = FeedLook.text
+
+    def grows(self: FeedLook, *what: Any) -> bytes:
+        with neighbour.open("ab") as out:
+            out.write(bytes(96))
+        return real(self, *what)
+
+    monkeypatch.setattr(FeedLook, "text", grows)
+    opened = {sighting.series_key: sighting.series for sighting in feed.look().sightings}
+    assert opened["s1/p_ts_1.mrc"] is not None and "s1/p_ts_10.mrc" not in opened
 
 
 def test_pace_in_step_with_pauses_is_left_alone_while_it_grows(tmp_path: Path) -> None:

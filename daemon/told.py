@@ -1,0 +1,100 @@
+"""What a runner told: the lines of an attempt's progress and end, and what is the news in them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from tiltd.daemon.core.model import Progress, Record, RunEnd
+
+PIECE_BYTES = 256 << 10
+"""Of a progress or end file only this much of either end is ever read."""
+
+
+class RunSeen(Record):
+    """One claim of an attempt, and whether its runner or janitor said that it left nothing on the node."""
+
+    node: str
+    cleaned: bool
+
+
+def lines(path: str) -> list[dict[str, Any]]:
+    """JSON objects from the first and the last 256 KiB, in order; anything else is passed over."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)  # a buffered file would cost as much again
+    except FileNotFoundError:
+        return []
+    try:
+        size = os.fstat(fd).st_size
+        content = os.read(fd, min(size, PIECE_BYTES))
+        if size > PIECE_BYTES:
+            more = os.pread(fd, PIECE_BYTES, max(PIECE_BYTES, size - PIECE_BYTES))
+            content += (b"\n" if size > 2 * PIECE_BYTES else b"") + more
+    finally:
+        os.close(fd)
+    found = [_object(line) for line in content.split(b"\n") if line]
+    return [record for record in found if record is not None]
+
+
+def _object(line: bytes) -> dict[str, Any] | None:
+    try:
+        record = json.loads(line.decode())
+    except (ValueError, RecursionError):
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def newest_claim(told: list[dict[str, Any]], job_id: str) -> dict[str, Any]:
+    claims = (
+        line for line in reversed(told) if line.get("phase") == "claimed" and line.get("job_id") == job_id
+    )
+    return next(claims, {}) if job_id else {}
+
+
+def runs_of(told: list[dict[str, Any]]) -> tuple[RunSeen, ...]:
+    """In order; a run is clean once a later line of the same node says so."""
+    runs: list[RunSeen] = []
+    for line in told:
+        node = text_of(line, "node")
+        if line.get("phase") == "claimed":
+            runs.append(RunSeen(node=node, cleaned=False))
+        elif line.get("phase") == "cleaned":
+            runs = [RunSeen(node=run.node, cleaned=run.cleaned or run.node == node) for run in runs]
+    return tuple(runs)
+
+
+def newest_progress(told: list[dict[str, Any]]) -> Progress | None:
+    for line in reversed(told):
+        with contextlib.suppress(msgspec.ValidationError):
+            return msgspec.convert(line, Progress)
+    return None
+
+
+def newest_end(told: Iterable[dict[str, Any]], nonce: str) -> RunEnd | None:
+    """The success, if there is one; else the last other end of this very run (by its nonce)."""
+    newest: RunEnd | None = None
+    for line in told:
+        with contextlib.suppress(msgspec.ValidationError):
+            end = msgspec.convert(line, RunEnd)
+            if end.nonce == nonce and end.outcome != "lost_claim" and not succeeded(newest):
+                newest = end
+    return newest
+
+
+def succeeded(end: RunEnd | None) -> bool:
+    return end is not None and end.outcome == "success"
+
+
+def text_of(line: dict[str, Any], key: str) -> str:
+    value = line.get(key, "")
+    return value if isinstance(value, str) else ""
+
+
+def number_of(line: dict[str, Any], key: str) -> float | None:
+    value = line.get(key)
+    return value if isinstance(value, int | float) else None
