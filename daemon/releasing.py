@@ -16,8 +16,8 @@ from .clock import Clock
 from .config import Settings
 from .core import effects as e
 from .core.core import Core
+from .core.giving_back import left_nothing
 from .core.model import TERMINAL, Attempt, Dataset, JobSpec, NodeInfo, RunEnd, State
-from .core.pinning import known_as
 from .hands import Hands
 from .spool import AttemptSeen, Spool
 
@@ -107,8 +107,7 @@ class Releasing:
             return True
         if not seen.runs:
             return False
-        nodes = self._core.nodes
-        return not any(not run.cleaned and known_as(run.node, nodes) in (node, "") for run in seen.runs)
+        return left_nothing(seen.runs, node, self._core.nodes)
 
     async def _sweep(self, effect: e.ReleaseScratch, node: NodeInfo, given_up: bool) -> str:
         errand_id = errands.sweep_id(effect.attempt_id)

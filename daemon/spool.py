@@ -25,13 +25,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tiltd.daemon.core.model import Dataset, Progress, Record, RunEnd
+from tiltd.daemon.core.model import Dataset, Progress, Record, RunEnd, RunSeen
 from tiltd.daemon.core.observations import SpoolObserved
 from tiltd.plugins.api import Temporary
 
 from . import jobfile
 from .durable import make_folder, settled, sync_folder, write_durably
-from .told import RunSeen, lines, newest_claim, newest_end, newest_progress, number_of, runs_of, text_of
+from .told import lines, newest_claim, newest_end, newest_progress, number_of, runs_of, text_of
 
 ATTEMPT_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 MAX_JOB_BYTES = 64 << 20
@@ -63,6 +63,7 @@ class AttemptSeen(Record):
             claimed_at=self.claimed_at,
             progress=self.progress,
             end=self.end,
+            runs=self.runs,
         )
 
 

@@ -10,17 +10,10 @@ from typing import Any
 
 import msgspec
 
-from tiltd.daemon.core.model import Progress, Record, RunEnd
+from tiltd.daemon.core.model import Progress, RunEnd, RunSeen
 
 PIECE_BYTES = 256 << 10
 """Of a progress or end file only this much of either end is ever read."""
-
-
-class RunSeen(Record):
-    """One claim of an attempt, and whether its runner or janitor said that it left nothing on the node."""
-
-    node: str
-    cleaned: bool
 
 
 def lines(path: str) -> list[dict[str, Any]]:

@@ -25,6 +25,7 @@ from .answers import Answers
 from .arriving import Arrival, Arriving
 from .desk import Bug, Desk
 from .following import Following
+from .giving_back import GivingBack
 from .model import Dataset, NodeInfo, Options, Policy, Progress, Record, State, Unplaceable
 from .noticing import Noticing
 from .operating import Operating
@@ -65,6 +66,7 @@ class Core:
         self.placing = Placing(self.desk)
         self.arriving = Arriving(self.desk, self.placing.deciding)
         self.following = Following(self.desk, self.placing)
+        self.giving_back = GivingBack(self.desk, self.placing)
         self.operating = Operating(self.desk, self.arriving)
         self.performing = Performing(self.desk)
         self.answers = Answers(self.desk, self.following, self.performing, self.placing)
@@ -78,7 +80,7 @@ class Core:
             o.JobsObserved: self._jobs,
             o.NodesObserved: self._nodes,
             o.ServerUnreachable: self._unreachable,
-            o.SpoolObserved: self.following.spool,
+            o.SpoolObserved: self._spool,
             o.SpoolOrphan: self._orphan,
             o.PolicyLoaded: self._policy,
             o.PolicyRefused: self._policy_refused,
@@ -235,6 +237,10 @@ class Core:
         self._answered()
         self.foreign_counts = seen.foreign_counts
         self.following.jobs(seen)
+
+    def _spool(self, seen: o.SpoolObserved) -> None:
+        self.following.spool(seen)
+        self.giving_back.told(seen)
 
     def _nodes(self, seen: o.NodesObserved) -> None:
         self._answered()

@@ -21,6 +21,7 @@ from .model import (
     Progress,
     Record,
     RunEnd,
+    RunSeen,
     Sighting,
 )
 
@@ -75,6 +76,7 @@ class SpoolObserved(Observation):
     claimed_at: float | None = None
     progress: Progress | None = None
     end: RunEnd | None = None
+    runs: tuple[RunSeen, ...] = ()
 
 
 class SpoolOrphan(Observation):

@@ -250,6 +250,13 @@ class RunEnd(Record):
     measured: Measured = Measured()
 
 
+class RunSeen(Record):
+    """One claim of an attempt, and whether its runner or janitor said that it left nothing on the node."""
+
+    node: str
+    cleaned: bool
+
+
 class Progress(Record):
     """The newest line of a runner's ``progress`` file."""
 
