@@ -57,8 +57,7 @@ AS_INSTALLED = (
     "import sys; sys.argv[0] = 'tiltd'; sys.modules['rich'] = sys.modules['greenlet'] = None; "
     "from tiltd.daemon.__main__ import main; sys.exit(main())"
 )
-"""Without what only developers have beside it: structlog takes up rich and greenlet where it finds them, which
-are 7 MB and 0.4 MB."""
+"""Without what only developers have beside it: structlog takes up rich and greenlet where they are, 7 MB."""
 RUNNER = Path(__file__).with_name("_torque_runner.py")
 
 
