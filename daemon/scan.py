@@ -150,10 +150,11 @@ class FolderScan:
         for name in names:
             relative = f"{folder_path}/{name}" if folder_path else name
             figures = self._stat_file(f"{base}/{name}", relative)
-            if figures is not None:
+            if figures is None:
+                if folder.files.pop(name, None) is not None:
+                    folder.again = folder.forced = True
+            elif figures != folder.files.get(name):  # else those that the watch remembers are kept, too
                 folder.files[name] = figures
-            elif folder.files.pop(name, None) is not None:
-                folder.again = folder.forced = True
 
     def file_stat(self, folder_path: str, name: str) -> FileStat | None:
         folder = self.folders.get(folder_path)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import functools
 from datetime import UTC, datetime
 from importlib import resources
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import jinja2
 from aiohttp import web
 from markupsafe import Markup
 
@@ -21,6 +20,9 @@ from .refusal import Refusal
 from .statics import versions
 from .view import Daemon
 from .words import in_words
+
+if TYPE_CHECKING:
+    import jinja2
 
 NAV = (
     ("overview", "/", "Overview"),
@@ -41,13 +43,13 @@ class Drawing:
         self.identity = identity
         self.notices = Notices()
         self._files = versions()
-        self._templates = environment()
 
     def page(
         self, request: web.Request, principal: Principal, template: str, status: int = 200, **values: Any
     ) -> web.Response:
         csrf = self.identity.sessions.csrf(principal.anchor) if principal.anchor else ""
-        text = self._templates.get_template(template).render(
+        drawn = environment().get_template(template)
+        text = drawn.render(
             who=principal,
             csrf=csrf,
             files=self._files,
@@ -80,6 +82,9 @@ class Drawing:
 
 @functools.cache
 def environment() -> jinja2.Environment:
+    """Made when the first page is asked for: where only programs ask, a megabyte is not spent on it."""
+    import jinja2
+
     folder = resources.files("tiltd.daemon.web").joinpath("templates")
 
     def source(name: str) -> str:

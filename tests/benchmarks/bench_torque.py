@@ -14,7 +14,7 @@ How it is measured:
 * An end noticed by its marker: from the time in the runner's last word to the time of the fact ``JobEnded``.
 * An end noticed without one: from the end that the server knows to the fact ``AttemptFailed``, less the
   policy's ``marker_grace``, in which the word may still come.  One poll is ``queue_seconds`` and its jitter.
-* Memory: the most that was resident (VmHWM), without what only developers install (rich).
+* Memory: the most that was resident (VmHWM), without what only developers install (rich, greenlet).
 
 ``python tests/benchmarks/bench_torque.py [--jobs N] [--seconds S] [--slots N]`` prints the figures and ends
 with 1 if one of those that the project promises is exceeded.
@@ -54,10 +54,10 @@ QSUB_SECONDS = 0.01
 PACE = Pace(cycle_seconds=0.2, status_seconds=15.0, keep_completed_seconds=3600.0, exiting_seconds=0.02)
 OVER = ("delivered", "failed")
 AS_INSTALLED = (
-    "import sys; sys.argv[0] = 'tiltd'; sys.modules['rich'] = None; "
+    "import sys; sys.argv[0] = 'tiltd'; sys.modules['rich'] = sys.modules['greenlet'] = None; "
     "from tiltd.daemon.__main__ import main; sys.exit(main())"
 )
-"""Without what only developers have beside it: structlog takes up rich where it finds it, which is 7 MB."""
+"""Without what only developers have beside it: structlog takes up rich and greenlet where they are, 7 MB."""
 RUNNER = Path(__file__).with_name("_torque_runner.py")
 
 
