@@ -23,7 +23,7 @@ from .core import facts as f
 from .core import observations as o
 from .core.core import Core, Step
 from .core.model import Dataset, Policy
-from .hands import settle
+from .hands import Hands, settle
 from .journal import Journal
 from .journal_file import JournalError
 from .loop import GATHER_SECONDS, Loop
@@ -92,11 +92,12 @@ class App:
         self._spool_owner = SpoolOwner(settings.spool_dir, self.journal.journal_id, self.clock.now())
         self.reader = JournalReader(settings.journal)
         self.spool = Spool(settings.spool_dir)
+        self.hands = Hands()
         self.metrics = Metrics(self.clock.now, lambda: self.reader.size_bytes)
         self._reload_asked = asyncio.Event()
         self.policies = Policies(settings, self.clock.now, self._put)
         policy = self._first_policy()
-        self.plugged = Plugged.of(settings, context_of(settings, self.journal.journal_id))
+        self.plugged = Plugged.of(settings, context_of(settings, self.journal.journal_id, self.hands))
         self.core = Core(site_of(settings), policy, self.plugged.pipelines, self.journal.load())
         self.behind = journal_is_behind(settings.spool_dir, self.journal)
         met = set() if self.behind else set(self.core.state.feeds_met)
@@ -124,6 +125,7 @@ class App:
             self.clock,
             self.loop.put,
             self._wishes.replied,
+            self.hands,
         )
         self.servers = Servers(self)
         self._awaited: dict[int, asyncio.Event] = {}
@@ -234,6 +236,7 @@ class App:
         self.systemd.status("stopping; running jobs go on")
         await self.servers.stop()
         await self.perform.drain(DRAIN_SECONDS)
+        self.hands.close()
         with contextlib.suppress(Exception):
             await self.journal.close(None if self.loop.ahead else self.core.state)
         if not self._without_baseline:

@@ -72,6 +72,7 @@ class Perform:
         clock: Clock,
         put: Callable[[o.Observation], Awaitable[None]],
         replied: Callable[[e.Reply], None],
+        hands: Hands,
     ) -> None:
         self._core = core
         self._settings = settings
@@ -85,7 +86,7 @@ class Perform:
         self._gates = {kind: asyncio.Semaphore(limit) for kind, limit in GATES.items()}
         self._tasks: set[asyncio.Task[None]] = set()
         self._buckets: dict[str, importing.TokenBucket] = {}
-        self._hands = Hands()
+        self._hands = hands
         self._preparing = Preparing(core, settings, plugged.pipelines, spool)
         self._releasing = Releasing(core, settings, plugged.manager, spool, clock, hands=self._hands)
         self._stopping = False
@@ -118,7 +119,6 @@ class Perform:
             for task in left:
                 task.cancel()
             await asyncio.gather(*left, return_exceptions=True)
-        self._hands.close()
 
     async def _perform(self, effect: e.Effect) -> None:
         # Whatever is logged on the way, by a plugin too, tells which dataset it is about; the context is

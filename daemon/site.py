@@ -9,6 +9,7 @@ from tiltd.plugins.api import Context
 
 from .config import Settings
 from .core.site import FeedInfo, Site
+from .hands import Hands
 
 
 def site_of(settings: Settings) -> Site:
@@ -30,11 +31,12 @@ def fixed_part(destination: str) -> str:
     return re.split(r"\{", destination)[0].rpartition("/")[0] or "/"
 
 
-def context_of(settings: Settings, journal_id: str) -> Context:
+def context_of(settings: Settings, journal_id: str, hands: Hands) -> Context:
     """Where plugins find what is theirs, and as whom they work."""
     return Context(
         state_folder=str(settings.state_dir),
         spool_folder=str(settings.spool_dir),
         journal_id=journal_id,
         owner=getpass.getuser(),
+        in_worker=hands.do,
     )

@@ -8,7 +8,7 @@ point.  It has at most four methods, and every plugin of a kind passes the confo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from tiltd.daemon.core.model import (
@@ -98,12 +98,18 @@ class JobsSeen(Record):
 
 
 class Context(Record):
-    """What the daemon tells every plugin when it makes it."""
+    """What the daemon tells every plugin when it makes it.
+
+    ``in_worker(function, *arguments)`` is awaited: it calls what blocks for a moment (a look into a folder)
+    in a worker thread that the daemon keeps for that, which costs less than a thread of the loop's own
+    executor.  ``None`` where there is no daemon; ``asyncio.to_thread`` does the same.
+    """
 
     state_folder: str
     spool_folder: str
     journal_id: str
     owner: str
+    in_worker: Callable[..., Awaitable[Any]] | None = None
 
 
 class Finding(Record):

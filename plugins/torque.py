@@ -63,6 +63,7 @@ class TorqueManager:
         self._options = self.settings.options()
         self._back_off = BackOff(self._now)
         self._full_queues: dict[str, BackOff] = {}
+        self._in_worker = context.in_worker or asyncio.to_thread
         self._mark = torque_script.mark(context.journal_id)
         ours = Ours(owner=self.owner, mark=self._mark)
         self._asking = Asking(self.settings, self.commands, ours, self._now)
@@ -185,9 +186,8 @@ class TorqueManager:
 
     async def _begin(self, spec: JobSpec, script: str) -> Trace:
         try:
-            return await asyncio.get_running_loop().run_in_executor(  # it logs nothing: no context is copied
-                None, torque_intent.begin, spec.attempt_folder, script
-            )
+            trace: Trace = await self._in_worker(torque_intent.begin, spec.attempt_folder, script)
+            return trace
         except OSError as error:
             raise Temporary(
                 f"cannot prepare a submission in {shown(spec.attempt_folder)}: {error.strerror}", 30.0
@@ -229,7 +229,7 @@ class TorqueManager:
         return self._full_queues.setdefault(queue, BackOff(self._now, FULL_SECONDS, 4 * FULL_SECONDS))
 
     async def _nothing_happened(self, spec: JobSpec) -> None:
-        await asyncio.to_thread(torque_intent.withdraw, spec.attempt_folder)
+        await self._in_worker(torque_intent.withdraw, spec.attempt_folder)
         self._forget(spec.job_name)
 
     def _forget(self, name: str) -> None:

@@ -39,17 +39,6 @@ class Jumping(selectors.DefaultSelector):
         return super().select(0)
 
 
-class HandsAtOnce(Hands):
-    """Of such a loop: without threads too."""
-
-    def _hand_over(self, loop: asyncio.AbstractEventLoop) -> None:
-        pieces, self._asked = self._asked, []
-        for piece in pieces:
-            if piece.take():
-                piece.do()
-                piece.tell()
-
-
 class Unthreaded(asyncio.SelectorEventLoop):
     """Its time is virtual; what is meant for a worker thread is called at once."""
 
@@ -219,9 +208,18 @@ def is_writing(args: tuple[Any, ...]) -> bool:
     return bool(flags & (os.O_WRONLY | os.O_RDWR))
 
 
+def at_once(hands: Hands, loop: asyncio.AbstractEventLoop) -> None:
+    """In place of ``Hands._hand_over``: in the loop's own thread."""
+    pieces, hands._asked = hands._asked, []
+    for piece in pieces:
+        if piece.take():
+            piece.do()
+            piece.tell()
+
+
 def instrument(app: App, points: Points) -> None:
     """Boundaries that are not changes to files: appends, effects, answers, and the rename that publishes."""
-    app.perform._hands = app.perform._releasing._hands = HandsAtOnce()
+    Hands._hand_over = at_once  # type: ignore[method-assign]
     append_now, start, put = app.journal.append_now, app.perform.start, app.loop.put
     rename = collect.rename_exclusively
 
