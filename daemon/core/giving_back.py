@@ -29,11 +29,11 @@ class GivingBack:
         """The runner's word, once the attempt has ended with a result.  What a failed one has staged is for
         ``ReleaseScratch`` to remove, and on this machine the daemon looks for itself."""
         desk = self._desk
+        if not seen.runs or not desk.site.queues:
+            return
         dataset = desk.dataset(seen.attempt_id.rpartition(".a")[0])
         attempt = dataset.attempt if dataset is not None and dataset.state is State.COLLECTING else None
-        if not desk.site.queues or not seen.runs or attempt is None or attempt.fenced:
-            return
-        if attempt.attempt_id != seen.attempt_id:
+        if attempt is None or attempt.attempt_id != seen.attempt_id or attempt.fenced:
             return
         for node in desk.state.ledger.booked.get(seen.attempt_id, ()):
             if left_nothing(seen.runs, node, self._placing.nodes):
