@@ -240,7 +240,8 @@ class Core:
 
     def _spool(self, seen: o.SpoolObserved) -> None:
         self.following.spool(seen)
-        self.giving_back.told(seen)
+        if seen.runs:
+            self.giving_back.told(seen)
 
     def _nodes(self, seen: o.NodesObserved) -> None:
         self._answered()

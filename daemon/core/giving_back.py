@@ -29,7 +29,7 @@ class GivingBack:
         """The runner's word, once the attempt has ended with a result.  What a failed one has staged is for
         ``ReleaseScratch`` to remove, and on this machine the daemon looks for itself."""
         desk = self._desk
-        if not seen.runs or not desk.site.queues:
+        if not desk.site.queues:
             return
         dataset = desk.dataset(seen.attempt_id.rpartition(".a")[0])
         attempt = dataset.attempt if dataset is not None and dataset.state is State.COLLECTING else None
