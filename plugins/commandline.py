@@ -21,7 +21,7 @@ from typing import Literal
 from tiltd.daemon.core.model import Record
 from tiltd.daemon.text import one_line
 from tiltd.plugins.api import CommandCount, Temporary
-from tiltd.plugins.spawned import Spawned
+from tiltd.plugins.spawned import Spawned, keep_open_files_to_ourselves
 
 CHUNK_BYTES = 1 << 16
 ERROR_BYTES = 1 << 16
@@ -122,6 +122,7 @@ class CommandLine:
     """
 
     def __init__(self, folders: str = "", environment: Mapping[str, str] = {}, at_once: int = 16) -> None:
+        keep_open_files_to_ourselves()
         kept = {name: value for name, value in os.environ.items() if _KEPT.fullmatch(name)}
         kept["PATH"] = ":".join(part for part in (folders, kept.get("PATH", os.defpath)) if part)
         self.environment = kept | {"LC_ALL": "C"} | dict(environment)

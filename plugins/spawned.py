@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -9,6 +10,15 @@ from collections.abc import Mapping, Sequence
 
 IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
 """What is ignored stays ignored in a program that is started, unless it is set back."""
+
+
+def keep_open_files_to_ourselves() -> None:
+    """What whoever started us left open is not handed on: ``posix_spawn`` closes nothing, and Python opens
+    nothing that could be inherited."""
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):  # the listing's own
+            if int(name) > 2:
+                os.set_inheritable(int(name), False)
 
 
 class Spawned:

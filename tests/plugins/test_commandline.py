@@ -93,6 +93,14 @@ async def test_a_command_that_was_moved_is_found_again(tmp_path: Path) -> None:
     assert b"/two/" in (await commands.run(["qzzz"], timeout_seconds=10)).out
 
 
+async def test_files_that_were_left_open_are_not_handed_on() -> None:
+    handed = os.open("/", os.O_RDONLY)
+    os.set_inheritable(handed, True)
+    ran = await CommandLine().run(["ls", "/proc/self/fd"], timeout_seconds=10)
+    os.close(handed)
+    assert set(map(int, ran.out.split())) <= {0, 1, 2, 3}, "3 is ls reading the folder"
+
+
 async def test_signals_that_python_ignores_are_not_ignored_by_a_command() -> None:
     ran = await CommandLine().run(["grep", "SigIgn", "/proc/self/status"], timeout_seconds=10)
     ignored = int(ran.out.split()[1], 16)
