@@ -5,6 +5,7 @@ Nothing of it pretends to tiltd: it meets ``qsub``, ``qstat``, ``pbsnodes`` and 
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,6 +14,7 @@ from typing import Any
 
 from tiltd.daemon.standin.torque.records import Pretend
 from tiltd.daemon.standin.torque.site import StandIn
+from tiltd.daemon.told import lines
 
 from .checks import Check
 from .follow import Seen
@@ -89,8 +91,9 @@ properties = ["tomography"]
             not filled and not self.over_committed,
             "; ".join([*filled, *self.over_committed]),
         )
-        most = most_at_once(told["jobs"])
-        yield Check(f"never more than {AT_ONCE} jobs ran at a time", 0 < most <= AT_ONCE, f"{most} did")
+        most = most_at_once(held(self.site.state / "spool/attempts"))
+        what = f"never more than {AT_ONCE} jobs held scratch at a time"
+        yield Check(what, 0 < most <= AT_ONCE, f"{most} did")
         reasons = {name: why for name, why in self.waited.items() if "scratch" in why}
         said = "; ".join(f"{name}: {why}" for name, why in self.waited.items()) or "none waited"
         yield Check("who had to wait for scratch said so", bool(reasons), said)
@@ -101,15 +104,17 @@ properties = ["tomography"]
         return self.torque.nodes[node].scratch_bytes
 
 
-def most_at_once(jobs: Sequence[Mapping[str, Any]]) -> int:
-    """How many of the server's jobs ran at the same time, at the most."""
-    started = [job["started_at"] for job in jobs if job["started_at"]]
-    return max(
-        (
-            sum(
-                job["started_at"] <= at and not 0 < job["ended_at"] <= at for job in jobs if job["started_at"]
-            )
-            for at in started
-        ),
-        default=0,
-    )
+def held(attempts: Path) -> list[tuple[float, float]]:
+    """From when to when each attempt held scratch, as its runner told in the spool: from its claim until it
+    had cleaned up, or for ever.  What its job does after that needs none."""
+    spans = []
+    for folder in sorted(attempts.iterdir()):
+        told = {line.get("phase"): float(line.get("at", 0.0)) for line in lines(str(folder / "progress"))}
+        if "claimed" in told:
+            spans.append((told["claimed"], told.get("cleaned", math.inf)))
+    return spans
+
+
+def most_at_once(spans: Sequence[tuple[float, float]]) -> int:
+    """How many of these overlap, at the most."""
+    return max((sum(since <= at < until for since, until in spans) for at, _ in spans), default=0)

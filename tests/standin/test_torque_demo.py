@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -41,13 +40,21 @@ def test_what_is_booked_beyond_a_scratch_is_seen(tmp_path: Path) -> None:
     assert cluster.over_committed == ["core-012: 101 bytes booked"]
 
 
-def test_jobs_that_ran_at_the_same_time_are_counted() -> None:
-    def job(started_at: float, ended_at: float) -> dict[str, Any]:
-        return {"started_at": started_at, "ended_at": ended_at}
+def test_jobs_that_held_scratch_at_the_same_time_are_counted(tmp_path: Path) -> None:
+    def told(name: str, **at: float) -> None:
+        (tmp_path / name).mkdir()
+        lines = [json.dumps({"phase": phase, "at": each, "node": "core-012"}) for phase, each in at.items()]
+        (tmp_path / name / "progress").write_text("\n".join(lines) + "\n")
 
-    assert torque.most_at_once([]) == 0
-    assert torque.most_at_once([job(0.0, 5.0), job(1.0, 2.0), job(2.0, 3.0)]) == 1
-    assert torque.most_at_once([job(1.0, 4.0), job(2.0, 3.0), job(3.5, 0.0), job(3.6, 9.0)]) == 3
+    told("never_ran")
+    assert torque.most_at_once(torque.held(tmp_path)) == 0
+    told("first", claimed=1.0, scratch=1.5, cleaned=4.0)
+    told("after_it", claimed=4.0, cleaned=5.0)
+    assert torque.most_at_once(torque.held(tmp_path)) == 1
+    told("beside_both", claimed=2.0, cleaned=4.5)
+    assert torque.most_at_once(torque.held(tmp_path)) == 2
+    told("not_clean", claimed=0.5)
+    assert torque.most_at_once(torque.held(tmp_path)) == 3
 
 
 @pytest.mark.slow
