@@ -25,7 +25,16 @@ from tiltd.daemon import manifest as manifests
 from tiltd.daemon import report
 from tiltd.daemon.core.model import Attempt, Dataset, ExpectedResult, Problem, RunEnd, Verdict
 from tiltd.daemon.core.observations import CollectAnswered
-from tiltd.daemon.handover import Publishing, Refused, hand_over, hand_over_folder, readers_of, write
+from tiltd.daemon.durable import Durably, ToDisk
+from tiltd.daemon.handover import (
+    Publishing,
+    Refused,
+    hand_over,
+    hand_over_folder,
+    readers_of,
+    write,
+    written,
+)
 from tiltd.daemon.manifest import FromJobFiles, Published
 from tiltd.daemon.text import shown
 from tiltd.daemon.verify import CHECKSUMS, Damaged, Missing, Staged, read_checksums, verify
@@ -57,7 +66,7 @@ def collect(
     at: float,
     staging: str = "",
     told: FromJobFiles = manifests.NOTHING_TOLD,
-) -> CollectAnswered:
+) -> Durably[CollectAnswered]:
     """Verify and publish one attempt's staged result; the answer says what became of it.  Never raises
     for what the world does.
 
@@ -80,14 +89,17 @@ def collect(
                 discard(staging, attempt.attempt_id)
             elif end is not None:
                 record = manifests.manifest(dataset, ran, end, verdict, (), (), at, told)
-                fields["problems"] = (*verdict.problems, _waiting(staging, nonce, record, publish))
+                fields["problems"] = (
+                    *verdict.problems,
+                    (yield from _waiting(staging, nonce, record, publish)),
+                )
         elif end is None:
             raise Damaged(f"attempt {attempt.attempt_id} has no end that tells of a result")
         else:
             staged = verify(staging, nonce, expected, full=publish.verify == "full")
             record = manifests.manifest(dataset, ran, end, verdict, staged.files, staged.inputs, at, told)
-            _prepare(staging, staged, record, publish)
-            _publish(staging, final, publish)
+            yield from _prepare(staging, staged, record, publish)
+            yield from _publish(staging, final, publish)
             fields = _told_by(verdict) | {"result_path": final, "result_bytes": staged.total_bytes}
     except (Damaged, Occupied, Refused, OSError) as error:
         recent = attempt.end is not None and abs(at - attempt.end.ended_at) < SIGHT_SECONDS
@@ -117,11 +129,15 @@ def _trouble(error: Exception, staging: str, final: str, recent: bool) -> dict[s
     return {"trouble": str(error), "permanent": True}
 
 
-def _publish(staging: str, final: str, publish: Publishing) -> None:
+def _publish(staging: str, final: str, publish: Publishing) -> Durably[None]:
     parent = os.path.dirname(final)
     make_folders(parent, publish)
     rename_exclusively(staging, final)
-    _sync_folder(parent)
+    fd = _opened_folder(parent)
+    try:
+        yield ToDisk((), (fd,))
+    finally:
+        os.close(fd)
     _tidy(final)
 
 
@@ -170,8 +186,8 @@ def make_folders(path: str, publish: Publishing) -> None:
     for folder in reversed(missing):
         with contextlib.suppress(FileExistsError):  # another result of the same session made it meanwhile
             Path(folder).mkdir()
-            hand_over_folder(folder, readers_of(publish))
-            _sync_folder(os.path.dirname(folder))
+            _sync_and_close(hand_over_folder(folder, readers_of(publish)))
+            _sync_and_close(_opened_folder(os.path.dirname(folder)))
 
 
 def rename_exclusively(source: str, target: str) -> None:
@@ -239,7 +255,7 @@ def _fields_of(mine: Published) -> dict[str, Any]:
     }
 
 
-def _prepare(staging: str, staged: Staged, record: dict[str, Any], publish: Publishing) -> None:
+def _prepare(staging: str, staged: Staged, record: dict[str, Any], publish: Publishing) -> Durably[None]:
     """Modes and group of everything, report and manifest, all on disk before the rename."""
     readers = readers_of(publish)
     for name, status in staged.statuses.items():
@@ -248,9 +264,18 @@ def _prepare(staging: str, staged: Staged, record: dict[str, Any], publish: Publ
     for name in staged.unlisted:
         hand_over(f"{staging}/{name}", readers)
     record = record | {"unlisted": list(staged.unlisted)}
-    write(staging, _report(staging, record) | {manifests.NAME: manifests.text(record)}, readers)
-    for folder in sorted(staged.folders, reverse=True):
-        hand_over_folder(f"{staging}/{folder}", readers)
+    fds: list[int] = []
+    try:
+        written(staging, _report(staging, record) | {manifests.NAME: manifests.text(record)}, readers, fds)
+        for folder in sorted(staged.folders, reverse=True):
+            fd = hand_over_folder(f"{staging}/{folder}", readers)
+            if folder:  # as a rule there are none; there may be any number
+                _sync_and_close(fd)
+        fds.append(fd)
+        yield ToDisk(fds[:-1], fds[-1:])
+    finally:
+        for fd in fds:
+            os.close(fd)
 
 
 def _report(staging: str, record: dict[str, Any]) -> dict[str, str]:
@@ -266,7 +291,7 @@ def _report(staging: str, record: dict[str, Any]) -> dict[str, str]:
         return {}
 
 
-def _waiting(staging: str, nonce: str, record: dict[str, Any], publish: Publishing) -> Problem:
+def _waiting(staging: str, nonce: str, record: dict[str, Any], publish: Publishing) -> Durably[Problem]:
     """A bad result stays where it was staged.  Its report is for the person who decides."""
     if not Path(staging).is_dir():
         detail = f"the result is not in {shown(staging)} any more; rerun the series"
@@ -275,7 +300,7 @@ def _waiting(staging: str, nonce: str, record: dict[str, Any], publish: Publishi
     with contextlib.suppress(OSError, Damaged, Refused):
         files, _ = read_checksums(staging, nonce)
         page = _report(staging, record | {"files": msgspec.to_builtins(files)})
-        write(staging, page, readers_of(publish))
+        yield from write(staging, page, readers_of(publish))
         found += f", look at its {manifests.REPORT}"
     return Problem(code="waits", detail=f"{found}; release delivers it as it is, rerun makes another")
 
@@ -301,8 +326,11 @@ def _sentence(final: str, error: OSError) -> str:
     )
 
 
-def _sync_folder(path: str) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def _opened_folder(path: str) -> int:
+    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def _sync_and_close(fd: int) -> None:
     try:
         os.fsync(fd)
     finally:

@@ -1,11 +1,81 @@
-"""Files and folders that survive a power cut: what the spool is written with."""
+"""Files and folders that survive a power cut: what the spool and results are written with."""
 
 from __future__ import annotations
 
 import json
 import os
 import threading
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
+from typing import Any, Generic, NamedTuple, TypeVar
+
+T = TypeVar("T")
+
+
+class ToDisk(NamedTuple):
+    """Descriptors, open: files whose content and folders whose names are to be on disk."""
+
+    files: Sequence[int]
+    folders: Sequence[int]
+
+
+Durably = Generator[ToDisk, None, T]
+"""Work on files that waits at each ``yield`` until what it gives is on disk, or meets the OSError there.
+:func:`at_once` does one alone, :class:`~tiltd.daemon.commits.Commits` several together."""
+
+
+class Begun(Generic[T]):
+    """Such work up to where it waits: ``given`` is what for, ``None`` once it has ended with ``result``;
+    ``error`` is what the disk said.  Raises what the work raises, and so does ``go_on``."""
+
+    __slots__ = ("_work", "error", "given", "result")
+
+    def __init__(self, work: Durably[T]) -> None:
+        self._work = work
+        self.given: ToDisk | None = None
+        self.error: OSError | None = None
+        self.result: T
+        self._step(None)
+
+    def go_on(self) -> None:
+        """On to where it waits next, after :func:`wait_for_disk`."""
+        error, self.error = self.error, None
+        self._step(error)
+
+    def _step(self, error: OSError | None) -> None:
+        try:
+            self.given = next(self._work) if error is None else self._work.throw(error)
+        except StopIteration as end:
+            self.given, self.result = None, end.value
+
+
+def wait_for_disk(together: Sequence[Begun[Any]]) -> None:
+    """For all that they wait for; what cannot be written is its own piece's ``error``.
+
+    Writing is begun for all files before any is waited for.  Were the second begun only after the first is
+    there, the file system would commit twice, which costs more than all else that is done to them.  Content
+    comes before names: a journaling file system takes those along, and they cost next to nothing.
+    """
+    files = [fd for begun in together if begun.given for fd in begun.given.files]
+    if len(files) > 1:
+        for fd in files:
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    for begun in together:
+        if begun.given is not None:
+            try:
+                for fd in (*begun.given.files, *begun.given.folders):
+                    os.fsync(fd)
+            except OSError as error:
+                begun.error = error
+
+
+def at_once(work: Durably[T]) -> T:
+    """The whole of it, here and now."""
+    begun = Begun(work)
+    while begun.given is not None:
+        wait_for_disk((begun,))
+        begun.go_on()
+    return begun.result
 
 
 def make_folder(folder: str) -> bool:
@@ -21,7 +91,7 @@ def make_folder(folder: str) -> bool:
 
 
 def settled(path: str) -> bool:
-    """Is a job file that lies there whole?  Then it is durable from now on.
+    """Is a job file that lies there whole?  Then what is in it is durable from now on.
 
     Whoever wrote it may have died between its name and its fsync, and a power cut then leaves a torn one;
     nothing was submitted with that.
@@ -30,7 +100,6 @@ def settled(path: str) -> bool:
         with open(path, "rb", buffering=0) as file:
             json.loads(file.readall())
             os.fsync(file.fileno())
-        sync_folder(os.path.dirname(path))
     except FileNotFoundError:  # claimed or revoked meanwhile
         return True
     except ValueError:
@@ -38,32 +107,65 @@ def settled(path: str) -> bool:
     return True
 
 
-def write_durably(path: str, content: bytes, mode: int, name_first: bool = False) -> None:
-    """Whole or not at all, also after a power cut: a temporary file, fsync, rename, fsync of the folder.
+def write_durably(path: str, content: bytes, mode: int) -> None:
+    """Whole or not at all, also after a power cut: a temporary file, fsync, rename, fsync of the folder."""
+    folder = os.path.dirname(path)
+    temporary, fd = _written(path, content, mode)
+    try:
+        os.fsync(fd)
+        os.rename(temporary, path)  # noqa: PTH104
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    finally:
+        os.close(fd)
+    sync_folder(folder)
 
-    With ``name_first`` the rename comes before the fsync, which then takes the names along, and the folder's
-    costs next to nothing.  But a power cut until this returns may leave a torn file: only for one that nobody
-    uses until then, and that is looked at (:func:`settled`) where it is found later.
+
+def write_new(folder: str, contents: Mapping[str, bytes], mode: int) -> Durably[None]:
+    """Files by name into a folder that is new or prepared anew; on disk, and their names in it, and its own.
+
+    They get their names before they are on disk, so that one commit of the file system takes all of it.  A
+    power cut until then may leave a torn file: only for those that nobody uses before, and that are looked at
+    (:func:`settled`) where they are found later.
     """
+    files: list[int] = []
+    folders: list[int] = []
+    path = ""
+    try:
+        for name, content in contents.items():
+            path = f"{folder}/{name}"
+            temporary, fd = _written(path, content, mode)
+            files.append(fd)
+            os.rename(temporary, path)  # noqa: PTH104
+        for each in (folder, os.path.dirname(folder)):
+            folders.append(os.open(each, os.O_RDONLY))
+        yield ToDisk(files, folders)
+    except OSError:
+        for name in contents:
+            Path(folder, name).unlink(missing_ok=True)
+        raise
+    finally:
+        for fd in (*files, *folders):
+            os.close(fd)
+
+
+def _written(path: str, content: bytes, mode: int) -> tuple[str, int]:
+    """A temporary file beside ``path``, not on disk yet, and its descriptor."""
     # Two submissions at once install the same runner: each writes a file of its own.
     folder, name = os.path.split(path)
-    written = temporary = f"{folder}/.{name}.{os.getpid()}.{threading.get_ident()}.new"
+    temporary = f"{folder}/.{name}.{os.getpid()}.{threading.get_ident()}.new"
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
     try:
-        with open(temporary, "wb", buffering=0) as file:
-            left = memoryview(content)
-            while left:
-                left = left[file.write(left) :]
-            os.fchmod(file.fileno(), mode)
-            if name_first:
-                os.rename(temporary, path)  # noqa: PTH104
-                written = path
-            os.fsync(file.fileno())
-        if not name_first:
-            os.rename(temporary, path)  # noqa: PTH104
+        left = memoryview(content)
+        while left:
+            left = left[os.write(fd, left) :]
+        os.fchmod(fd, mode)
     except BaseException:
-        Path(written).unlink(missing_ok=True)
+        os.close(fd)
+        Path(temporary).unlink(missing_ok=True)
         raise
-    sync_folder(folder)
+    return temporary, fd
 
 
 def sync_folder(folder: str | Path) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import grp
 import os
 import stat
+from collections.abc import Mapping
 from typing import Protocol
 
 from tiltd.daemon.core.model import Record
+from tiltd.daemon.durable import Durably, ToDisk
 
 
 class Publishing(Protocol):
@@ -85,25 +87,29 @@ def _group_number(group: str) -> int:
         ) from None
 
 
-def write(folder: str, texts: dict[str, str], readers: Readers) -> None:
-    """Files by name, on disk, for their readers.  Nobody reads them before the folder is renamed, so that
-    they need no rename of their own.  Raises OSError and Refused."""
-    opened = []
+def written(folder: str, texts: Mapping[str, str], readers: Readers, files: list[int]) -> None:
+    """Files by name, for their readers; their descriptors, which are to be closed, are added to ``files``.
+
+    Nobody reads them before the folder is renamed, so that they need no rename of their own.  Raises OSError
+    and Refused.
+    """
+    for name, text in texts.items():
+        fd = _new(f"{folder}/{name}")
+        files.append(fd)
+        left = memoryview(text.encode("utf-8"))
+        while left:
+            left = left[os.write(fd, left) :]
+        readers.let_read(fd)
+
+
+def write(folder: str, texts: Mapping[str, str], readers: Readers) -> Durably[None]:
+    """The same, on disk."""
+    files: list[int] = []
     try:
-        for name, text in texts.items():
-            fd = _new(f"{folder}/{name}")
-            opened.append(fd)
-            left = memoryview(text.encode("utf-8"))
-            while left:
-                left = left[os.write(fd, left) :]
-            readers.let_read(fd)
-            # This begins to write it to the disk.  Were the second file begun only after the first is there,
-            # the file system would commit twice, which costs more than all that is done here.
-            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-        for fd in opened:
-            os.fsync(fd)
+        written(folder, texts, readers, files)
+        yield ToDisk(files, ())
     finally:
-        for fd in opened:
+        for fd in files:
             os.close(fd)
 
 
@@ -128,11 +134,12 @@ def hand_over(path: str, readers: Readers) -> None:
         os.close(fd)
 
 
-def hand_over_folder(path: str, readers: Readers) -> None:
-    """The same of a folder, whose names are on disk after it too."""
+def hand_over_folder(path: str, readers: Readers) -> int:
+    """The same of a folder.  Its descriptor, open: its names are to be on disk too."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         readers.let_read(fd)
-        os.fsync(fd)
-    finally:
+    except BaseException:
         os.close(fd)
+        raise
+    return fd

@@ -17,6 +17,7 @@ from tiltd.plugins.api import Permanent, PluginError, Temporary, Unsure
 
 from . import collect, importing, jobfile, manifest
 from .clock import Clock
+from .commits import Commits
 from .config import FeedSettings, Settings
 from .core import effects as e
 from .core import observations as o
@@ -31,6 +32,7 @@ from .core.model import (
     RunEnd,
     Verdict,
 )
+from .durable import Durably
 from .hands import Hands
 from .plugged import Plugged
 from .posting import Posting
@@ -43,11 +45,13 @@ GATES = {
     e.RevokeAttempt: 8,
     e.FenceAttempt: 8,
     e.CancelJob: 8,
-    e.CollectResult: 2,
+    e.CollectResult: 8,
     e.ImportSeries: 1,
     e.ReleaseScratch: 4,
     e.SendNotice: 1000,  # each channel has a gate of its own, in ``posting.py``
 }
+VERIFYING = 2
+"""So many results are read at once, however many wait for the disk to publish theirs."""
 TIMEOUT_SECONDS = {
     e.SubmitJob: 120.0,
     e.RevokeAttempt: 120.0,
@@ -87,7 +91,9 @@ class Perform:
         self._tasks: set[asyncio.Task[None]] = set()
         self._buckets: dict[str, importing.TokenBucket] = {}
         self._hands = hands
-        self._preparing = Preparing(core, settings, plugged.pipelines, spool)
+        self._commits = Commits(hands)
+        self._verifying = asyncio.Semaphore(VERIFYING)
+        self._preparing = Preparing(core, settings, plugged.pipelines, spool, plugged.manager)
         self._releasing = Releasing(core, settings, plugged.manager, spool, clock, hands=self._hands)
         self._stopping = False
         self._log = structlog.get_logger("tiltd.perform")
@@ -195,7 +201,7 @@ class Perform:
         dataset, attempt = self._find(effect)
         assert dataset.series is not None
         final = self._final(dataset)
-        found = await self._hands.do(self._result_or_spec, dataset, attempt, final)
+        found = await self._commits.do(self._result_or_spec, dataset, attempt, final)
         if isinstance(found, manifest.Published):
             return o.SubmitAnswered(
                 at=self._clock.now(),
@@ -206,13 +212,15 @@ class Perform:
         job_id = await self._manager.submit(found)
         return o.SubmitAnswered(at=self._clock.now(), attempt_id=attempt.attempt_id, job_id=job_id)
 
-    def _result_or_spec(self, dataset: Dataset, attempt: Attempt, final: str) -> manifest.Published | JobSpec:
+    def _result_or_spec(
+        self, dataset: Dataset, attempt: Attempt, final: str
+    ) -> Durably[manifest.Published | JobSpec]:
         """The result of this very series if it is there already, else the attempt made ready to be run."""
         assert dataset.series is not None
         found = collect.look_for_result(final, dataset.series.fingerprint.digest)
         if found is not None and manifest.is_of(found, dataset):
             return found
-        return self._preparing.spec(dataset, attempt, final)
+        return (yield from self._preparing.spec(dataset, attempt, final))
 
     async def _revoke(self, effect: e.RevokeAttempt) -> o.Answer:
         revoked, claimed_by = await self._hands.do(self._spool.revoke, effect.attempt_id)
@@ -234,23 +242,29 @@ class Perform:
         dataset, attempt = self._find(effect)
         final = self._final(dataset)
         verdict = self._judge(dataset, attempt)
-        return await self._hands.do(self._collected, dataset, attempt, final, verdict, self._clock.now())
+        async with self._verifying:
+            work = await self._commits.begin(
+                self._collected, dataset, attempt, final, verdict, self._clock.now()
+            )
+        return await self._commits.finish(work)
 
     def _collected(
         self, dataset: Dataset, attempt: Attempt, final: str, verdict: Verdict, at: float
-    ) -> o.Answer:
+    ) -> Durably[o.Answer]:
         document = self._spool.told(attempt.attempt_id)
-        return collect.collect(
-            dataset,
-            attempt,
-            final,
-            str(document.get("nonce", "")),
-            jobfile.expected_results(document),
-            self._settings.publish,
-            verdict,
-            at,
-            jobfile.staging(document),
-            told_by(self._spool, dataset, attempt),
+        return (
+            yield from collect.collect(
+                dataset,
+                attempt,
+                final,
+                str(document.get("nonce", "")),
+                jobfile.expected_results(document),
+                self._settings.publish,
+                verdict,
+                at,
+                jobfile.staging(document),
+                told_by(self._spool, dataset, attempt),
+            )
         )
 
     def _judge(self, dataset: Dataset, attempt: Attempt) -> Verdict:

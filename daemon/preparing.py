@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tiltd.plugins.api import Pipeline, Temporary
+from msgspec.structs import replace
+
+from tiltd.plugins.api import Papered, Pipeline, ResourceManager, Temporary
 
 from . import jobfile
 from .config import Settings
 from .core.core import Core
 from .core.destination import staging_folder
 from .core.model import Attempt, Dataset, ExpectedResult, JobSpec, JobSteps, NodeInfo, Placement
+from .durable import Durably
 from .spool import Spool
 
 
@@ -18,14 +21,20 @@ class Preparing:
     """Blocks on the spool: to be called in a worker thread."""
 
     def __init__(
-        self, core: Core, settings: Settings, pipelines: Mapping[str, Pipeline], spool: Spool
+        self,
+        core: Core,
+        settings: Settings,
+        pipelines: Mapping[str, Pipeline],
+        spool: Spool,
+        manager: ResourceManager,
     ) -> None:
         self._core = core
         self._settings = settings
         self._pipelines = pipelines
         self._spool = spool
+        self._papers = manager.papers if isinstance(manager, Papered) else lambda spec: {}
 
-    def spec(self, dataset: Dataset, attempt: Attempt, final: str) -> JobSpec:
+    def spec(self, dataset: Dataset, attempt: Attempt, final: str) -> Durably[JobSpec]:
         """Make the intent durable: the runner and the job file in the spool, before anything is asked."""
         feed, placement = self._settings.feed(dataset.feed), attempt.placement
         node = self._core.nodes.get(placement.nodes[0])
@@ -49,12 +58,11 @@ class Preparing:
             for file in document["input"]["files"]:
                 file["source"] = file["name"]
         runner_path = self._spool.install_runner()
-        folder = self._spool.prepare(attempt.attempt_id, document)
-        return JobSpec(
+        spec = JobSpec(
             attempt_id=attempt.attempt_id,
             job_name=attempt.attempt_id,
             runner_path=runner_path,
-            attempt_folder=folder,
+            attempt_folder=str(self._spool.folder(attempt.attempt_id)),
             nodes=placement.nodes,
             cores=placement.cores,
             threads=placement.threads,
@@ -69,6 +77,8 @@ class Preparing:
             properties=placement.properties,
             largest_file_bytes=largest_file_bytes(dataset, attempt),
         )
+        laid = yield from self._spool.preparing(attempt.attempt_id, document, self._papers(spec))
+        return replace(spec, papers_laid=True) if laid else spec
 
     def _other_paths(self, placement: Placement, node: NodeInfo) -> dict[str, str]:
         """Scratch folders of the nodes that a floating job may start on, where they differ."""

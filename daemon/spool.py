@@ -21,7 +21,7 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from tiltd.daemon.core.observations import SpoolObserved
 from tiltd.plugins.api import Temporary
 
 from . import jobfile
-from .durable import make_folder, settled, sync_folder, write_durably
+from .durable import Durably, at_once, make_folder, settled, sync_folder, write_durably, write_new
 from .told import lines, newest_claim, newest_end, newest_progress, number_of, runs_of, text_of
 
 ATTEMPT_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
@@ -110,22 +110,34 @@ class Spool:
         return str(folder)
 
     def prepare(self, attempt_id: str, document: dict[str, Any]) -> str:
-        """Make the attempt's folder durable, ready to be claimed; returns its path.
+        """:meth:`preparing`, here and now; returns the folder's path."""
+        at_once(self.preparing(attempt_id, document, {}))
+        return self._place(attempt_id)
+
+    def preparing(
+        self, attempt_id: str, document: dict[str, Any], papers: Mapping[str, bytes]
+    ) -> Durably[bool]:
+        """Make the attempt's folder durable, ready to be claimed, with the resource manager's ``papers``;
+        true where they were not there before.
 
         Once prepared, claimed or revoked it stays as it is, so that doing it twice revives nothing.
         """
         folder = self._place(attempt_id)
         with trouble("prepare the attempt", folder):
-            mark = "" if make_folder(folder) else owner_mark(folder)
-            if not mark or (mark == "job.json" and not settled(f"{folder}/job.json")):
+            names = [] if make_folder(folder) else names_in(folder)
+            mark = mark_among(names)
+            if mark not in ("", "job.json"):
+                return False
+            new: dict[str, bytes] = {}
+            if not mark or not settled(f"{folder}/job.json"):
                 for name in ("progress", "end"):
                     os.close(os.open(f"{folder}/{name}", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666))
-                # One commit of the file system takes the content and all names: the name comes before it.
-                write_durably(f"{folder}/job.json", jobfile.encode(document), 0o644, name_first=True)
+                new["job.json"] = jobfile.encode(document)
                 self._known.put(attempt_id, document)
-            if mark in ("", "job.json"):
-                sync_folder(self._attempts)
-        return folder
+            # Nothing was ever submitted with a job file that was torn, or was not there.
+            laid = bool(papers) and (bool(new) or papers.keys().isdisjoint(names))
+            yield from write_new(folder, new | dict(papers) if laid else new, 0o644)
+        return laid
 
     def revoke(self, attempt_id: str) -> tuple[bool, str]:
         """Withdraw it: (True, "") if nobody can run it any more, (False, job id) if a runner was first.

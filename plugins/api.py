@@ -165,6 +165,20 @@ class Expecting(Protocol):
         ...
 
 
+@runtime_checkable
+class Papered(Protocol):
+    """Optional, for a resource manager that leaves files of its own beside the job file, such as a script."""
+
+    def papers(self, spec: JobSpec) -> Mapping[str, bytes]:
+        """Contents by name, for the attempt's folder; none where it is not to be submitted now.
+
+        They go to the disk together with the job file, which costs next to nothing, before ``submit`` is
+        called.  ``spec.papers_laid`` tells it whether they were not there before: where they were, an earlier
+        call may have submitted the attempt.  Called in a worker thread; quick, and never raises.
+        """
+        ...
+
+
 class CommandCount(Record):
     """How often a command ended in which way, and what that took: ``outcome`` is a word of a bounded set."""
 

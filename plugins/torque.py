@@ -87,12 +87,16 @@ class TorqueManager:
         async with self._alone(spec.job_name):
             script, command, obstacle = self._rendered(spec)
             if obstacle or spec.job_name in self._unclear_at or spec.job_name in self._accepted:
+                if obstacle and spec.papers_laid:
+                    await self._withdraw(spec)
                 trace = await self._begin(spec, "")
             else:
                 async with self._gate:
                     if (pausing := self._pausing(spec)) is not None:
+                        if spec.papers_laid:
+                            await self._withdraw(spec)
                         raise pausing  # trouble came while it waited for its turn
-                    trace = await self._begin(spec, script)
+                    trace = torque_intent.UNTOUCHED if spec.papers_laid else await self._begin(spec, script)
                     ran = await self._run(spec, command) if trace.untouched else None
                 if ran is not None:
                     return await self._judged(spec, ran)
@@ -103,6 +107,14 @@ class TorqueManager:
             if trace.intended or obstacle is None:
                 return await self._look_for(spec, "an earlier submission may have happened")
             raise obstacle
+
+    def papers(self, spec: JobSpec) -> Mapping[str, bytes]:
+        """The script, whose being there means that a job may exist; see :mod:`torque_intent`."""
+        try:
+            script = torque_script.script(spec, self._options)
+        except Permanent:  # as ``submit`` will tell
+            return {}
+        return {} if self._pausing(spec) else {torque_intent.SCRIPT: script.encode("ascii")}
 
     async def jobs(self) -> JobsSeen:
         listing = await self._asking.jobs_since(self._now())
@@ -229,8 +241,11 @@ class TorqueManager:
         return self._full_queues.setdefault(queue, BackOff(self._now, FULL_SECONDS, 4 * FULL_SECONDS))
 
     async def _nothing_happened(self, spec: JobSpec) -> None:
-        await self._in_worker(torque_intent.withdraw, spec.attempt_folder)
+        await self._withdraw(spec)
         self._forget(spec.job_name)
+
+    async def _withdraw(self, spec: JobSpec) -> None:
+        await self._in_worker(torque_intent.withdraw, spec.attempt_folder)
 
     def _forget(self, name: str) -> None:
         self._unclear_at.pop(name, None)

@@ -1,7 +1,7 @@
 """What a submission leaves in its attempt's folder, so that a crash at any point is found out afterwards.
 
-``job.sh`` is written, durably, before ``qsub`` is called: where it is, a job may exist.  A job that has
-claimed the attempt has renamed its job file.
+``job.sh`` is written, durably, before ``qsub`` is called: where it is, a job may exist.  As a rule it is laid
+down with the job file.  A job that has claimed the attempt has renamed its job file.
 """
 
 from __future__ import annotations
@@ -28,6 +28,9 @@ class Trace(Record):
     def untouched(self) -> bool:
         """Nothing was ever submitted for it, and it may be run."""
         return self.prepared and not (self.intended or self.revoked or self.claimed_by)
+
+
+UNTOUCHED = Trace(prepared=True)
 
 
 def read(folder: str) -> Trace:

@@ -27,6 +27,7 @@ from tiltd.daemon.core.model import (
     Verdict,
 )
 from tiltd.daemon.core.observations import CollectAnswered
+from tiltd.daemon.durable import at_once
 
 HOSTILE = "x\n$(rm -rf ~) '\"\udce9"
 NONCE = "f00d"
@@ -135,7 +136,7 @@ class Bench:
         of = of or dataset()
         last = of.attempts[-1]
         fields: dict[str, Any] = {"nonce": NONCE, "expected": PROMISES, "verdict": self.verdict, "at": 5000.0}
-        return collect(of, last, str(self.final), publish=self.publish, **(fields | more))
+        return at_once(collect(of, last, str(self.final), publish=self.publish, **(fields | more)))
 
     def manifest(self) -> dict[str, Any]:
         found: dict[str, Any] = json.loads((self.final / "manifest.json").read_text())

@@ -98,7 +98,8 @@ class JobSpec(Record):
     ``floating``: the resource manager's scheduler chooses among the nodes that have all ``properties``;
     ``nodes`` then only says how many (one if empty).  Else the job is pinned to ``nodes``.  ``cores`` and
     ``memory_bytes`` are per node.  ``largest_file_bytes`` is the largest single file that the job is expected
-    to write, for systems where a reserve of disk space is also a limit of every file.
+    to write, for systems where a reserve of disk space is also a limit of every file.  ``papers_laid``: the
+    resource manager's own files (``Papered``) lie in the folder only since now, so nothing was submitted yet.
     """
 
     attempt_id: str
@@ -118,6 +119,7 @@ class JobSpec(Record):
     floating: bool = False
     properties: tuple[str, ...] = ()
     largest_file_bytes: int = 0
+    papers_laid: bool = False
 
 
 class ProgressPattern(Record):
