@@ -15,7 +15,7 @@ import structlog
 
 from tiltd.plugins.api import Counting, PluginError
 
-from . import registry
+from . import registry, turns
 from .clock import Clock
 from .config import FeedSettings, Settings
 from .core import effects as e
@@ -64,7 +64,7 @@ def run(settings: Settings) -> int:
     try:
         app = App(settings, systemd)
         settle()
-        asyncio.run(app.run())
+        turns.run(app.run())
     except (StartError, JournalError, registry.RegistryError, PluginError, OSError) as error:
         structlog.get_logger("tiltd").error(f"tiltd cannot start: {error}")
         return 1
@@ -95,7 +95,7 @@ class App:
         self.hands = Hands()
         self.metrics = Metrics(self.clock.now, lambda: self.reader.size_bytes)
         self._reload_asked = asyncio.Event()
-        self.policies = Policies(settings, self.clock.now, self._put)
+        self.policies = Policies(settings, self.clock.now, lambda seen: self.loop.put(seen))
         policy = self._first_policy()
         self.plugged = Plugged.of(settings, context_of(settings, self.journal.journal_id, self.hands))
         self.core = Core(site_of(settings), policy, self.plugged.pipelines, self.journal.load())
@@ -137,9 +137,6 @@ class App:
             return self.policies.begin()
         except Refused as refused:
             raise StartError(str(refused)) from None
-
-    async def _put(self, observation: o.Observation) -> None:
-        await self.loop.put(observation)
 
     # -- the life of the daemon ------------------------------------------------------------------------------
 
