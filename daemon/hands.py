@@ -58,13 +58,14 @@ class _Piece:
 
     def tell(self) -> None:
         """In the loop's thread, to who waits for it."""
-        error, self.error = self.error, None  # its traceback holds this very piece
+        # A traceback holds this very piece, and a result may hold files open.
+        error, result, self.error, self.result = self.error, self.result, None, None
         if self.answer.done():
             return
         if error is not None:
             self.answer.set_exception(error)
         else:
-            self.answer.set_result(self.result)
+            self.answer.set_result(result)
 
 
 class Hands:
@@ -115,13 +116,22 @@ class Hands:
     def _work(self, loop: asyncio.AbstractEventLoop) -> None:
         while (piece := self._queue.get()) is not None:
             if piece.take():
-                self._do(loop, piece, wait=not self._queue.empty())
+                self._do(piece)
+            # Asked only now: what waits in the queue may have been taken by somebody else.
+            if self._queue.empty() or monotonic() >= self._told_at + TOLD_SECONDS:
+                self._tell_soon(loop)
 
-    def _do(self, loop: asyncio.AbstractEventLoop, piece: _Piece, wait: bool = False) -> None:
+    def _do(self, piece: _Piece) -> None:
         piece.do()
         self._done.append(piece)
-        if not wait or monotonic() >= self._told_at + TOLD_SECONDS:
-            self._told_at = monotonic()
+
+    def _do_and_tell(self, loop: asyncio.AbstractEventLoop, piece: _Piece) -> None:
+        self._do(piece)
+        self._tell_soon(loop)
+
+    def _tell_soon(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._told_at = monotonic()
+        if self._done:
             with contextlib.suppress(RuntimeError):  # the loop has ended; nobody waits
                 loop.call_soon_threadsafe(self._tell)
 
@@ -133,7 +143,7 @@ class Hands:
         self._tell()  # a hand that hangs may not have come to tell what it did before
         for piece in pieces:
             if piece.take():  # work that has begun is waited for however long it takes
-                loop.run_in_executor(None, self._do, loop, piece)
+                loop.run_in_executor(None, self._do_and_tell, loop, piece)
 
 
 def settle() -> None:

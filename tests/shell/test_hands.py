@@ -7,6 +7,7 @@ import threading
 
 import pytest
 
+from tiltd.daemon import hands as hands_module
 from tiltd.daemon.hands import Hands
 
 
@@ -56,6 +57,18 @@ async def test_what_was_done_before_a_hand_hangs_is_told() -> None:
     assert done == [0, 1, 2] and not hanging.done()
     release.set()
     assert await hanging
+
+
+async def test_what_was_done_is_told_although_the_next_in_the_queue_was_done_by_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(hands_module, "TOLD_SECONDS", 3600.0)
+    hands, release = Hands(few=1, patience_seconds=0.02), threading.Event()
+    hanging = asyncio.create_task(hands.do(release.wait, 30.0))
+    queued = asyncio.create_task(hands.do(lambda: "done"))
+    assert await asyncio.wait_for(queued, 10.0) == "done"
+    release.set()
+    assert await asyncio.wait_for(hanging, 10.0)
 
 
 async def test_what_nobody_waits_for_any_more_is_not_begun() -> None:

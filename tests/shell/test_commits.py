@@ -1,0 +1,185 @@
+"""Work that waits for the disk: together, each with its own errors, and apart where the disks are."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import errno
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from tiltd.daemon import commits as commits_module
+from tiltd.daemon import durable
+from tiltd.daemon.commits import TOGETHER_MAX, Commits
+from tiltd.daemon.durable import Durably, ToDisk, at_once, write_new
+from tiltd.daemon.hands import Hands
+
+ABOUT: contextvars.ContextVar[str] = contextvars.ContextVar("about", default="nothing")
+
+
+@pytest.fixture
+def hands() -> Hands:
+    return Hands(patience_seconds=30.0)
+
+
+@pytest.fixture
+def synced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of what was put on the disk, and "|" between what was waited for together."""
+    told: list[str] = []
+    real, together = os.fsync, durable.wait_for_disk
+
+    def fsync(fd: int) -> None:
+        told.append(Path(f"/proc/self/fd/{fd}").readlink().name)
+        if told[-1].startswith("bad"):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        real(fd)
+
+    def wait(given: object) -> None:
+        told.append("|")
+        together(given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(commits_module, "wait_for_disk", wait)
+    return told
+
+
+def written(folder: Path, *names: str) -> Durably[str]:
+    """Each name after the one before it is on disk."""
+    for name in names:
+        fd = os.open(folder / name, os.O_WRONLY | os.O_CREAT, 0o644)
+        try:
+            yield ToDisk((fd,), ())
+        finally:
+            os.close(fd)
+    return f"{names[-1]} {ABOUT.get()}"
+
+
+async def test_what_waits_at_the_same_time_waits_together(
+    hands: Hands, tmp_path: Path, synced: list[str]
+) -> None:
+    commits = Commits(hands, gather_seconds=0.1)
+    await commits.do(written, tmp_path, "before")
+    first, second = await asyncio.gather(
+        commits.do(written, tmp_path, "a1", "a2"), commits.do(written, tmp_path, "b1", "b2")
+    )
+    assert (first, second) == ("a2 nothing", "b2 nothing")
+    assert synced == ["|", "before", "|", "a1", "b1", "|", "a2", "b2"]
+
+
+async def test_after_a_commit_the_next_ones_gather(hands: Hands, tmp_path: Path, synced: list[str]) -> None:
+    loop = asyncio.get_running_loop()
+    commits = Commits(hands, gather_seconds=0.3)
+    began = loop.time()
+    await commits.do(written, tmp_path, "first")
+    assert loop.time() - began < 0.2, "a daemon at rest does not wait"
+    waiting = [asyncio.create_task(commits.do(written, tmp_path, name)) for name in ("second", "third")]
+    await asyncio.gather(*waiting)
+    assert synced == ["|", "first", "|", "second", "third"]
+    assert loop.time() - began >= 0.3
+
+
+async def test_many_wait_for_no_more(hands: Hands, tmp_path: Path, synced: list[str]) -> None:
+    commits = Commits(hands, gather_seconds=3600.0)
+    await commits.do(written, tmp_path, "first")
+    names = [f"n{number}" for number in range(TOGETHER_MAX)]
+    done = await asyncio.wait_for(
+        asyncio.gather(*(commits.do(written, tmp_path, name) for name in names)), 30.0
+    )
+    assert done == [f"{name} nothing" for name in names]
+    assert sorted(synced) == sorted(["|", "first", "|", *names])
+
+
+async def test_what_the_disk_refuses_is_told_to_whom_it_concerns(
+    hands: Hands, tmp_path: Path, synced: list[str]
+) -> None:
+    commits = Commits(hands)
+    bad, good = await asyncio.gather(
+        commits.do(written, tmp_path, "bad", "never"),
+        commits.do(written, tmp_path, "good"),
+        return_exceptions=True,
+    )
+    assert isinstance(bad, OSError) and bad.errno == errno.EIO
+    assert good == "good nothing"
+    assert not (tmp_path / "never").exists()
+
+
+async def test_it_goes_on_as_whoever_began_it(hands: Hands, tmp_path: Path) -> None:
+    commits = Commits(hands)
+
+    async def one(name: str) -> str:
+        ABOUT.set(name)
+        return await commits.do(written, tmp_path, f"{name}1", f"{name}2")
+
+    assert await asyncio.gather(one("x"), one("y")) == ["x2 x", "y2 y"]
+
+
+async def test_a_disk_that_hangs_stops_only_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    release, hanging = threading.Event(), asyncio.Event()
+    loop, real = asyncio.get_running_loop(), os.fsync
+
+    def fsync(fd: int) -> None:
+        if Path(f"/proc/self/fd/{fd}").readlink().is_relative_to("/dev/shm"):
+            loop.call_soon_threadsafe(hanging.set)
+            release.wait(30.0)
+        real(fd)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    other = Path("/dev/shm") / f"tiltd-test-{os.getpid()}"
+    other.mkdir()
+    commits = Commits(Hands(patience_seconds=0.02))
+    try:
+        if os.stat(other).st_dev == os.stat(tmp_path).st_dev:  # noqa: PTH116
+            pytest.skip("/dev/shm is no file system of its own here")
+        hung = asyncio.create_task(commits.do(written, other, "hung"))
+        await asyncio.wait_for(hanging.wait(), 30.0)
+        assert await asyncio.wait_for(commits.do(written, tmp_path, "free"), 30.0) == "free nothing"
+        assert not hung.done()
+        release.set()
+        assert await hung == "hung nothing"
+    finally:
+        release.set()
+        (other / "hung").unlink(missing_ok=True)
+        other.rmdir()
+
+
+async def test_who_is_cancelled_closes_what_it_opened_and_stops_nobody(tmp_path: Path) -> None:
+    hands, closed = Hands(patience_seconds=0.02), list[str]()
+    commits = Commits(hands, gather_seconds=0.2)
+
+    def noted(name: str) -> Durably[None]:
+        try:
+            yield from written(tmp_path, name, f"{name}2")
+        finally:
+            closed.append(name)
+
+    await commits.do(written, tmp_path, "first")
+    leaving = asyncio.create_task(commits.do(noted, "left"))
+    staying = asyncio.create_task(commits.do(noted, "stays"))
+    await asyncio.sleep(0)
+    await hands.do(lambda: None)  # which comes after them
+    leaving.cancel()
+    await staying
+    with pytest.raises(asyncio.CancelledError):
+        await leaving
+    del leaving, staying
+    assert sorted(closed) == ["left", "stays"]
+    assert not (tmp_path / "left2").exists()
+
+
+def test_alone_and_at_once(tmp_path: Path, synced: list[str]) -> None:
+    assert at_once(written(tmp_path, "a", "b")) == "b nothing"
+    assert synced == ["a", "b"]
+    with pytest.raises(OSError, match="Input/output"):
+        at_once(written(tmp_path, "bad"))
+
+
+def test_new_files_and_all_their_names(tmp_path: Path, synced: list[str]) -> None:
+    folder = tmp_path / "attempts" / "one"
+    folder.mkdir(parents=True)
+    at_once(write_new(str(folder), {"job.json": b"{}", "job.sh": b"#!/bin/sh\n"}, 0o640))
+    assert synced == ["job.json", "job.sh", "one", "attempts"]
+    assert sorted(os.listdir(folder)) == ["job.json", "job.sh"]
+    assert (folder / "job.sh").stat().st_mode & 0o777 == 0o640
