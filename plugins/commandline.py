@@ -28,9 +28,12 @@ ERROR_BYTES = 1 << 16
 """Of what a command writes to its error output, no more than this is kept."""
 AFTER_END_SECONDS = 0.5
 """A child that a command left behind may hold its pipes open; they are read for no longer than that."""
-LONG_SECONDS = 1.0
-"""A command that runs for longer is watched by its process as well, not by its pipes alone."""
+PIECES_AT_ONCE = 16
+"""So many hold what a pipe of the usual size does, and more is not read before others have their turn."""
+LONG_SECONDS = 0.5
+"""A command that runs for longer is watched by its pipes as well, which it may have filled."""
 LOOK_SECONDS = 0.02
+"""How often it is asked whether a command has ended where the kernel does not tell."""
 REAPED_SECONDS = 0.05
 _KEPT = re.compile(r"PATH|HOME|USER|LOGNAME|SHELL|TZ|LD_LIBRARY_PATH|(PBS|TORQUE|MAUI|MOAB)\w*", re.ASCII)
 
@@ -153,12 +156,9 @@ class CommandLine:
                 self.count(argv[0], "not_started", 0.0)
                 name = os.path.basename(argv[0])
                 raise NotStarted(f"cannot start {name}: {error.strerror}", delay_seconds=60.0) from error
-            reader = _Reader(command, max_bytes, sink)
+            reader = _Reader(command, timeout_seconds, max_bytes, sink)
             try:
-                async with asyncio.timeout(timeout_seconds):
-                    await reader.ended()
-            except TimeoutError:
-                reader.timed_out = True
+                await reader.ended()
             finally:
                 reader.close()
                 self._end(command)
@@ -223,63 +223,83 @@ class CommandLine:
 
 
 class _Reader:
-    """The two pipes and the end of one process, as callbacks of the loop; no thread, no child watcher.
+    """The end of one process and its two pipes, as callbacks of the loop; no thread, no child watcher.
 
-    A command that closes its pipes has ended, as a rule, and nothing else need tell of it; for one that has
-    not, and for one that still runs after a while (its pipes may be held by a child), the kernel is asked.
+    A command is watched for its end alone, by which its pipes hold what it wrote: it costs one turn of the
+    loop, where its pipes would cost three.  They are watched for a sink, which takes what comes as it comes,
+    for a command that runs for long, and where the kernel has no event for the end of a process.
     """
 
-    def __init__(self, command: Spawned, max_bytes: int, sink: Callable[[bytes], None] | None) -> None:
+    def __init__(
+        self,
+        command: Spawned,
+        timeout_seconds: float,
+        max_bytes: int,
+        sink: Callable[[bytes], None] | None,
+    ) -> None:
         self.out, self.err = bytearray(), bytearray()
         self.timed_out = self.cut = False
         self._command = command
         self._left_bytes = max_bytes
         self._sink = sink or self.out.extend
-        self._loop = asyncio.get_running_loop()
-        self._pipes = {command.out, command.err}
-        self._gone = asyncio.Event()
-        self._drained = asyncio.Event()
         self._failure: Exception | None = None
-        for pipe in self._pipes:
-            self._loop.add_reader(pipe, self._readable, pipe)
-        self._pid_fd = -1
-        self._watching = self._loop.call_later(LONG_SECONDS, self._watch)
+        self._loop = asyncio.get_running_loop()
+        self._over: asyncio.Future[None] = self._loop.create_future()
+        self._pipes = {command.out, command.err}
+        self._watched: set[int] = set()
+        self._limit = self._loop.call_later(timeout_seconds, self._late)
+        self._pid_fd = _pid_fd(command.pid)
+        if self._pid_fd >= 0:
+            self._watch(self._pid_fd, self._look)
+            self._next = self._loop.call_later(LONG_SECONDS, self._watch_pipes)
+        else:
+            self._next = self._loop.call_later(LOOK_SECONDS, self._look)
+        if sink is not None or self._pid_fd < 0:
+            self._watch_pipes()
 
     async def ended(self) -> None:
-        """Wait until it has ended, wrote too much, or its sink failed (whose exception is raised)."""
-        await self._gone.wait()
-        if not self.cut and self._pipes:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(AFTER_END_SECONDS):
-                    await self._drained.wait()
+        """Wait until it has ended, wrote too much or took too long, or its sink failed (whose exception is
+        raised)."""
+        await self._over
         if self._failure is not None:
             raise self._failure
 
-    def _watch(self) -> None:
-        """Hear of its end by its process, whatever becomes of the pipes."""
-        self._watching.cancel()
-        if self._pid_fd >= 0 or self._gone.is_set():
-            return
-        try:
-            self._pid_fd = os.pidfd_open(self._command.pid)
-        except (OSError, AttributeError):  # a kernel without pidfd tells no event
-            self._look()
-        else:
-            self._loop.add_reader(self._pid_fd, self._look)
+    def _finish(self) -> None:
+        if not self._over.done():
+            self._over.set_result(None)
+
+    def _late(self) -> None:
+        self.timed_out = not self._over.done()
+        self._finish()
 
     def _look(self) -> None:
-        if self._command.poll() is not None:
-            if self._pid_fd >= 0:
-                self._loop.remove_reader(self._pid_fd)
-            self._gone.set()
-        elif self._pid_fd < 0:
-            self._watching = self._loop.call_later(LOOK_SECONDS, self._look)
+        """Whether it has ended; then the rest is read, with little time where a child holds the pipes."""
+        if self._command.poll() is None:
+            if self._pid_fd < 0:
+                self._next = self._loop.call_later(LOOK_SECONDS, self._look)
+            return
+        self._unwatch(self._pid_fd)
+        for pipe in tuple(self._pipes):
+            pieces = 1
+            while self._readable(pipe) and pieces < PIECES_AT_ONCE:
+                pieces += 1
+        if not self._pipes:
+            self._finish()
+        elif not self._over.done():
+            self._watch_pipes()
+            self._next.cancel()
+            self._next = self._loop.call_later(AFTER_END_SECONDS, self._finish)
 
-    def _readable(self, pipe: int) -> None:
+    def _watch_pipes(self) -> None:
+        for pipe in self._pipes:
+            self._watch(pipe, self._readable, pipe)
+
+    def _readable(self, pipe: int) -> bool:
+        """Read a piece, and whether there may be more."""
         try:
             piece = os.read(pipe, CHUNK_BYTES)
         except BlockingIOError:
-            return
+            return False
         except OSError:
             piece = b""
         if not piece:
@@ -288,6 +308,7 @@ class _Reader:
             self.err += piece[: max(0, ERROR_BYTES - len(self.err))]
         else:
             self._take(piece)
+        return bool(piece) and not self.cut
 
     def _take(self, piece: bytes) -> None:
         self._left_bytes -= len(piece)
@@ -297,23 +318,37 @@ class _Reader:
             self._failure = error
         if self._left_bytes < 0 or self._failure is not None:
             self.cut = True
-            self._gone.set()
+            self._finish()
 
     def _closed(self, pipe: int) -> None:
-        self._loop.remove_reader(pipe)
+        self._unwatch(pipe)
         self._pipes.discard(pipe)
-        if not self._pipes:
-            self._drained.set()
-            if self._command.poll() is None:
-                self._watch()
-            else:
-                self._gone.set()
+        if not self._pipes and self._command.exit_code is not None:
+            self._finish()
+
+    def _watch(self, file: int, call: Callable[..., object], *arguments: int) -> None:
+        if file not in self._watched:
+            self._watched.add(file)
+            self._loop.add_reader(file, call, *arguments)
+
+    def _unwatch(self, file: int) -> None:
+        if file in self._watched:
+            self._watched.discard(file)
+            self._loop.remove_reader(file)
 
     def close(self) -> None:
-        self._watching.cancel()
-        for pipe in self._pipes:
-            self._loop.remove_reader(pipe)
+        self._limit.cancel()
+        self._next.cancel()
+        for file in self._watched:
+            self._loop.remove_reader(file)
         if self._pid_fd >= 0:
-            self._loop.remove_reader(self._pid_fd)
             os.close(self._pid_fd)
         self._command.close()
+
+
+def _pid_fd(pid: int) -> int:
+    """A file that can be read from once the process has ended; -1 where the kernel has none, or no more."""
+    try:
+        return os.pidfd_open(pid)
+    except (OSError, AttributeError):
+        return -1

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Any
 
 from tiltd.daemon.core.model import Job, JobState, NodeInfo, Record
 from tiltd.plugins import torque_errors, torque_jobs
@@ -16,7 +17,7 @@ from tiltd.plugins.api import Temporary, Unreachable
 from tiltd.plugins.commandline import CommandLine, Ran
 from tiltd.plugins.torque_jobs import JOB_FIELDS, JOB_ID, NODE_FIELDS
 from tiltd.plugins.torque_settings import TorqueSettings
-from tiltd.plugins.torque_xml import Fields, Records, field, fields_of
+from tiltd.plugins.torque_xml import Fields, Records, Remembered, field, fields_of
 
 ANSWER_BYTES_MAX = 256 << 20
 IDS_AT_ONCE = 40
@@ -31,50 +32,47 @@ class Ours(Record):
     mark: str
 
 
-Told = dict[int, tuple[Job, bool]]
-"""What the records of our account's jobs told, and whether they bear our mark, by the hash of a record."""
+Told = tuple[Job, bool]
+"""What the record of a job of our account told, and whether it bears our mark."""
 
 
 class Listing:
     """One answer to ``qstat -x``: our jobs by id, and how many others there are in which state.
 
     Ours are of our account and bear our journal's mark behind their name, or are among ``expected`` (from
-    before the journal was lost).  What else the account runs, be it another tiltd's, is let alone.  A record
-    that stood in the answer ``before`` as well (its ``told``) is not read again.
+    before the journal was lost).  What else the account runs, be it another tiltd's, is let alone.
     """
 
-    def __init__(
-        self, asked_at: float, ours: Ours, expected: Collection[str] = (), before: Told | None = None
-    ) -> None:
+    def __init__(self, asked_at: float, ours: Ours, expected: Collection[str] = ()) -> None:
         self.asked_at = asked_at
         self.complete = False
         self.jobs: dict[str, Job] = {}
         self.foreign_counts: dict[str, int] = {}
         self.damaged = 0
-        self.told: Told = {}
         self._ours = ours
         self._expected = expected
-        self._before = before or {}
 
-    def take(self, body: bytes) -> None:
+    def take(self, body: bytes) -> Told | None:
+        """A record: what is returned for one of our account holds as long as the record does."""
         owner = torque_jobs.owner_of(field(body, "Job_Owner") or "")
         if owner and owner != self._ours.owner:
             self._foreign(torque_jobs.state(field(body, "job_state") or ""))
-            return
-        # Where completed jobs are kept, hundreds are listed again and again, to the letter as before.
-        same = hash(body)
-        told = self._before.get(same) or self._read(body)
+            return None
+        told = self._read(body)
         if told is None:
             self.damaged += 1  # it may be one of ours
-            return
-        self.told[same] = told
+            return None
+        self.again(told)
+        return told
+
+    def again(self, told: Told) -> None:
         job, marked = told
         if marked or job.job_id in self._expected:
             self.jobs[job.job_id] = job
         else:
             self._foreign(job.state)
 
-    def _read(self, body: bytes) -> tuple[Job, bool] | None:
+    def _read(self, body: bytes) -> Told | None:
         """A job of our account and whether it bears our mark; nothing where fields are missing."""
         fields, mark = fields_of(body, JOB_FIELDS), self._ours.mark
         whole = JOB_ID.fullmatch(fields.get("Job_Id", "")) and fields.keys() >= {"Job_Name", "job_state"}
@@ -102,7 +100,7 @@ class Asking:
         self._told: frozenset[str] = frozenset()
         self._handed_out: set[str] = set()
         self._over: set[str] = set()
-        self._before: Told = {}
+        self._before: Remembered[Told] = {}
 
     # -- jobs --------------------------------------------------------------------------------------------
 
@@ -135,12 +133,13 @@ class Asking:
 
     async def _ask(self) -> Listing:
         expected = self.expected
-        listing = Listing(self._now(), self._ours, expected, self._before)
-        records = Records(listing.take)
+        listing = Listing(self._now(), self._ours, expected)
+        # Where completed jobs are kept, hundreds are listed again and again, to the letter as before.
+        records = Records(listing.take, listing.again, self._before)
         ran = await self._run([self._settings.qstat, "-x"], records)
         if ran.exit_code != 0:
             raise Unreachable(self._trouble("qstat -x", ran))
-        self._before = listing.told
+        self._before = records.remembered
         listing.complete = self._whole(records, ran) and not listing.damaged
         if listing.complete:
             await self._confirm(sorted(expected - listing.jobs.keys() - self._over), listing)
@@ -156,7 +155,7 @@ class Asking:
         self._handed_out.discard(job_id)
         self._over.add(job_id)
 
-    def _whole(self, records: Records, ran: Ran) -> bool:
+    def _whole(self, records: Records[Told], ran: Ran) -> bool:
         """Whether the answer is all there is.  Raises Unreachable for one that is no answer."""
         if records.documents:
             return records.complete
@@ -204,7 +203,7 @@ class Asking:
     async def nodes(self) -> list[NodeInfo]:
         """Raises Unreachable for no answer and for one that was cut short."""
         seen: list[Fields] = []
-        records = Records(lambda body: seen.append(fields_of(body, NODE_FIELDS)))
+        records: Records[None] = Records(lambda body: seen.append(fields_of(body, NODE_FIELDS)))
         ran = await self._run([self._settings.pbsnodes, "-x"], records)
         if ran.exit_code != 0:
             raise Unreachable(self._trouble("pbsnodes -x", ran))
@@ -218,7 +217,7 @@ class Asking:
 
     # -- both --------------------------------------------------------------------------------------------
 
-    async def _run(self, argv: list[str], records: Records) -> Ran:
+    async def _run(self, argv: list[str], records: Records[Any]) -> Ran:
         try:
             ran = await self._commands.run(
                 argv,

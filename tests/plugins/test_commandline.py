@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tiltd.plugins import commandline
 from tiltd.plugins.commandline import (
     BackOff,
     CommandLine,
@@ -172,16 +173,54 @@ async def test_a_sink_that_fails_is_told_to_who_waits() -> None:
 async def test_a_child_that_holds_the_pipes_is_not_waited_for() -> None:
     began = time.monotonic()
     ran = await sh("setsid sleep 20 & echo done")
-    assert ran.out == b"done\n" and ran.exit_code == 0 and time.monotonic() - began < 5
+    assert ran.out == b"done\n" and ran.exit_code == 0 and not ran.killed and time.monotonic() - began < 5
 
 
-async def test_a_large_output_comes_whole() -> None:
-    ran = await sh("head -c 5000000 /dev/zero", max_bytes=6_000_000)
-    assert len(ran.out) == 5_000_000 and not ran.cut
+async def test_a_child_that_lets_the_pipes_go_is_read_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commandline, "AFTER_END_SECONDS", 60.0)
+    ran = await sh("(sleep 0.1; echo late) & echo done")
+    assert (ran.out, ran.timed_out) == (b"done\nlate\n", False)
+
+
+async def test_a_child_that_writes_for_ever_is_read_for_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And others have their turn meanwhile, however long it takes to deal with a piece."""
+    monkeypatch.setattr(commandline, "AFTER_END_SECONDS", 0.02)
+
+    def sink(piece: bytes) -> None:
+        time.sleep(0.001)  # so that there always is another
+
+    ran = await sh("setsid yes & sleep 0.05", sink=sink, max_bytes=1000 * commandline.CHUNK_BYTES)
+    assert ran.exit_code == 0 and not ran.cut and not ran.timed_out
+
+
+@pytest.mark.parametrize("pidfd", [True, False])
+@pytest.mark.parametrize("kept", [True, False])
+async def test_a_large_output_comes_whole(kept: bool, pidfd: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commandline, "AFTER_END_SECONDS", 60.0)  # nobody holds the pipes
+    if not pidfd:
+        monkeypatch.delattr(os, "pidfd_open", raising=False)
+    taken = bytearray()
+    for size in (60_000, 65_536, 65_537, 5_000_000):
+        taken.clear()
+        text = f"head -c {size} /dev/zero; head -c 60000 /dev/zero >&2"
+        ran = await sh(text, max_bytes=6_000_000, sink=None if kept else taken.extend)
+        assert len(ran.out if kept else taken) == size and len(ran.err) == 60_000 and not ran.killed
+
+
+async def test_what_is_kept_is_read_in_one_turn_of_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a submission's cost, its pipes and their ends are a good part where each is waited for."""
+    loop = asyncio.get_running_loop()
+    watched: list[int] = []
+    real = loop.add_reader
+    monkeypatch.setattr(loop, "add_reader", lambda file, *call: (watched.append(file), real(file, *call)))
+    ran = await sh("echo out; echo err >&2; exit 3")
+    assert (ran.exit_code, ran.out, ran.err) == (3, b"out\n", b"err\n") and len(watched) == 1
 
 
 async def test_without_pidfd_it_works_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "pidfd_open", raising=False)
+    held = await sh("setsid sleep 5 & echo done")
+    assert (held.out, held.exit_code, held.timed_out) == (b"done\n", 0, False) and held.seconds < 4
     ran = await sh("echo out; exec >&- 2>&-; sleep 0.1; exit 4")
     assert (ran.out, ran.exit_code) == (b"out\n", 4)
     late = await sh("sleep 60", seconds=0.2)

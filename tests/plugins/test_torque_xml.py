@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from plugins.torque_recorded import recorded
+from plugins.torque_recorded import ids, recorded
 from tiltd.plugins import torque_xml
-from tiltd.plugins.torque_xml import Fields, Records, fields_of, text
+from tiltd.plugins.torque_xml import Fields, Records, Remembered, field, fields_of, text
 
 NAMES = ("Job_Id", "Job_Name", "job_state", "Variable_List")
 QSTAT = {name: one.out for name, one in recorded("qstat").items()}
@@ -183,6 +183,104 @@ def test_what_others_put_into_their_jobs_changes_none_of_ours(
         f"{n}.h" for n in range(4)
     ]
     assert records.complete and len(found) == len(rows)
+
+
+class Polls:
+    """Answers one after another, each read with what is remembered of the one before."""
+
+    def __init__(self) -> None:
+        self.before: Remembered[bytes] = {}
+
+    def read(self, *pieces: bytes) -> tuple[list[bytes], list[bytes], Records[bytes]]:
+        """All records in order, and those of them that were read anew."""
+        every: list[bytes] = []
+        anew: list[bytes] = []
+
+        def take(body: bytes) -> bytes:
+            every.append(body)
+            anew.append(body)
+            return body
+
+        records = Records(take, every.append, self.before)
+        for piece in pieces:
+            records.feed(piece)
+        self.before = records.remembered
+        return every, anew, records
+
+
+@pytest.mark.parametrize("size", [1, 7, 100, 4096, 65536])
+def test_what_stands_there_again_to_the_letter_is_not_read_again(size: int) -> None:
+    polls = Polls()
+    first, anew, _ = polls.read(*pieces(WHOLE, size))
+    assert len(first) == len(anew) == 26
+    again, anew, records = polls.read(*pieces(WHOLE, size))
+    assert again == first and anew == [] and records.complete and records.records == 26
+    one = ids(WHOLE)[3].encode()
+    at = WHOLE.index(b"<job_state>", WHOLE.index(b"<Job_Id>" + one)) + len(b"<job_state>")
+    changed, anew, _ = polls.read(*pieces(WHOLE[:at] + b"?" + WHOLE[at + 1 :], size))
+    assert len(anew) == 1 and b"<Job_Id>" + one in anew[0] and b"<job_state>?" in anew[0]
+    assert [b for a, b in zip(first, changed, strict=True) if a != b] == anew
+
+
+def test_what_was_not_in_the_last_answer_is_forgotten() -> None:
+    polls = Polls()
+    polls.read(WHOLE)
+    polls.read(QSTAT["qstat_x_empty"])
+    assert polls.before == {} and len(polls.read(WHOLE)[1]) == 26
+
+
+lines = st.sampled_from(
+    [
+        *(
+            b"<Job><Job_Id>%d.h</Job_Id><job_state>%s</job_state></Job>" % (n, s)
+            for n in (1, 2)
+            for s in (b"R", b"C")
+        ),
+        b"<Job><Job_Id>1.h</Job_Id><job_state>R</job_state>",
+        b"<Job><Job_Id>1.h</Job_Id></Job>",
+        b"<Node><Job_Id>1.h</Job_Id><job_state>R</job_state></Node>",
+        b"<Job></Job>",
+        b"<Job>",
+        b"</Job>",
+        b"<Data>",
+        b"</Data>",
+        b"\n",
+    ]
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.lists(st.lists(lines, max_size=12), min_size=2, max_size=4), st.integers(1, 60))
+def test_what_is_remembered_changes_nothing_of_what_is_read(answers: list[list[bytes]], size: int) -> None:
+    polls = Polls()
+    for answer in (b"".join(parts) for parts in answers):
+        every, _, records = polls.read(*pieces(answer, size))
+        afresh, _, expected = Polls().read(answer)
+        assert every == afresh
+        for name in ("complete", "damaged", "documents", "records"):
+            assert getattr(records, name) == getattr(expected, name), name
+
+
+def test_beyond_all_measure_what_is_remembered_is_not_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The end of a record that is skipped may look like a whole one."""
+    monkeypatch.setattr(torque_xml, "RECORD_BYTES_MAX", 1000)
+    one = b"<abcd>123</abcd>"  # 16 bytes, of which so many are kept of a piece
+    polls = Polls()
+    polls.read(b"<Data><Job>" + one + b"</Job></Data>")
+    every, _, records = polls.read(b"<Data><Job>" + b"y" * 2000 + one, b"</Job></Data>")
+    assert every == [] and records.damaged == 1
+
+
+elements = st.sampled_from(
+    [b"<a>", b"</a>", b"<ab>", b"</ab>", b"<b>", b"</b>", b"x", b"<", b">", b"\n", b" \xff"]
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.lists(elements, max_size=15).map(b"".join))
+def test_all_fields_at_once_are_what_they_are_one_by_one(body: bytes) -> None:
+    one_by_one = {name: value for name in ("a", "ab", "b") if (value := field(body, name)) is not None}
+    assert fields_of(body, ("a", "ab", "b")) == one_by_one
 
 
 def test_two_thousand_jobs_take_well_under_a_second() -> None:
