@@ -186,7 +186,11 @@ class App:
             ),
             "nodes": self.poll.nodes(settings.poll.nodes_seconds, self.queues),
             "spool": watch_spool(
-                self.spool, self.core.following.live, self.loop.put, self.clock, settings.poll.spool_seconds
+                self.spool,
+                self.core.following.live_changes,
+                self.loop.put,
+                self.clock,
+                settings.poll.spool_seconds,
             ),
             "destinations": watch_destinations(self._destinations, self.loop.put, self.clock),
             "policy": self.policies.watch(),

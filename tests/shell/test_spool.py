@@ -299,7 +299,12 @@ def test_the_watch_tells_changes_only(spool: Spool, monkeypatch: pytest.MonkeyPa
     runner.append(str(folder / "end"), {"outcome": "failed"})
     assert [seen.attempt_id for seen in watch.look(ids)] == [ids[3]]
     assert len(reads) == 13
-    assert [seen.attempt_id for seen in watch.look([*ids, "new.a1"])] == ["new.a1"]
+    assert watch.look(["new.a1"]) == [], "there is nothing yet to be read"
+    spool.prepare("new.a1", document())
+    assert [seen.attempt_id for seen in watch.look()] == ["new.a1"]
+    assert watch.look([], ids) == [] and len(reads) == 14
+    (folder / "end").unlink()
+    assert watch.look() == [], "one that is gone is looked at no more"
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EACCES])

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,14 @@ def says(spool: Spool, attempt_id: str, what: str = "progress") -> None:
 
 
 def changed(watch: SpoolWatch, ids: list[str] = IDS, *, whole: bool = False) -> list[str]:
-    return [seen.attempt_id for seen in watch.look(ids, whole=whole)]
+    gone = [attempt_id for attempt_id in (*IDS, "late.a1") if attempt_id not in ids]
+    return [seen.attempt_id for seen in watch.look(ids, gone, whole=whole)]
+
+
+def once(ids: list[str]) -> Callable[[], tuple[list[str], list[str]]]:
+    """They all become live, and stay it: what is asked for later on are changes."""
+    told = [(ids, list[str]())]
+    return lambda: told.pop() if told else ([], [])
 
 
 def test_where_the_kernel_tells_only_what_moved_is_looked_at(
@@ -183,7 +191,7 @@ async def test_what_is_hinted_at_is_told_though_whole_looks_are_far_apart(
         assert isinstance(observation, o.SpoolObserved)
         told.append(observation)
 
-    watching = asyncio.create_task(poll.watch_spool(spool, lambda: IDS, put, Clock(), seconds))
+    watching = asyncio.create_task(poll.watch_spool(spool, once(IDS), put, Clock(), seconds))
     try:
         for number, attempt_id in enumerate([*IDS, *IDS, *IDS]):
             folder = spool.folder(attempt_id)
