@@ -165,7 +165,7 @@ def _open(group: Group, look: Look) -> dict[str, Any]:
         facts["largest_gap_seconds"] = mdocs.largest_recent_gap_seconds(sections)
         facts["not_series"] = _no_series(mdoc)
     if header is not None and mdoc is not None and mdoc_print is not None and not facts["not_series"]:
-        images = sorted(sections, key=lambda image: -1 if image.number is None else image.number)
+        images = sorted(sections, key=lambda image: -1 if (number := image.number) is None else number)
         angles = [angle for image in images if (angle := image.figure("TiltAngle")) is not None]
         problems += _contradictions(header, group.stack, mdoc, len(angles))
         facts["not_series"] = no_series_by_angles(angles, max(header.nz, len(images)))
