@@ -194,12 +194,15 @@ class FeedWatch:
             names.setdefault(folder, []).append(name)
         for folder_names in names.values():
             folder_names.sort()
+        retained: set[str] = set()
         for sighting in sightings:
             watched = self._consider(sighting, home)
             if watched is not None:
                 watched.members = members_of(watched.key, names)
-                self.scan.retain({folder for folder, _ in watched.members} | {home})
+                retained.add(home)
+                retained.update([folder for folder, _ in watched.members])
                 watched.figures = self.scan.file_stats(watched.members)
+        self.scan.retain(retained)
 
     def _is_beside(self, path: str) -> bool:
         return path.rpartition("/")[2] in self.beside and bool(path)

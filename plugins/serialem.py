@@ -62,19 +62,19 @@ class SerialEmDetector:
         return bool(folder) and not self.skip_folders.isdisjoint(folder.split("/"))
 
     def _sighting(self, group: Group, opened: Callable[[str], bool], look: Look) -> Sighting:
-        other = no_series_by_name(group.stem)
+        stem, members = group.stem, group.members
+        other = no_series_by_name(stem)
         facts: dict[str, Any] = {"not_series": other}
         if other is None:
             facts["problems"] = _missing(group)
             if opened(group.stack_path):
                 facts = _open(group, look)
-        members = group.members
         return Sighting(
             series_key=group.stack_path,
-            tilt_series_name=group.stem,
+            tilt_series_name=stem,
             kind="stack",
-            size_bytes=sum(entry.size_bytes for entry in members),
-            mtime_ns=max((entry.mtime_ns for entry in members), default=0),
+            size_bytes=sum([entry.size_bytes for entry in members]),
+            mtime_ns=max([entry.mtime_ns for entry in members], default=0),
             stat_signature=stat_signature(members),
             blockers=tuple(sorted(group.blockers)),
             positive_signs=("sentinel",) if group.sentinel else (),
@@ -142,6 +142,8 @@ def _frames_sighting(group: Group, frames: Frames, opened: Callable[[str], bool]
 
 
 def _missing(group: Group) -> tuple[Problem, ...]:
+    if group.stack is not None and group.mdoc is not None:
+        return ()
     name = last_name(group.stack_path)
     problems = []
     if group.stack is None:
