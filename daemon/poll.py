@@ -178,11 +178,6 @@ async def watch_spool(
     log = structlog.get_logger("tiltd.spool")
     trouble, whole_at = "", 0.0
 
-    def hinted() -> None:
-        # The events are for the look to read; until then they must not be told again and again.
-        loop.remove_reader(watch.descriptor)
-        moved.set()
-
     try:
         while True:
             whole = not watch.relied or loop.time() >= whole_at
@@ -190,7 +185,6 @@ async def watch_spool(
                 whole_at = loop.time() + HINTED_LOOK_SECONDS
             came, gone = changes()
             due = whole or moved.is_set() or came or gone or not watch.sees_all
-            moved.clear()
             try:
                 for seen in await asyncio.to_thread(watch.look, came, gone, whole=whole) if due else ():
                     if seen.claimed_by or seen.end is not None:
@@ -201,12 +195,16 @@ async def watch_spool(
                 if str(error) != trouble:
                     trouble = str(error)
                     log.error("the spool cannot be read: nothing is concluded", detail=trouble)
-            if watch.descriptor >= 0:
-                loop.add_reader(watch.descriptor, hinted)
             await asyncio.sleep(min(HINT_SECONDS, seconds))
+            # Listened to only now: until here every hint would wake the loop, and not make the look sooner.
+            moved.clear()
+            if watch.descriptor >= 0:
+                loop.add_reader(watch.descriptor, moved.set)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(max(0.0, seconds - HINT_SECONDS)):
                     await moved.wait()
+            if watch.descriptor >= 0:
+                loop.remove_reader(watch.descriptor)
     finally:
         if watch.descriptor >= 0:
             loop.remove_reader(watch.descriptor)

@@ -206,3 +206,35 @@ async def test_what_is_hinted_at_is_told_though_whole_looks_are_far_apart(
         watching.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await watching
+
+
+async def test_after_a_look_that_failed_all_are_looked_at(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it had found may be in no hint, and the next whole look far away."""
+    looks: list[tuple[list[str], bool]] = []
+    relied = property(lambda self: True)
+
+    def look(self: SpoolWatch, came: list[str], gone: list[str], *, whole: bool) -> list[AttemptSeen]:
+        looks.append((came, whole))
+        if len(looks) == 2:
+            raise Temporary("the server is away")
+        return []
+
+    monkeypatch.setattr(poll, "HINTED_LOOK_SECONDS", 600.0)
+    monkeypatch.setattr(SpoolWatch, "look", look)
+    monkeypatch.setattr(SpoolWatch, "relied", relied)
+    watching = asyncio.create_task(poll.watch_spool(spool, once(IDS), no_news, Clock(), 0.01))
+    try:
+        async with asyncio.timeout(10.0):
+            while len(looks) < 4:
+                await asyncio.sleep(0.005)
+    finally:
+        watching.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await watching
+    assert looks[:4] == [(IDS, True), ([], False), ([], True), ([], False)]
+
+
+async def no_news(observation: o.Observation) -> None:
+    raise AssertionError(observation)
