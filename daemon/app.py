@@ -170,20 +170,20 @@ class App:
 
     def _tasks(self) -> dict[str, Coroutine[Any, Any, None]]:
         """The root tasks, by name."""
-        settings = self.settings
+        settings, following = self.settings, self.core.following
         tasks: dict[str, Coroutine[Any, Any, None]] = {
             "loop": self.loop.run(),
             "jobs": self.poll.jobs(
                 self._pace(),
                 # While the journal cannot be written nothing is taken in: the inbox must not grow.
-                lambda: bool(self.core.following.live()) and not self.loop.stuck,
-                self.core.following.is_close,
-                self.core.following.job_ids,
+                lambda: bool(following.live()) and not self.loop.stuck,
+                following.is_close,
+                following.job_ids,
                 lambda: IDLE_SECONDS if self.queues and not self.loop.stuck else 0.0,
             ),
             "nodes": self.poll.nodes(settings.poll.nodes_seconds, self.queues),
             "spool": watch_spool(
-                self.spool, self.core.following.live, self.loop.put, self.clock, settings.poll.spool_seconds
+                self.spool, following.live_changes, self.loop.put, self.clock, settings.poll.spool_seconds
             ),
             "destinations": watch_destinations(self._destinations, self.loop.put, self.clock),
             "policy": self.policies.watch(),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
 import structlog
 
@@ -30,7 +30,7 @@ BACKOFF_MAX_SECONDS = 60.0
 SLOWER, JITTER = 1.5, 0.1
 HINT_SECONDS = 0.2
 """The spool is looked at no sooner after a look, so that what moves together is seen together."""
-HINTED_LOOK_SECONDS = 5.0
+HINTED_LOOK_SECONDS = 15.0
 """Where the kernel tells of every change, all attempts are looked at no oftener than this."""
 
 
@@ -163,46 +163,48 @@ class Poll:
 
 
 async def watch_spool(
-    spool: Spool, live: Callable[[], Iterable[str]], put: Put, clock: Clock, seconds: float
+    spool: Spool,
+    changes: Callable[[], tuple[Sequence[str], Sequence[str]]],
+    put: Put,
+    clock: Clock,
+    seconds: float,
 ) -> None:
     """Tell what changed in the folders of live attempts: every ``seconds``, and sooner where the kernel says
-    that something moved.  See :mod:`tiltd.daemon.spool_watch` for what a look costs."""
+    that something moved.  ``changes`` gives whose attempt became live since it was last asked, and whose is
+    live no more.  See :mod:`tiltd.daemon.spool_watch` for what a look costs."""
     watch = SpoolWatch(spool)
     loop = asyncio.get_running_loop()
     moved = asyncio.Event()
     log = structlog.get_logger("tiltd.spool")
     trouble, whole_at = "", 0.0
-    ids: list[str] = []
-
-    def hinted() -> None:
-        # The events are for the look to read; until then they must not be told again and again.
-        loop.remove_reader(watch.descriptor)
-        moved.set()
 
     try:
         while True:
             whole = not watch.relied or loop.time() >= whole_at
             if whole:
                 whole_at = loop.time() + HINTED_LOOK_SECONDS
-            before, ids = ids, list(live())
-            due = whole or moved.is_set() or ids != before or not watch.sees_all
-            moved.clear()
+            came, gone = changes()
+            due = whole or moved.is_set() or came or gone or not watch.sees_all
             try:
-                for seen in await asyncio.to_thread(watch.look, ids, whole=whole) if due else ():
+                for seen in await asyncio.to_thread(watch.look, came, gone, whole=whole) if due else ():
                     if seen.claimed_by or seen.end is not None:
                         await put(seen.observed(clock.now()))
                 trouble = ""
             except (Temporary, OSError) as error:
-                ids = []
+                whole_at = 0.0  # what it had found may be in no hint
                 if str(error) != trouble:
                     trouble = str(error)
                     log.error("the spool cannot be read: nothing is concluded", detail=trouble)
-            if watch.descriptor >= 0:
-                loop.add_reader(watch.descriptor, hinted)
             await asyncio.sleep(min(HINT_SECONDS, seconds))
+            # Listened to only now: until here every hint would wake the loop, and not make the look sooner.
+            moved.clear()
+            if watch.descriptor >= 0:
+                loop.add_reader(watch.descriptor, moved.set)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(max(0.0, seconds - HINT_SECONDS)):
                     await moved.wait()
+            if watch.descriptor >= 0:
+                loop.remove_reader(watch.descriptor)
     finally:
         if watch.descriptor >= 0:
             loop.remove_reader(watch.descriptor)

@@ -140,25 +140,29 @@ class FolderScan:
                 return []
         return _entries(path, folder.files)
 
-    def restat(self, folder_path: str, names: Iterable[str]) -> None:
-        """Stat these files of a remembered folder anew.  One that is gone is forgotten, and the folder is
-        listed in the next pass, to see what became of it."""
-        folder = self.folders.get(folder_path)
-        if folder is None or folder.files is None:
-            return
-        base = self._absolute(folder_path)
-        for name in names:
+    def restat(self, files: Iterable[tuple[str, str]]) -> None:
+        """Stat these files, (folder, name), of remembered folders anew.  One that is gone is forgotten, and
+        its folder is listed in the next pass, to see what became of it.  Done for every file of every living
+        series at every look."""
+        for folder_path, name in files:
+            folder = self.folders.get(folder_path)
+            if folder is None or folder.files is None:
+                continue
             relative = f"{folder_path}/{name}" if folder_path else name
-            figures = self._stat_file(f"{base}/{name}", relative)
+            figures = self._stat_file(f"{self.root}/{relative}", relative)
             if figures is None:
                 if folder.files.pop(name, None) is not None:
                     folder.again = folder.forced = True
             elif figures != folder.files.get(name):  # else those that the watch remembers are kept, too
                 folder.files[name] = figures
 
-    def file_stat(self, folder_path: str, name: str) -> FileStat | None:
-        folder = self.folders.get(folder_path)
-        return None if folder is None or folder.files is None else folder.files.get(name)
+    def file_stats(self, files: Iterable[tuple[str, str]]) -> tuple[FileStat | None, ...]:
+        """What is remembered of these files, as (folder, name)."""
+        found: list[FileStat | None] = []
+        for folder_path, name in files:
+            folder = self.folders.get(folder_path)
+            found.append(None if folder is None or folder.files is None else folder.files.get(name))
+        return tuple(found)
 
     def _warm(self, path: str) -> None:
         if path in self.folders:

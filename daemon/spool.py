@@ -31,7 +31,7 @@ from tiltd.plugins.api import Temporary
 
 from . import jobfile
 from .durable import Durably, at_once, make_folder, settled, sync_folder, write_durably, write_new
-from .told import lines, newest_claim, newest_end, newest_progress, number_of, runs_of, text_of
+from .told import lines, newest_claim, newest_end, number_of, read_progress, runs_of, text_of
 
 ATTEMPT_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 MAX_JOB_BYTES = 64 << 20
@@ -180,7 +180,8 @@ class Spool:
             if silent and not job_id:
                 revoked, fenced = mark == "revoked", "fence" in names
                 return AttemptSeen(attempt_id=attempt_id, prepared=True, revoked=revoked, fenced=fenced)
-            told = lines(f"{folder}/progress")
+            told, progress = read_progress(f"{folder}/progress")
+            ends = lines(f"{folder}/end")
             claim = newest_claim(told, job_id)
             return AttemptSeen(
                 attempt_id=attempt_id,
@@ -192,8 +193,8 @@ class Spool:
                 claimed_at=number_of(claim, "at"),
                 pid=int(number_of(claim, "pid") or 0),
                 pid_started=int(number_of(claim, "pid_started") or 0),
-                progress=newest_progress(told),
-                end=newest_end(lines(f"{folder}/end"), self.nonce(attempt_id, mark)),
+                progress=progress,
+                end=newest_end(ends, self.nonce(attempt_id, mark)) if ends else None,
                 runs=runs_of(told),
             )
 

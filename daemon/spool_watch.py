@@ -27,6 +27,8 @@ _EVENT = struct.Struct("iIII")
 
 Signature = tuple[tuple[int, int] | None, ...]
 """Size and time of an attempt's folder, of its progress and its end."""
+NOTHING: Signature = (None, None, None)
+"""Of an attempt that was not looked at yet, or whose folder is not there yet: there is nothing to read."""
 
 
 class SpoolWatch:
@@ -59,10 +61,13 @@ class SpoolWatch:
         """Whatever moves in the folders of the last look will be told; not where some were not there yet."""
         return self._hints is not None and self._hints.watches_all
 
-    def look(self, attempt_ids: Iterable[str], *, whole: bool = True) -> list[AttemptSeen]:
-        """Those of ``attempt_ids`` that are new to this watch or changed; the others are forgotten.  Not
-        ``whole``: only where something moved, and where nobody would tell."""
-        new, gone = self._follow(set(attempt_ids))
+    def look(
+        self, came: Iterable[str] = (), gone: Iterable[str] = (), *, whole: bool = True
+    ) -> list[AttemptSeen]:
+        """Who changed of those that are followed: from now on also who ``came``, and not who is ``gone``.
+        Not ``whole``: only where something moved, and where nobody would tell.  After a look that raises,
+        who came and went is known, and everything else is news still."""
+        new, gone = self._follow(came, gone)
         unwatched, moved = self._hints.take(new, gone) if self._hints else (set(self._folders), set())
         # The kernel may show a change a moment before it tells of it: by the next look it has.
         self._missed = self._missed or not self._unhinted <= moved
@@ -71,29 +76,27 @@ class SpoolWatch:
         self._looks += 1
         changed, signatures = [], {}
         for number, attempt_id in enumerate(self._folders if whole else sorted(self._due)):
-            known = self._signatures.get(attempt_id)
             now = self._signature(self._folders[attempt_id], (self._looks + number) % LOOKS_PER_OPEN == 0)
-            if now != known:
+            if now != self._signatures.get(attempt_id, NOTHING):
                 changed.append(self.spool.read(attempt_id, silent=is_silent(now)))
                 signatures[attempt_id] = now
-                if known is not None and attempt_id not in self._due:
+                if attempt_id in self._signatures and attempt_id not in self._due:
                     self._unhinted.add(attempt_id)
         # All or none: after a look that failed, everything is news still.
         self._signatures.update(signatures)
         self._due.clear()
         return changed
 
-    def _follow(self, ids: set[str]) -> tuple[dict[str, str], set[str]]:
-        """Folders by id of those that are new, and who is gone.  Hundreds wait while a few move: what is
-        done for each of them at every look is two comparisons of sets."""
-        gone = self._folders.keys() - ids
-        for each in gone:
-            del self._folders[each]
+    def _follow(self, came: Iterable[str], gone: Iterable[str]) -> tuple[dict[str, str], list[str]]:
+        """Folders by id of those that are new, and who was followed and is gone.  Costs nothing for the
+        hundreds that wait."""
+        went = [each for each in gone if self._folders.pop(each, None)]
+        for each in went:
             self._signatures.pop(each, None)
-        self._due -= gone
-        new = {each: str(self.spool.folder(each)) for each in sorted(ids - self._folders.keys())}
+        self._due.difference_update(went)
+        new = {each: str(self.spool.folder(each)) for each in came if each not in self._folders}
         self._folders |= new
-        return new, gone
+        return new, went
 
     def _signature(self, folder: str, opened: bool) -> Signature:
         paths = (folder, f"{folder}/progress", f"{folder}/end")  # strings: this is done all the time

@@ -18,6 +18,27 @@ PIECE_BYTES = 256 << 10
 
 def lines(path: str) -> list[dict[str, Any]]:
     """JSON objects from the first and the last 256 KiB, in order; anything else is passed over."""
+    found = [_object(line) for line in _raw(path)]
+    return [record for record in found if record is not None]
+
+
+def read_progress(path: str) -> tuple[list[dict[str, Any]], Progress | None]:
+    """Those of a progress file that tell of a claim or a cleaning, in order, and the newest progress.  The
+    others, hundreds of a long run and more with each look, are not parsed."""
+    told: list[dict[str, Any]] = []
+    newest: Progress | None = None
+    for line in reversed(_raw(path)):
+        telling = b"claimed" in line or b"cleaned" in line
+        if (telling or newest is None) and (record := _object(line)) is not None:
+            newest = newest or _progress(record)
+            if telling:
+                told.append(record)
+    told.reverse()
+    return told, newest
+
+
+def _raw(path: str) -> list[bytes]:
+    """The lines of its first and last 256 KiB."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)  # a buffered file would cost as much again
     except FileNotFoundError:
@@ -30,8 +51,7 @@ def lines(path: str) -> list[dict[str, Any]]:
             content += (b"\n" if size > 2 * PIECE_BYTES else b"") + more
     finally:
         os.close(fd)
-    found = [_object(line) for line in content.split(b"\n") if line]
-    return [record for record in found if record is not None]
+    return [line for line in content.split(b"\n") if line]
 
 
 def _object(line: bytes) -> dict[str, Any] | None:
@@ -61,11 +81,11 @@ def runs_of(told: list[dict[str, Any]]) -> tuple[RunSeen, ...]:
     return tuple(runs)
 
 
-def newest_progress(told: list[dict[str, Any]]) -> Progress | None:
-    for line in reversed(told):
-        with contextlib.suppress(msgspec.ValidationError):
-            return msgspec.convert(line, Progress)
-    return None
+def _progress(line: dict[str, Any]) -> Progress | None:
+    try:
+        return msgspec.convert(line, Progress)
+    except msgspec.ValidationError:
+        return None
 
 
 def newest_end(told: Iterable[dict[str, Any]], nonce: str) -> RunEnd | None:

@@ -22,7 +22,7 @@ from .core.observations import FilesObserved
 from .feed_look import FeedLook
 from .feed_names import folder_of, labels_of, members_of
 from .feed_presence import FeedPresence, cannot
-from .scan import FileStat, FolderScan, Listing, ScanPass
+from .scan import FolderScan, Listing, ScanPass
 from .text import shown
 from .watched import Watched
 
@@ -180,9 +180,8 @@ class FeedWatch:
                 self.scan.list_again(folder_of(key))
 
     def _restat(self) -> None:
-        for watched in self.series.values():
-            for folder, name in watched.members:
-                self.scan.restat(folder, (name,))
+        """Each file once: it is a member of every series whose name it begins with."""
+        self.scan.restat(dict.fromkeys(file for watched in self.series.values() for file in watched.members))
 
     def _receive(self, listing: Listing) -> None:
         home = folder_of(listing.path) if self._is_beside(listing.path) else listing.path
@@ -195,12 +194,15 @@ class FeedWatch:
             names.setdefault(folder, []).append(name)
         for folder_names in names.values():
             folder_names.sort()
+        retained: set[str] = set()
         for sighting in sightings:
             watched = self._consider(sighting, home)
             if watched is not None:
                 watched.members = members_of(watched.key, names)
-                self.scan.retain({folder for folder, _ in watched.members} | {home})
-                watched.figures = self._figures(watched)
+                retained.add(home)
+                retained.update([folder for folder, _ in watched.members])
+                watched.figures = self.scan.file_stats(watched.members)
+        self.scan.retain(retained)
 
     def _is_beside(self, path: str) -> bool:
         return path.rpartition("/")[2] in self.beside and bool(path)
@@ -279,7 +281,7 @@ class FeedWatch:
         for watched in list(self.series.values()):
             if watched.home in self._found:
                 continue
-            figures = self._figures(watched)
+            figures = self.scan.file_stats(watched.members)
             if watched.figures == figures and watched.since_at <= self._now:
                 continue  # its detector would say as before
             for sighting in self._read(watched.home, self._entries(watched), lambda key: False):
@@ -287,13 +289,10 @@ class FeedWatch:
                     self._consider(sighting, watched.home)
                     watched.figures = figures
 
-    def _figures(self, watched: Watched) -> tuple[FileStat | None, ...]:
-        return tuple([self.scan.file_stat(folder, name) for folder, name in watched.members])
-
     def _entries(self, watched: Watched) -> list[FileEntry]:
         entries = []
-        for folder, name in watched.members:
-            figures = self.scan.file_stat(folder, name)
+        remembered = self.scan.file_stats(watched.members)
+        for (folder, name), figures in zip(watched.members, remembered, strict=True):
             if figures is not None:
                 path = f"{folder}/{name}" if folder else name
                 entries.append(FileEntry(relative_path=path, size_bytes=figures[0], mtime_ns=figures[1]))
@@ -340,12 +339,12 @@ class FeedWatch:
                 self._open(watched, look)
 
     def _open(self, watched: Watched, look: FeedLook) -> None:
-        entries, figures = self._entries(watched), self._figures(watched)
+        entries, figures = self._entries(watched), self.scan.file_stats(watched.members)
         opened = self._one(watched, self._read(watched.home, entries, watched.key.__eq__, look))
-        for folder, name in watched.members:
-            self.scan.restat(folder, (name,))
+        self.scan.restat(watched.members)
         after = opened
-        if self._figures(watched) != figures:  # of another series, whose name begins like its own, it may be
+        # It may have been one of another series, whose name begins like its own.
+        if self.scan.file_stats(watched.members) != figures:
             after = self._one(watched, self._read(watched.home, self._entries(watched), lambda key: False))
         if opened is None or after is None or after.stat_signature != opened.stat_signature:
             watched.retry_at = self._now + self.open_after_seconds  # it moved while it was read
@@ -374,7 +373,5 @@ class FeedWatch:
         self.scan.keep(self._kept_folders())
 
     def _kept_folders(self) -> set[str]:
-        kept = {watched.home for watched in self.series.values()}
-        for watched in self.series.values():
-            kept.update(folder for folder, _ in watched.members)
-        return kept
+        homes = {watched.home for watched in self.series.values()}
+        return homes | {folder for watched in self.series.values() for folder, _ in watched.members}

@@ -23,9 +23,11 @@ MAX_BYTES = 8 * 1024 * 1024
 MAX_SECTIONS = 20_000
 MAX_NOISE_LINES = 20
 RECENT_GAPS = 10
+DATE_TIME_MAX = 64
+"""Characters of a DateTime that are looked at: three times what the longest has."""
 
 _HEADING = re.compile(r"\[\s*([A-Za-z]\w{0,40})\s*=\s*(.*?)\s*\]?$")
-_ENTRY = re.compile(r"([A-Za-z_]\w{0,60})\s*=\s*(.*)$")
+_KEY = re.compile(r"([A-Za-z_]\w{0,60})\s*")
 _DATE = re.compile(
     r"\s*(\d{1,4})[-/. ]([A-Za-z]{3,9}|\d{1,2})[-/. ](\d{1,4})[\sT]+(\d{1,2}):(\d{2}):(\d{2}(?:\.\d+)?)"
 )
@@ -42,7 +44,7 @@ class Section(Record):
 
     @property
     def number(self) -> int | None:
-        return int(self.value) if re.fullmatch(r"\d{1,7}", self.value) else None
+        return int(self.value) if self.value.isdecimal() and len(self.value) <= 7 else None
 
     def figure(self, key: str) -> float | None:
         """A finite number, or ``None`` for a missing, empty or ``NaN`` value."""
@@ -81,6 +83,7 @@ def parse(data: bytes) -> Mdoc:
     titles: list[str] = []
     sections: list[Section] = []
     current, noise = entries, 0
+    keys: dict[str, str] = {}  # by what stands before the "=": every section has the same ones
     for raw in data.decode("latin-1").split("\n"):
         line = raw.strip()
         if not line:
@@ -92,9 +95,15 @@ def parse(data: bytes) -> Mdoc:
                 continue
             current = {}
             sections.append(Section(kind=kind, value=value, entries=current))
-        elif entry := _ENTRY.match(line):
-            current[entry[1]] = entry[2].strip()
         else:
+            before, equals, value = line.partition("=")
+            key = keys.get(before)
+            if key is None:
+                match = _KEY.fullmatch(before)
+                key = keys[before] = match[1] if match else ""
+            if key and equals:
+                current[key] = value.strip()
+                continue
             noise += 1
         if noise > MAX_NOISE_LINES or len(sections) > MAX_SECTIONS:
             return _nothing("mdoc_noise", f"{noise} lines are neither 'key = value' nor '[section]'")
@@ -144,6 +153,12 @@ def seconds_of(date_time: str) -> float | None:
     Written with one or two blanks, a year of two or four digits, the year first or last, a month as name
     or number, or empty; ``None`` when it cannot be read.
     """
+    return _seconds_of(date_time[:DATE_TIME_MAX])
+
+
+@functools.lru_cache(maxsize=512)
+def _seconds_of(date_time: str) -> float | None:
+    """Those of a series are asked for twice: for its gaps, and for its beginning."""
     match = _DATE.match(date_time)
     if not match:
         return None

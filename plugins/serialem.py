@@ -62,19 +62,19 @@ class SerialEmDetector:
         return bool(folder) and not self.skip_folders.isdisjoint(folder.split("/"))
 
     def _sighting(self, group: Group, opened: Callable[[str], bool], look: Look) -> Sighting:
-        other = no_series_by_name(group.stem)
+        stem, members = group.stem, group.members
+        other = no_series_by_name(stem)
         facts: dict[str, Any] = {"not_series": other}
         if other is None:
             facts["problems"] = _missing(group)
             if opened(group.stack_path):
                 facts = _open(group, look)
-        members = group.members
         return Sighting(
             series_key=group.stack_path,
-            tilt_series_name=group.stem,
+            tilt_series_name=stem,
             kind="stack",
-            size_bytes=sum(entry.size_bytes for entry in members),
-            mtime_ns=max((entry.mtime_ns for entry in members), default=0),
+            size_bytes=sum([entry.size_bytes for entry in members]),
+            mtime_ns=max([entry.mtime_ns for entry in members], default=0),
             stat_signature=stat_signature(members),
             blockers=tuple(sorted(group.blockers)),
             positive_signs=("sentinel",) if group.sentinel else (),
@@ -142,6 +142,8 @@ def _frames_sighting(group: Group, frames: Frames, opened: Callable[[str], bool]
 
 
 def _missing(group: Group) -> tuple[Problem, ...]:
+    if group.stack is not None and group.mdoc is not None:
+        return ()
     name = last_name(group.stack_path)
     problems = []
     if group.stack is None:
@@ -165,7 +167,7 @@ def _open(group: Group, look: Look) -> dict[str, Any]:
         facts["largest_gap_seconds"] = mdocs.largest_recent_gap_seconds(sections)
         facts["not_series"] = _no_series(mdoc)
     if header is not None and mdoc is not None and mdoc_print is not None and not facts["not_series"]:
-        images = sorted(sections, key=lambda image: -1 if image.number is None else image.number)
+        images = sorted(sections, key=lambda image: -1 if (number := image.number) is None else number)
         angles = [angle for image in images if (angle := image.figure("TiltAngle")) is not None]
         problems += _contradictions(header, group.stack, mdoc, len(angles))
         facts["not_series"] = no_series_by_angles(angles, max(header.nz, len(images)))

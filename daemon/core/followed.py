@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from .model import Job, JobState, Progress, Record, RunEnd
+from .model import Attempt, Job, JobState, Progress, Record, RunEnd
 
 BACK_IN_QUEUE = frozenset({JobState.QUEUED, JobState.HELD})
 
@@ -26,6 +26,13 @@ class Followed(Record):
     moved: bool = False
     suspended_since_at: float | None = None
     suspended_seconds: float = 0.0
+
+
+def known_since_at(attempt: Attempt) -> float:
+    """When the resource manager had the job for certain: it accepted it, or the job told so by its claim (a
+    death, or a lost reply, may be why nobody heard that it was accepted)."""
+    known = [at for at in (attempt.accepted_at, attempt.started_at) if at is not None]
+    return min(known, default=float("inf"))
 
 
 def last_word_may_come(seen: Followed, stopped: bool) -> bool:

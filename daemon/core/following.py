@@ -22,7 +22,7 @@ from . import facts as f
 from . import observations as o
 from .desk import Desk
 from .ending import Ending
-from .followed import BACK_IN_QUEUE, Followed, last_word_may_come, moved, suspended
+from .followed import BACK_IN_QUEUE, Followed, known_since_at, last_word_may_come, moved, suspended
 from .model import (
     Attempt,
     Dataset,
@@ -56,6 +56,7 @@ class Following:
         self.ending = Ending(desk, placing.deciding)
         self.seen: dict[str, Followed] = {}
         self._live: dict[str, str] = {}
+        self._came_or_went: set[str] = set()
         self._overdue = Overdue(desk, placing)
         self.forgotten = 0
         """Jobs that vanished from the list without ever being shown completed, counted since the start."""
@@ -66,8 +67,10 @@ class Following:
         now = after.live_attempt if after is not None else None
         if was is not None and (now is None or now.attempt_id != was.attempt_id):
             self._live.pop(was.attempt_id, None)
+            self._came_or_went.add(was.attempt_id)
         if now is not None and after is not None:
             self._live[now.attempt_id] = after.dataset_id
+            self._came_or_went.add(now.attempt_id)
 
     def recount(self) -> None:
         """Know the live attempts again after a restart; their deadlines, and the silence of their nodes,
@@ -84,6 +87,12 @@ class Following:
     def live(self) -> dict[str, str]:
         """Attempt id -> dataset id of every attempt that could still publish."""
         return self._live
+
+    def live_changes(self) -> tuple[list[str], list[str]]:
+        """Attempt ids of those that came, and of those that went, since this was last asked: for the one who
+        looks at the spool, who would have to compare all of them at every look."""
+        changed, self._came_or_went = sorted(self._came_or_went), set()
+        return [each for each in changed if each in self._live], [e for e in changed if e not in self._live]
 
     # -- news ----------------------------------------------------------------------------------------------
 
@@ -139,7 +148,7 @@ class Following:
             job = by_id.get(attempt.job_id)
             if job is not None:
                 self._listed(dataset, attempt_id, job, seen.asked_at)
-            elif seen.complete and _known_since_at(attempt) < seen.asked_at:
+            elif seen.complete and known_since_at(attempt) < seen.asked_at:
                 self._unlisted(dataset, attempt_id, seen.asked_at)
 
     def _listed(self, dataset: Dataset, attempt_id: str, job: Job, asked_at: float) -> None:
@@ -387,10 +396,3 @@ def _failed_unclaimed(seen: Followed) -> int | None:
     # Killed by its limits it was at work, though the spool has not told of it.
     named = job.ending in ("walltime", "memory", "cpu time", "deleted")
     return None if named or job.exit_status in DELETED else job.exit_status or 0
-
-
-def _known_since_at(attempt: Attempt) -> float:
-    """When the resource manager had the job for certain: it accepted it, or the job told so by its claim (a
-    death, or a lost reply, may be why nobody heard that it was accepted)."""
-    known = [at for at in (attempt.accepted_at, attempt.started_at) if at is not None]
-    return min(known, default=float("inf"))

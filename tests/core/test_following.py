@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from core.scene import Bench, node
+from core.scene import SITE, Bench, SimulatedPipeline, node
 from tiltd.daemon.core import observations as o
+from tiltd.daemon.core.core import Core
 from tiltd.daemon.core.model import JobState, State
 
 
@@ -288,3 +289,22 @@ def test_answers_of_what_is_gone_change_nothing() -> None:
     bench.end("x.1.1.a1")
     assert len(bench.facts) == known
     assert not bench.core.following.seen
+
+
+def test_who_came_and_who_went_is_told_once() -> None:
+    """Whoever looks at the spool keeps the others: one that is not told is looked at by nobody."""
+    bench = Bench()
+    attempt = bench.running()
+    following = bench.core.following
+    assert following.live_changes() == ([attempt], [])
+    assert following.live_changes() == ([], [])
+    bench.end(attempt, "failed", exit_status=1)
+    bench.jobs(JobState.COMPLETED)
+    bench.wait(2.0)
+    bench.release(attempt)
+    bench.wait(1000.0)
+    came, gone = following.live_changes()
+    assert gone == [attempt] and came == list(following.live()) == [attempt.replace(".a1", ".a2")]
+    again = Core(SITE, bench.core.policy, {"simulated": SimulatedPipeline()}, bench.core.state)
+    again.recover(bench.now)
+    assert again.following.live_changes() == (came, []), "after a restart all are news"

@@ -57,6 +57,14 @@ def test_keys_in_any_order_blanks_empty_nan_crlf_and_latin1() -> None:
     assert not found.problems and found.whole
 
 
+def test_what_stands_before_the_equals_sign_is_a_key_on_every_line_anew() -> None:
+    """The same key may come with and without blanks and value; without the sign it is noise."""
+    text = b"[ZValue = 0]\nTilt = 1\nTilt\nTilt= 2 = 3\n9x = 4\n9x = 5\n= 6\nTilt  \t=7\n" + b"Tilt\n" * 16
+    assert mdocs.parse(text).images[0].entries == {"Tilt": "7"}
+    assert mdocs.parse(text + b"9x = 8\n").problems[0].code == "mdoc_noise", "the 21st line of noise"
+    assert mdocs.seconds_of("12-Oct-2024 10:00:00" + " " * 100) == mdocs.seconds_of("12-Oct-2024 10:00:00")
+
+
 def test_no_section_is_lost_whatever_the_order_of_keys() -> None:
     rng = random.Random(5)
     blocks = []

@@ -133,7 +133,7 @@ def test_a_file_replaced_by_rename_is_stated_again(tmp_path: Path) -> None:
     (tmp_path / "new").write_text("longer")
     (tmp_path / "new").rename(tmp_path / "a/x.mrc")
     looks.listed()
-    assert looks.scan.file_stat("a", "x.mrc")[0] == 6  # type: ignore[index]
+    assert looks.scan.file_stats([("a", "x.mrc")])[0][0] == 6  # type: ignore[index]
 
 
 def test_large_flat_folders_are_looked_at_less_often(tmp_path: Path) -> None:

@@ -16,7 +16,8 @@ import pytest
 from shell.test_jobfile import STEPS, dataset, document
 from tiltd.daemon import jobfile, runner
 from tiltd.daemon import spool as spool_module
-from tiltd.daemon.core.model import JobFile
+from tiltd.daemon import told as told_module
+from tiltd.daemon.core.model import JobFile, Progress, RunSeen
 from tiltd.daemon.spool import Spool
 from tiltd.daemon.spool_watch import SpoolWatch
 from tiltd.plugins.api import Temporary
@@ -234,6 +235,29 @@ def test_only_this_runs_end_counts_and_success_is_final(spool: Spool) -> None:
     assert end is not None and end.outcome == "success"
 
 
+def test_of_a_long_run_only_what_is_asked_for_is_parsed(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its progress grows all the time, and is read whenever it did."""
+    folder = claimed(spool)
+    first = {"phase": "claimed", "job_id": "7.srv", "node": "n1", "at": 1.0, "pid": 7, "pid_started": 8}
+    lines = [first, *({"phase": "step", "at": 2.0 + number} for number in range(500))]
+    lines += [
+        {"phase": "cleaned", "node": "n1", "at": 600.0},
+        {"phase": "claimed", "job_id": "7.srv", "node": "n2"},
+    ]
+    lines += [{"phase": "step", "at": 700.0, "done": 3.0}, {"phase": "step", "at": "soon"}]
+    content = b"\n".join(json.dumps(line).encode() for line in lines) + b"\n{torn"
+    (folder / "progress").write_bytes(content)
+    parsed: list[bytes] = []
+    real = told_module._object
+    monkeypatch.setattr(told_module, "_object", lambda line: parsed.append(line) or real(line))
+    seen = spool.read(ATTEMPT)
+    assert seen.progress == Progress(phase="step", at=700.0, done=3.0) and len(parsed) == 6
+    assert seen.runs == (RunSeen(node="n1", cleaned=True), RunSeen(node="n2", cleaned=False))
+    assert (seen.claimed_node, seen.pid) == ("n2", 0)
+
+
 def test_the_story_of_an_orphan(spool: Spool) -> None:
     claimed(spool)
     told = spool.story(ATTEMPT)
@@ -299,7 +323,12 @@ def test_the_watch_tells_changes_only(spool: Spool, monkeypatch: pytest.MonkeyPa
     runner.append(str(folder / "end"), {"outcome": "failed"})
     assert [seen.attempt_id for seen in watch.look(ids)] == [ids[3]]
     assert len(reads) == 13
-    assert [seen.attempt_id for seen in watch.look([*ids, "new.a1"])] == ["new.a1"]
+    assert watch.look(["new.a1"]) == [], "there is nothing yet to be read"
+    spool.prepare("new.a1", document())
+    assert [seen.attempt_id for seen in watch.look()] == ["new.a1"]
+    assert watch.look([], ids) == [] and len(reads) == 14
+    (folder / "end").unlink()
+    assert watch.look() == [], "one that is gone is looked at no more"
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EACCES])

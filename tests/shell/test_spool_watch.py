@@ -8,13 +8,13 @@ import asyncio
 import contextlib
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tiltd.daemon import poll
-from tiltd.daemon import spool as spool_module
+from tiltd.daemon import poll, told
 from tiltd.daemon.clock import Clock
 from tiltd.daemon.core import observations as o
 from tiltd.daemon.spool import AttemptSeen, Spool
@@ -38,7 +38,14 @@ def says(spool: Spool, attempt_id: str, what: str = "progress") -> None:
 
 
 def changed(watch: SpoolWatch, ids: list[str] = IDS, *, whole: bool = False) -> list[str]:
-    return [seen.attempt_id for seen in watch.look(ids, whole=whole)]
+    gone = [attempt_id for attempt_id in (*IDS, "late.a1") if attempt_id not in ids]
+    return [seen.attempt_id for seen in watch.look(ids, gone, whole=whole)]
+
+
+def once(ids: list[str]) -> Callable[[], tuple[list[str], list[str]]]:
+    """They all become live, and stay it: what is asked for later on are changes."""
+    left = [(ids, list[str]())]
+    return lambda: left.pop() if left else ([], [])
 
 
 def test_where_the_kernel_tells_only_what_moved_is_looked_at(
@@ -112,13 +119,13 @@ def test_the_files_of_an_attempt_that_nobody_claimed_are_opened_once_something_s
 ) -> None:
     """Of its four changes two are the daemon's own: its folder made, and a script for the job in it."""
     opened: list[str] = []
-    real = spool_module.lines
+    real = told._raw
 
-    def noted(path: str) -> list[dict[str, Any]]:
+    def noted(path: str) -> list[bytes]:
         opened.append(os.path.relpath(path, spool.root / "attempts"))
         return real(path)
 
-    monkeypatch.setattr(spool_module, "lines", noted)
+    monkeypatch.setattr(told, "_raw", noted)
     watch = SpoolWatch(spool, hints=False)
     (spool.folder(IDS[1]) / "job.json").rename(spool.folder(IDS[1]) / "claimed.7")
     assert changed(watch) == IDS and opened == [f"{IDS[1]}/progress", f"{IDS[1]}/end"]
@@ -166,8 +173,8 @@ def test_lost_events_make_everything_worth_a_look(spool: Spool, monkeypatch: pyt
 def test_events_are_read_one_behind_the_other() -> None:
     one = (1).to_bytes(4, "little") + (2).to_bytes(4, "little") + bytes(4) + (16).to_bytes(4, "little")
     two = (7).to_bytes(4, "little") + (0x80).to_bytes(4, "little") + bytes(4) + bytes(4)
-    told = list(events_of(one + b"progress".ljust(16, b"\0") + two))
-    assert told == [(1, 2, b"progress"), (7, 0x80, b"")]
+    events = list(events_of(one + b"progress".ljust(16, b"\0") + two))
+    assert events == [(1, 2, b"progress"), (7, 0x80, b"")]
 
 
 @pytest.mark.parametrize("seconds", [0.01, 0.3])
@@ -177,13 +184,13 @@ async def test_what_is_hinted_at_is_told_though_whole_looks_are_far_apart(
     """However short the period: a look that is saved must never be a word that is lost."""
     monkeypatch.setattr(poll, "HINTED_LOOK_SECONDS", 600.0)
     monkeypatch.setattr(poll, "HINT_SECONDS", 0.02)
-    told: list[o.SpoolObserved] = []
+    heard: list[o.SpoolObserved] = []
 
     async def put(observation: o.Observation) -> None:
         assert isinstance(observation, o.SpoolObserved)
-        told.append(observation)
+        heard.append(observation)
 
-    watching = asyncio.create_task(poll.watch_spool(spool, lambda: IDS, put, Clock(), seconds))
+    watching = asyncio.create_task(poll.watch_spool(spool, once(IDS), put, Clock(), seconds))
     try:
         for number, attempt_id in enumerate([*IDS, *IDS, *IDS]):
             folder = spool.folder(attempt_id)
@@ -193,9 +200,41 @@ async def test_what_is_hinted_at_is_told_though_whole_looks_are_far_apart(
             with open(folder / "progress", "ab") as file:
                 file.write(json.dumps({"phase": phase, "at": 1.0}).encode() + b"\n")
             async with asyncio.timeout(10.0):
-                while not any(seen.progress and seen.progress.phase == phase for seen in told):
+                while not any(seen.progress and seen.progress.phase == phase for seen in heard):
                     await asyncio.sleep(0.005)
     finally:
         watching.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await watching
+
+
+async def test_after_a_look_that_failed_all_are_looked_at(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it had found may be in no hint, and the next whole look far away."""
+    looks: list[tuple[list[str], bool]] = []
+    relied = property(lambda self: True)
+
+    def look(self: SpoolWatch, came: list[str], gone: list[str], *, whole: bool) -> list[AttemptSeen]:
+        looks.append((came, whole))
+        if len(looks) == 2:
+            raise Temporary("the server is away")
+        return []
+
+    monkeypatch.setattr(poll, "HINTED_LOOK_SECONDS", 600.0)
+    monkeypatch.setattr(SpoolWatch, "look", look)
+    monkeypatch.setattr(SpoolWatch, "relied", relied)
+    watching = asyncio.create_task(poll.watch_spool(spool, once(IDS), no_news, Clock(), 0.01))
+    try:
+        async with asyncio.timeout(10.0):
+            while len(looks) < 4:
+                await asyncio.sleep(0.005)
+    finally:
+        watching.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await watching
+    assert looks[:4] == [(IDS, True), ([], False), ([], True), ([], False)]
+
+
+async def no_news(observation: o.Observation) -> None:
+    raise AssertionError(observation)

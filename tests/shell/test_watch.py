@@ -13,6 +13,7 @@ from plugins.series_files import mdoc, stack, write_series
 from shell.watching import CONTEXT, Feed
 from tiltd.daemon.core.model import CompletenessPolicy, FileEntry, Sighting
 from tiltd.daemon.feed_look import FeedLook
+from tiltd.daemon.scan import FolderScan
 from tiltd.plugins.serialem import SerialEmDetector
 from tiltd.policy.completeness import Complete, Waiting, judge
 
@@ -103,6 +104,29 @@ def test_a_neighbour_that_grows_keeps_no_series_from_being_opened(
     monkeypatch.setattr(FeedLook, "text", grows)
     opened = {sighting.series_key: sighting.series for sighting in feed.look().sightings}
     assert opened["s1/p_ts_1.mrc"] is not None and "s1/p_ts_10.mrc" not in opened
+
+
+def test_a_file_that_belongs_to_several_names_is_measured_once_a_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    feed = Feed(tmp_path)
+    feed.look()
+    for name in ("p_ts_1.mrc", "p_ts_10.mrc", "p_ts_100.mrc"):
+        write_series(tmp_path / "s1", name)
+    for _ in range(4):
+        feed.look()
+    measured: list[str] = []
+    real = FolderScan._stat_file
+
+    def noted(self: FolderScan, absolute: str, relative: str) -> object:
+        measured.append(absolute)
+        return real(self, absolute, relative)
+
+    monkeypatch.setattr(FolderScan, "_stat_file", noted)
+    feed.look()
+    assert sorted(measured) == sorted(str(path) for path in (tmp_path / "s1").iterdir())
+    (tmp_path / "s1" / "p_ts_100.mrc").write_bytes(stack(5, fill=9) + b"more")
+    assert [sighting.series_key for sighting in feed.look().sightings] == ["s1/p_ts_100.mrc"]
 
 
 def test_pace_in_step_with_pauses_is_left_alone_while_it_grows(tmp_path: Path) -> None:
