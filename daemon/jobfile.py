@@ -13,11 +13,13 @@ from typing import Any
 
 import msgspec
 
+from tiltd.daemon.as_json import encode_ascii
 from tiltd.daemon.core.model import Attempt, Dataset, ExpectedResult, JobSteps, TiltSeries
 from tiltd.plugins.api import Permanent
 
 FORMAT = 1
 REMEMBERED_MAX = 1024
+_NO_NAMES = frozenset(("", ".", ".."))
 STEP_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 
 
@@ -67,7 +69,7 @@ def job_document(
         "steps": [msgspec.to_builtins(step) for step in steps.steps],
         "output": _output(steps, staging, octal(dir_mode), octal(file_mode), group),
         "rescue": {"path": attempt.rescue_path},
-        "story": msgspec.to_builtins(with_attempt(dataset, attempt)),
+        "story": with_attempt(dataset, attempt),  # a record, which encodes in less than its plain values take
     }
 
 
@@ -101,6 +103,8 @@ def input_files(series: TiltSeries | None) -> list[dict[str, Any]]:
 
 def with_attempt(dataset: Dataset, attempt: Attempt) -> Dataset:
     """The dataset's story up to and including this attempt."""
+    if dataset.attempt is attempt:
+        return dataset
     others = tuple(other for other in dataset.attempts if other.attempt_id != attempt.attempt_id)
     return msgspec.structs.replace(dataset, attempts=(*others, attempt))
 
@@ -133,18 +137,18 @@ def check_files(texts: list[str], results: Iterable[ExpectedResult]) -> None:
     names = [*texts, *(result.name for result in results)]
     check_no_nul("a file name", names)
     for name in names:
-        if any(part in ("", ".", "..") for part in name.split("/")):
+        if not _NO_NAMES.isdisjoint(name.split("/")):
             raise Permanent(f"The file name {name!r} must be a relative path that stays in the job's folder.")
 
 
 def check_no_nul(what: str, texts: Iterable[str]) -> None:
-    if any("\0" in text for text in texts):
+    if "\0" in "".join(texts):
         raise Permanent(f"There is a NUL character in {what}; the system cannot pass it on.")
 
 
 def encode(document: dict[str, Any]) -> bytes:
     """ASCII JSON; lone surrogates of hostile names survive as escapes."""
-    return json.dumps(document).encode("ascii")
+    return encode_ascii(document)
 
 
 def decode(content: bytes) -> dict[str, Any]:

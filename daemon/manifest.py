@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from tiltd.daemon.as_json import ascii_lines
 from tiltd.daemon.core.model import Attempt, Dataset, Problem, Record, RunEnd, Verdict
 
 NAME = "manifest.json"
@@ -23,8 +24,7 @@ REPORT = "report.html"
 """The page for people beside it (:mod:`tiltd.daemon.report`)."""
 FORMAT = 1
 MAX_BYTES = 64 << 20
-# Made once: json.dumps would make an encoder for every value.
-_json = json.JSONEncoder().encode
+# Made once: json.dumps would make an encoder for every one.
 _sorted_json = json.JSONEncoder(sort_keys=True).encode
 
 
@@ -113,7 +113,7 @@ def manifest(
 def text(record: Mapping[str, Any]) -> str:
     """As JSON with a line for each part: an indented one takes ten times as long to write, and nobody reads
     the angles of a series one below the other."""
-    lines = [f"{_json(key)}: {_json(value)}" for key, value in record.items()]
+    lines = [f'"{key}": {value}' for key, value in zip(record, ascii_lines(record.values()), strict=True)]
     return "{\n " + ",\n ".join(lines) + "\n}\n"
 
 
