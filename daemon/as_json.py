@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
+T = TypeVar("T")
 _quick = msgspec.json.Encoder()
 _packed = msgspec.msgpack.Encoder().encode
 
@@ -37,6 +38,15 @@ def ascii_lines(values: Iterable[Any]) -> list[str]:
     if text is not None and text.isascii():
         return text.decode().splitlines()
     return [_exactly(value) for value in every]
+
+
+def decode(content: bytes, kind: type[T]) -> T:
+    """What the standard library reads, as records or values of a type.  Raises ValueError and
+    RecursionError."""
+    try:
+        return msgspec.json.decode(content, type=kind)
+    except msgspec.MsgspecError:  # half a character, NaN, a number beyond all, another encoding; or no such type
+        return msgspec.convert(json.loads(content), kind)
 
 
 def _exactly(value: Any) -> str:
