@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from tiltd.daemon.as_json import ascii_lines
+from tiltd.daemon.as_json import ascii_lines, encode
 from tiltd.daemon.core.model import Attempt, Dataset, Problem, Record, RunEnd, Verdict
 
 NAME = "manifest.json"
@@ -24,8 +24,6 @@ REPORT = "report.html"
 """The page for people beside it (:mod:`tiltd.daemon.report`)."""
 FORMAT = 1
 MAX_BYTES = 64 << 20
-# Made once: json.dumps would make an encoder for every one.
-_sorted_json = json.JSONEncoder(sort_keys=True).encode
 
 
 class ResultFile(Record):
@@ -64,7 +62,13 @@ class Published(Record):
 
 def options_digest(options: Mapping[str, Any]) -> str:
     """Hex SHA-256 of options, independent of their order."""
-    return hashlib.sha256(_sorted_json(dict(options)).encode()).hexdigest()
+    return _digest_of(encode(dict(options)))
+
+
+@functools.lru_cache(maxsize=64)
+def _digest_of(options: str) -> str:
+    """Remembered: all series of a feed have the same options, as a rule."""
+    return hashlib.sha256(json.dumps(json.loads(options), sort_keys=True).encode()).hexdigest()
 
 
 def manifest(
