@@ -45,7 +45,9 @@ def decode(content: bytes, kind: type[T]) -> T:
     RecursionError."""
     try:
         return msgspec.json.decode(content, type=kind)
-    except msgspec.MsgspecError:  # half a character, NaN, a number beyond all, another encoding; or no such type
+    except (
+        msgspec.MsgspecError
+    ):  # half a character, NaN, a number beyond all, another encoding; or no such type
         return msgspec.convert(json.loads(content), kind)
 
 

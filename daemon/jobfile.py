@@ -14,13 +14,19 @@ from typing import Any
 import msgspec
 
 from tiltd.daemon.as_json import encode_ascii
-from tiltd.daemon.core.model import Attempt, Dataset, ExpectedResult, JobSteps, TiltSeries
+from tiltd.daemon.core.model import Attempt, Dataset, ExpectedResult, JobSteps, Record, TiltSeries
 from tiltd.plugins.api import Permanent
 
 FORMAT = 1
 REMEMBERED_MAX = 1024
 _NO_NAMES = frozenset(("", ".", ".."))
 STEP_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
+
+
+class _Output(Record):
+    """Of the job file's output, what is read again: of a record's type, msgspec remembers how to."""
+
+    results: tuple[ExpectedResult, ...] | None = None
 
 
 def job_document(
@@ -165,8 +171,7 @@ def decode(content: bytes) -> dict[str, Any]:
 
 def expected_results(document: dict[str, Any]) -> tuple[ExpectedResult, ...]:
     """What the pipeline promised when this job file was made; empty for a file that tells nothing."""
-    output = document.get("output") or {}
-    return msgspec.convert(output.get("results") or (), tuple[ExpectedResult, ...])
+    return msgspec.convert(document.get("output") or {}, _Output).results or ()
 
 
 def staging(document: dict[str, Any]) -> str:

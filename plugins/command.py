@@ -140,7 +140,9 @@ FIELDS: dict[str, Callable[[TiltSeries], str | None]] = {
     "angles": lambda series: "{input}/angles.tlt" if series.tilt_angles_deg else None,
     "name": lambda series: series.tilt_series_name,
     "pixel_size_angstrom": lambda series: _figure(series.pixel_spacing_angstrom),
-    "pixel_size_nm": lambda series: _figure(series.pixel_spacing_angstrom and series.pixel_spacing_angstrom / 10),
+    "pixel_size_nm": lambda series: _figure(
+        series.pixel_spacing_angstrom and series.pixel_spacing_angstrom / 10
+    ),
     "tilt_axis_deg": lambda series: _figure(series.tilt_axis_deg),
     "tilt_count": lambda series: str(series.tilt_count),
     "size_bytes": lambda series: str(series.total_bytes),
