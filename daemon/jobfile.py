@@ -20,6 +20,7 @@ from tiltd.plugins.api import Permanent
 FORMAT = 1
 REMEMBERED_MAX = 1024
 _NO_NAMES = frozenset(("", ".", ".."))
+_OCTAL = re.compile(r"0?[0-7]{3,4}")
 STEP_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 
 
@@ -116,7 +117,7 @@ def with_attempt(dataset: Dataset, attempt: Attempt) -> Dataset:
 
 
 def octal(mode: str) -> str:
-    if not re.fullmatch(r"0?[0-7]{3,4}", mode):
+    if not _OCTAL.fullmatch(mode):
         raise Permanent(f"The mode {mode!r} of published files must be octal digits such as '0644'.")
     return mode
 

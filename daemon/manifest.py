@@ -24,6 +24,7 @@ REPORT = "report.html"
 """The page for people beside it (:mod:`tiltd.daemon.report`)."""
 FORMAT = 1
 MAX_BYTES = 64 << 20
+PYTHON = platform.python_version()
 
 
 class ResultFile(Record):
@@ -107,9 +108,9 @@ def manifest(
         "verdict": verdict.verdict,
         "quality": verdict.quality,
         "problems": msgspec.to_builtins(verdict.problems),
-        "versions": {"tiltd": tiltd_version(), "python": platform.python_version()},
+        "versions": {"tiltd": tiltd_version(), "python": PYTHON},
         "published_at": published_at,
-        "result_bytes": sum(file.size_bytes for file in files),
+        "result_bytes": sum([file.size_bytes for file in files]),
         "files": msgspec.to_builtins(files),
     }
 

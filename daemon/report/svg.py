@@ -49,7 +49,7 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
 
 def curve(points: Points, x_words: str, y_words: str, title: str) -> str:
     """A line with its points over two axes; the y axis begins at 0 where no value is negative."""
-    xs, ys = [point[0] for point in points], [point[1] for point in points]
+    xs, ys = zip(*points, strict=True)
     x_span = _span(min(xs), max(xs))
     y_span = _span(min(0.0, min(ys)), max(ys))
     places = list(zip(_across(xs, x_span), _up(ys, y_span), xs, ys, strict=True))
