@@ -141,11 +141,13 @@ def _publish(staging: str, final: str, publish: Publishing) -> Durably[None]:
     _tidy(final)
 
 
-def look_for_result(final: str, digest: str) -> Published | None:
-    """The published result of this very input (its fingerprint's digest) at the final place, if one is
-    there whole.  Raises OSError when the destination cannot be read: then nothing is known."""
+def look_for_result(final: str, dataset: Dataset) -> Published | None:
+    """This dataset's result at the final place, if one is there whole.  Raises OSError when the destination
+    cannot be read: then nothing is known."""
     found = manifests.read(final)
-    return found if found and found.input_digest == digest and not manifests.lacking(found) else None
+    if found is None or not manifests.is_of(found, dataset) or manifests.lacking(found):
+        return None
+    return found
 
 
 def free_bytes(path: str) -> int | None:

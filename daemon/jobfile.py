@@ -13,12 +13,21 @@ from typing import Any
 
 import msgspec
 
-from tiltd.daemon.core.model import Attempt, Dataset, ExpectedResult, JobSteps, TiltSeries
+from tiltd.daemon.as_json import encode_ascii
+from tiltd.daemon.core.model import Attempt, Dataset, ExpectedResult, JobSteps, Record, TiltSeries
 from tiltd.plugins.api import Permanent
 
 FORMAT = 1
 REMEMBERED_MAX = 1024
+_NO_NAMES = frozenset(("", ".", ".."))
+_OCTAL = re.compile(r"0?[0-7]{3,4}")
 STEP_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
+
+
+class _Output(Record):
+    """Of the job file's output, what is read again: of a record's type, msgspec remembers how to."""
+
+    results: tuple[ExpectedResult, ...] | None = None
 
 
 def job_document(
@@ -67,7 +76,7 @@ def job_document(
         "steps": [msgspec.to_builtins(step) for step in steps.steps],
         "output": _output(steps, staging, octal(dir_mode), octal(file_mode), group),
         "rescue": {"path": attempt.rescue_path},
-        "story": msgspec.to_builtins(with_attempt(dataset, attempt)),
+        "story": with_attempt(dataset, attempt),  # a record, which encodes in less than its plain values take
     }
 
 
@@ -101,12 +110,14 @@ def input_files(series: TiltSeries | None) -> list[dict[str, Any]]:
 
 def with_attempt(dataset: Dataset, attempt: Attempt) -> Dataset:
     """The dataset's story up to and including this attempt."""
+    if dataset.attempt is attempt:
+        return dataset
     others = tuple(other for other in dataset.attempts if other.attempt_id != attempt.attempt_id)
     return msgspec.structs.replace(dataset, attempts=(*others, attempt))
 
 
 def octal(mode: str) -> str:
-    if not re.fullmatch(r"0?[0-7]{3,4}", mode):
+    if not _OCTAL.fullmatch(mode):
         raise Permanent(f"The mode {mode!r} of published files must be octal digits such as '0644'.")
     return mode
 
@@ -133,18 +144,18 @@ def check_files(texts: list[str], results: Iterable[ExpectedResult]) -> None:
     names = [*texts, *(result.name for result in results)]
     check_no_nul("a file name", names)
     for name in names:
-        if any(part in ("", ".", "..") for part in name.split("/")):
+        if not _NO_NAMES.isdisjoint(name.split("/")):
             raise Permanent(f"The file name {name!r} must be a relative path that stays in the job's folder.")
 
 
 def check_no_nul(what: str, texts: Iterable[str]) -> None:
-    if any("\0" in text for text in texts):
+    if "\0" in "".join(texts):
         raise Permanent(f"There is a NUL character in {what}; the system cannot pass it on.")
 
 
 def encode(document: dict[str, Any]) -> bytes:
     """ASCII JSON; lone surrogates of hostile names survive as escapes."""
-    return json.dumps(document).encode("ascii")
+    return encode_ascii(document)
 
 
 def decode(content: bytes) -> dict[str, Any]:
@@ -161,8 +172,7 @@ def decode(content: bytes) -> dict[str, Any]:
 
 def expected_results(document: dict[str, Any]) -> tuple[ExpectedResult, ...]:
     """What the pipeline promised when this job file was made; empty for a file that tells nothing."""
-    output = document.get("output") or {}
-    return msgspec.convert(output.get("results") or (), tuple[ExpectedResult, ...])
+    return msgspec.convert(document.get("output") or {}, _Output).results or ()
 
 
 def staging(document: dict[str, Any]) -> str:

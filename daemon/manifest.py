@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from tiltd.daemon.as_json import ascii_lines, encode
 from tiltd.daemon.core.model import Attempt, Dataset, Problem, Record, RunEnd, Verdict
 
 NAME = "manifest.json"
@@ -23,9 +24,7 @@ REPORT = "report.html"
 """The page for people beside it (:mod:`tiltd.daemon.report`)."""
 FORMAT = 1
 MAX_BYTES = 64 << 20
-# Made once: json.dumps would make an encoder for every value.
-_json = json.JSONEncoder().encode
-_sorted_json = json.JSONEncoder(sort_keys=True).encode
+PYTHON = platform.python_version()
 
 
 class ResultFile(Record):
@@ -64,7 +63,13 @@ class Published(Record):
 
 def options_digest(options: Mapping[str, Any]) -> str:
     """Hex SHA-256 of options, independent of their order."""
-    return hashlib.sha256(_sorted_json(dict(options)).encode()).hexdigest()
+    return _digest_of(encode(dict(options)))
+
+
+@functools.lru_cache(maxsize=64)
+def _digest_of(options: str) -> str:
+    """Remembered: all series of a feed have the same options, as a rule."""
+    return hashlib.sha256(json.dumps(json.loads(options), sort_keys=True).encode()).hexdigest()
 
 
 def manifest(
@@ -103,9 +108,9 @@ def manifest(
         "verdict": verdict.verdict,
         "quality": verdict.quality,
         "problems": msgspec.to_builtins(verdict.problems),
-        "versions": {"tiltd": tiltd_version(), "python": platform.python_version()},
+        "versions": {"tiltd": tiltd_version(), "python": PYTHON},
         "published_at": published_at,
-        "result_bytes": sum(file.size_bytes for file in files),
+        "result_bytes": sum([file.size_bytes for file in files]),
         "files": msgspec.to_builtins(files),
     }
 
@@ -113,7 +118,7 @@ def manifest(
 def text(record: Mapping[str, Any]) -> str:
     """As JSON with a line for each part: an indented one takes ten times as long to write, and nobody reads
     the angles of a series one below the other."""
-    lines = [f"{_json(key)}: {_json(value)}" for key, value in record.items()]
+    lines = [f'"{key}": {value}' for key, value in zip(record, ascii_lines(record.values()), strict=True)]
     return "{\n " + ",\n ".join(lines) + "\n}\n"
 
 
@@ -185,11 +190,12 @@ def tiltd_version() -> str:
 def read(folder: str) -> Published | None:
     """The manifest in a folder; ``None`` where there is none, or none that we can read.  Raises OSError
     for everything but absence, so that a destination out of reach is not taken for an empty one."""
-    try:
-        with open(os.path.join(folder, NAME), "rb") as file:
-            content = file.read(MAX_BYTES + 1)
+    try:  # as a rule there is none, which is told soonest like this
+        fd = os.open(f"{folder}/{NAME}", os.O_RDONLY | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError):
         return None
+    with open(fd, "rb") as file:
+        content = file.read(MAX_BYTES + 1)
     try:
         raw = json.loads(content) if len(content) <= MAX_BYTES else {}
         return Published(

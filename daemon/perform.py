@@ -216,11 +216,8 @@ class Perform:
         self, dataset: Dataset, attempt: Attempt, final: str
     ) -> Durably[manifest.Published | JobSpec]:
         """The result of this very series if it is there already, else the attempt made ready to be run."""
-        assert dataset.series is not None
-        found = collect.look_for_result(final, dataset.series.fingerprint.digest)
-        if found is not None and manifest.is_of(found, dataset):
-            return found
-        return (yield from self._preparing.spec(dataset, attempt, final))
+        found = collect.look_for_result(final, dataset)
+        return found if found is not None else (yield from self._preparing.spec(dataset, attempt, final))
 
     async def _revoke(self, effect: e.RevokeAttempt) -> o.Answer:
         revoked, claimed_by = await self._hands.do(self._spool.revoke, effect.attempt_id)

@@ -7,15 +7,13 @@ tomogram does not push out everybody else's files.
 from __future__ import annotations
 
 import hashlib
-import json
 import mmap
 import os
 import stat
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
-
+from tiltd.daemon import as_json
 from tiltd.daemon.core.model import ExpectedResult, Problem, Record
 from tiltd.daemon.manifest import NAME as MANIFEST
 from tiltd.daemon.manifest import REPORT, ResultFile
@@ -28,6 +26,8 @@ MAX_CHECKSUMS_BYTES = 64 << 20
 PIECE_BYTES = 4 << 20
 SMALL_BYTES = 64 << 10
 """What so many bytes fit into is read at once, and may stay in the page cache."""
+
+_NO_NAMES = frozenset(("", ".", ".."))
 
 
 class Damaged(Exception):
@@ -52,6 +52,14 @@ class Staged(Record):
     @property
     def total_bytes(self) -> int:
         return sum(file.size_bytes for file in self.files)
+
+
+class _Listed(Record):
+    """The runner's list; what else is in it is for others."""
+
+    files: tuple[ResultFile, ...]
+    nonce: Any = None
+    inputs: Any = None
 
 
 def verify(staging: str, nonce: str, expected: Sequence[ExpectedResult], full: bool) -> Staged:
@@ -91,22 +99,20 @@ def read_checksums(staging: str, nonce: str) -> tuple[tuple[ResultFile, ...], tu
     with open(fd, "rb", buffering=0) as list_file:
         content = list_file.readall() if os.fstat(fd).st_size <= MAX_CHECKSUMS_BYTES else b""
     try:
-        raw = json.loads(content)
-        files = tuple(msgspec.convert(raw["files"], list[ResultFile])) if isinstance(raw, dict) else None
-    except (ValueError, KeyError, RecursionError):
-        raw, files = {}, None
-    if files is None or not all(_is_inside(file.name) for file in files):
+        listed = as_json.decode(content, _Listed)
+    except (ValueError, RecursionError):
+        listed = None
+    if listed is None or not all(_is_inside(file.name) for file in listed.files):
         raise Damaged(f"{shown(path)} is no list of checksums that can be read")
-    if raw.get("nonce") != nonce:
+    if listed.nonce != nonce:
         raise Damaged(
             f"{shown(path)} was written by another run of the job, not by the one that reported success"
         )
-    inputs = raw.get("inputs")
-    return files, tuple(inputs) if isinstance(inputs, list) else ()
+    return listed.files, tuple(listed.inputs) if isinstance(listed.inputs, list) else ()
 
 
 def _is_inside(name: str) -> bool:
-    return "\0" not in name and not any(part in ("", ".", "..") for part in name.split("/"))
+    return "\0" not in name and _NO_NAMES.isdisjoint(name.split("/"))
 
 
 def _walk(staging: str) -> tuple[list[str], set[str]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from tiltd.daemon.core.model import (
@@ -116,8 +116,7 @@ def _argv(series: TiltSeries, template: str) -> tuple[str, ...]:
         raise Permanent(f"pipeline command: option command cannot be split into words: {error}") from error
     if not words:
         raise Permanent("pipeline command: option command is empty; give the program and its arguments")
-    values = _fields(series)
-    return tuple(_fill(word, values) for word in words)
+    return tuple([_fill(word, series) if "{" in word else word for word in words])
 
 
 @functools.lru_cache(maxsize=64)
@@ -125,31 +124,35 @@ def _words(template: str) -> tuple[str, ...]:
     return tuple(shlex.split(template))
 
 
-def _fields(series: TiltSeries) -> dict[str, str | None]:
-    """Every field of a series; None where the series does not say."""
-    names = series.local_names()
-    spacing = series.pixel_spacing_angstrom
-
-    def place(path: str) -> str | None:
-        return f"{{input}}/{names[path]}" if path in names else None
-
-    return {
-        "stack": place(series.stack_path),
-        "mdoc": place(series.mdoc_path),
-        "rawtlt": place(series.rawtlt_path),
-        "angles": "{input}/angles.tlt" if series.tilt_angles_deg else None,
-        "name": series.tilt_series_name,
-        "pixel_size_angstrom": None if spacing is None else f"{spacing:.10g}",
-        "pixel_size_nm": None if spacing is None else f"{spacing / 10:.10g}",
-        "tilt_axis_deg": None if series.tilt_axis_deg is None else f"{series.tilt_axis_deg:.10g}",
-        "tilt_count": str(series.tilt_count),
-        "size_bytes": str(series.total_bytes),
-    }
+def _place(series: TiltSeries, path: str) -> str | None:
+    name = series.local_names().get(path)
+    return None if name is None else f"{{input}}/{name}"
 
 
-def _fill(word: str, values: Mapping[str, str | None]) -> str:
+def _figure(value: float | None) -> str | None:
+    return None if value is None else f"{value:.10g}"
+
+
+FIELDS: dict[str, Callable[[TiltSeries], str | None]] = {
+    "stack": lambda series: _place(series, series.stack_path),
+    "mdoc": lambda series: _place(series, series.mdoc_path),
+    "rawtlt": lambda series: _place(series, series.rawtlt_path),
+    "angles": lambda series: "{input}/angles.tlt" if series.tilt_angles_deg else None,
+    "name": lambda series: series.tilt_series_name,
+    "pixel_size_angstrom": lambda series: _figure(series.pixel_spacing_angstrom),
+    "pixel_size_nm": lambda series: _figure(
+        series.pixel_spacing_angstrom and series.pixel_spacing_angstrom / 10
+    ),
+    "tilt_axis_deg": lambda series: _figure(series.tilt_axis_deg),
+    "tilt_count": lambda series: str(series.tilt_count),
+    "size_bytes": lambda series: str(series.total_bytes),
+}
+"""What a series tells, by the name of its field; None where it does not say."""
+
+
+def _fill(word: str, series: TiltSeries) -> str:
     """One word.  A name from the outside may neither become an option nor look like a field of the runner."""
-    name = values["name"] or ""
+    name = series.tilt_series_name
     if "{name}" in word and _RUNNER_FIELD.search(name):
         raise Permanent(f"pipeline command: the name {name!a} looks like a field; leave {{name}} out")
     if word.startswith("{name}") and name.startswith("-"):
@@ -157,22 +160,23 @@ def _fill(word: str, values: Mapping[str, str | None]) -> str:
             f"pipeline command: the name {name!a} would be taken for an option; "
             "write it behind something, as in --name={name}"
         )
-    return _FIELD.sub(lambda found: _value(found.group(1), values), word)
+    return _FIELD.sub(lambda found: _value(found.group(1), series), word)
 
 
-def _value(field: str, values: Mapping[str, str | None]) -> str:
+def _value(field: str, series: TiltSeries) -> str:
     if field in RUNNER_FIELDS:
         return f"{{{field}}}"
-    if field not in values:
-        known = ", ".join([*values, *RUNNER_FIELDS])
+    if field not in FIELDS:
+        known = ", ".join([*FIELDS, *RUNNER_FIELDS])
         raise Permanent(f"pipeline command: unknown field {{{ascii(field)[1:-1]}}}; known are {known}")
-    value = values[field]
+    value = FIELDS[field](series)
     if value is None:
         raise Permanent(f"pipeline command: this series has no {field}, which the command needs")
     return value
 
 
-def _result_names(text: str) -> list[str]:
+@functools.lru_cache(maxsize=64)
+def _result_names(text: str) -> tuple[str, ...]:
     """Names of files directly in the output folder.  Raises Permanent for anything cleverer."""
     names = [name.strip() for name in text.split(",") if name.strip()]
     for name in names:
@@ -185,4 +189,4 @@ def _result_names(text: str) -> list[str]:
         raise Permanent("pipeline command: option results is empty; name the files that the program leaves")
     if len(set(names)) < len(names):
         raise Permanent("pipeline command: option results names a file twice")
-    return names
+    return tuple(names)

@@ -55,19 +55,22 @@ def _unknown(pipeline: str, name: str, names: list[str]) -> str:
 
 
 def _checked(pipeline: str, option: Option, value: Any) -> Value:
-    where = f"pipeline {pipeline}: option {option.name}"
     wanted: Any = _kind(option)
-    if wanted is float and isinstance(value, int) and not isinstance(value, bool):
+    if wanted is float and type(value) is int:
         value = float(value)
     if not isinstance(value, wanted) or (wanted is int and isinstance(value, bool)):
-        raise Permanent(f"{where} must be {_KINDS[wanted]} ({option.meaning}), not {value!a}")
-    if isinstance(value, int | float) and not isinstance(value, bool):
+        raise _wrong(pipeline, option, f"must be {_KINDS[wanted]} ({option.meaning}), not {value!a}")
+    if wanted in (int, float):
         if not (math.isfinite(value) and option.low <= value <= option.high):
-            raise Permanent(f"{where} is {value}; it must be {_limits(option)} ({option.meaning})")
+            raise _wrong(pipeline, option, f"is {value}; it must be {_limits(option)} ({option.meaning})")
     elif option.choices and value not in option.choices:
-        raise Permanent(f"{where} is {value!a}; it may be {' or '.join(option.choices)}")
+        raise _wrong(pipeline, option, f"is {value!a}; it may be {' or '.join(option.choices)}")
     checked: Value = value
     return checked
+
+
+def _wrong(pipeline: str, option: Option, what: str) -> Permanent:
+    return Permanent(f"pipeline {pipeline}: option {option.name} {what}")
 
 
 _KINDS = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
@@ -23,6 +24,8 @@ _HEAD = (
     '<meta name="viewport" content="width=device-width, initial-scale=1">'
 )
 _LOOK = f"<style>{STYLE}</style></head>\n<body><main>"
+# What nothing is done to, and nearly all is such: that is seen sooner than done.
+_PLAIN = re.compile(r"[A-Za-z0-9 .,:;=+/@()_-]*").fullmatch
 _CAPTIONS = {
     "thumbnails/xy.png": "central slice, x to the right, y up",
     "thumbnails/zy.png": "z to the right, y up",
@@ -70,7 +73,8 @@ def instant(at: float | None) -> str:
 
 def _text(value: Any) -> str:
     """Whatever it is, as text that shows itself and does nothing else."""
-    return escape(shown(str(value)))
+    text = str(value)
+    return text if _PLAIN(text) else escape(shown(text))
 
 
 def _section(title: str, content: str) -> str:
@@ -191,19 +195,20 @@ def _input(record: Mapping[str, Any]) -> list[tuple[str, str]]:
     found = record["input"]
     angles = found.get("tilt_angles_deg") or ()
     reach = f", {min(angles):g} to {max(angles):g} degrees" if angles else ""
-    size = sum(file["size_bytes"] for file in found["files"])
-    units = (
-        ("image_size", "image size", " x ", " px"),
-        ("pixel_spacing_angstrom", "pixel size", "", " angstrom"),
-        ("tilt_axis_deg", "tilt axis", "", " degrees"),
-        ("voltage_kv", "voltage", "", " kV"),
-    )
-    rows = [("series", _text(record["series_key"])), ("tilts", f"{int(found['tilt_count'])}{reach}")]
-    for key, words, between, unit in units:
-        value = found.get(key)
-        text = between.join(map(str, value)) if isinstance(value, list | tuple) else value
-        rows.append((words, _text(f"{text}{unit}") if text else ""))
-    return [*rows, ("size", show_bytes(size)), ("last change", instant(found["last_change_at"]))]
+    return [
+        ("series", _text(record["series_key"])),
+        ("tilts", f"{int(found['tilt_count'])}{reach}"),
+        ("image size", _with_unit(" x ".join(map(str, found.get("image_size") or ())), "px")),
+        ("pixel size", _with_unit(found.get("pixel_spacing_angstrom"), "angstrom")),
+        ("tilt axis", _with_unit(found.get("tilt_axis_deg"), "degrees")),
+        ("voltage", _with_unit(found.get("voltage_kv"), "kV")),
+        ("size", show_bytes(sum([file["size_bytes"] for file in found["files"]]))),
+        ("last change", instant(found["last_change_at"])),
+    ]
+
+
+def _with_unit(value: Any, unit: str) -> str:
+    return _text(f"{value} {unit}") if value else ""
 
 
 def _attempts(attempts: Iterable[Mapping[str, Any]]) -> str:

@@ -7,6 +7,7 @@ Every point and bar carries its figures as a ``<title>``.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from html import escape
@@ -48,7 +49,7 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
 
 def curve(points: Points, x_words: str, y_words: str, title: str) -> str:
     """A line with its points over two axes; the y axis begins at 0 where no value is negative."""
-    xs, ys = [point[0] for point in points], [point[1] for point in points]
+    xs, ys = zip(*points, strict=True)
     x_span = _span(min(xs), max(xs))
     y_span = _span(min(0.0, min(ys)), max(ys))
     places = list(zip(_across(xs, x_span), _up(ys, y_span), xs, ys, strict=True))
@@ -110,6 +111,8 @@ def _up(values: Sequence[float], span: tuple[float, float]) -> list[str]:
     return [f"{_FOOT + (value - low) / (high - low) * (_TOP - _FOOT):.1f}" for value in values]
 
 
+# Remembered: the series of a session have as many tilts, between the same angles, as a rule.
+@functools.lru_cache(maxsize=32)
 def _x_axis(span: tuple[float, float], words: str) -> str:
     values = ticks(*span, 6)
     marks = "".join(
@@ -121,6 +124,7 @@ def _x_axis(span: tuple[float, float], words: str) -> str:
     return f"{_X_LINE}{marks}{_X_WORDS}{escape(words)}</text>"
 
 
+@functools.lru_cache(maxsize=32)
 def _y_axis(span: tuple[float, float], words: str) -> str:
     values = ticks(*span)
     marks = "".join(

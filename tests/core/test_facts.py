@@ -132,7 +132,7 @@ def test_what_has_nothing_special_is_written_by_the_quick_encoder(monkeypatch: p
     def slow(*_: object, **__: object) -> str:
         raise AssertionError("five times the cost")
 
-    monkeypatch.setattr("tiltd.daemon.journal.json.dumps", slow)
+    monkeypatch.setattr("tiltd.daemon.as_json.json.dumps", slow)
     for kind in f.FACTS:
         encode(texts_filled(f.FACTS[kind], "é 断 null"))
     with pytest.raises(AssertionError, match="five times"):

@@ -242,15 +242,16 @@ def test_a_published_result_that_lost_a_file_is_not_taken_for_success(bench: Ben
 
 
 def test_look_for_result(bench: Bench) -> None:
-    digest = series().fingerprint.digest
-    assert look_for_result(str(bench.final), digest) is None
+    assert look_for_result(str(bench.final), dataset()) is None
     bench.stage()
     bench.collect()
-    found = look_for_result(str(bench.final), digest)
+    found = look_for_result(str(bench.final), dataset())
     assert found is not None and (found.path, found.result_bytes) == (str(bench.final), 1080)
-    assert look_for_result(str(bench.final), "other") is None
+    assert look_for_result(str(bench.final), dataset(series=series("other"))) is None
+    others = dataset(dataset_id="TS-1.2.1", pipeline="command")
+    assert look_for_result(str(bench.final), others) is None
     (bench.final / "central.png").write_bytes(b"")
-    assert look_for_result(str(bench.final), digest) is None
+    assert look_for_result(str(bench.final), dataset()) is None
 
 
 @pytest.mark.parametrize(("verdict", "stays"), [("failed", False), ("bad", True)])
@@ -323,7 +324,7 @@ def test_a_crash_at_any_step_and_a_repeat_come_to_the_same_end(
                 bench.collect()
         published = bench.final.exists()
         if published:
-            assert look_for_result(str(bench.final), series().fingerprint.digest), "half a result was public"
+            assert look_for_result(str(bench.final), dataset()), "half a result was public"
         answer = bench.collect()
         assert answer.trouble == "" and answer.mine_already == published, step
         assert (answer.result_bytes, answer.verdict, answer.quality) == (1080, "good", {"residual_px": 0.2})

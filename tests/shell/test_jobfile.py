@@ -193,6 +193,6 @@ def test_a_story_that_is_none_is_refused() -> None:
 )
 def test_a_story_that_cannot_be_true_is_refused(changes: dict[str, Any]) -> None:
     made = document()
-    made["story"] |= msgspec.to_builtins(changes)
+    made["story"] = msgspec.to_builtins(made["story"]) | msgspec.to_builtins(changes)
     with pytest.raises(ValueError, match="The job file's story"):
         jobfile.story(made)

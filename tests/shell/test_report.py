@@ -103,6 +103,14 @@ def test_the_parts_of_a_step_stand_below_it(tmp_path: Path) -> None:
     assert page.count('"bar faint"') == 1 and page.index('"bar faint"') > page.index(">batchruntomo<")
 
 
+@pytest.mark.parametrize("special", [*"&<>\"'\\\n\x1b\u202e", "\udce9"], ids=ascii)
+def test_one_special_character_alone_is_escaped(special: str, tmp_path: Path) -> None:
+    page = page_of(tmp_path, tilt_series_name=f"a{special}b", feed="é 断")
+    heading = page[page.index("<h1>") : page.index("</h1>")]
+    assert f"a{special}b" not in page and "feed <b>é 断</b>" in page
+    assert re.match(r"<h1>a(&[a-z0-9#]+;|\\[\\a-z0-9]+)b ", heading)
+
+
 def test_hostile_names_are_words_and_nothing_else(tmp_path: Path) -> None:
     bad = {"title": MARKUP, "x": MARKUP, "y": MARKUP, "points": [[0, 1], [1, 2]]}
     (tmp_path / "curves.json").write_text(json.dumps({"curves": [bad]}))
