@@ -15,7 +15,7 @@ import structlog
 
 from tiltd.plugins.api import Counting, PluginError
 
-from . import registry, turns
+from . import registry
 from .clock import Clock
 from .config import FeedSettings, Settings
 from .core import effects as e
@@ -64,7 +64,7 @@ def run(settings: Settings) -> int:
     try:
         app = App(settings, systemd)
         settle()
-        turns.run(app.run())
+        asyncio.run(app.run())
     except (StartError, JournalError, registry.RegistryError, PluginError, OSError) as error:
         structlog.get_logger("tiltd").error(f"tiltd cannot start: {error}")
         return 1
