@@ -89,10 +89,8 @@ def collect(
                 discard(staging, attempt.attempt_id)
             elif end is not None:
                 record = manifests.manifest(dataset, ran, end, verdict, (), (), at, told)
-                fields["problems"] = (
-                    *verdict.problems,
-                    (yield from _waiting(staging, nonce, record, publish)),
-                )
+                waits = yield from _waiting(staging, nonce, record, publish)
+                fields["problems"] = (*verdict.problems, waits)
         elif end is None:
             raise Damaged(f"attempt {attempt.attempt_id} has no end that tells of a result")
         else:

@@ -17,9 +17,9 @@ from .core.state import CoreState
 
 BATCH_MAX = 64
 """Observations that wait together share one commit, up to so many."""
-GATHER_SECONDS = 0.2
+GATHER_SECONDS = 0.1
 """After a commit those that come meanwhile wait for the next one for so long.  A daemon at rest commits at
-once; one that is busy makes five commits a second, and not one for each word that it hears."""
+once; one that is busy makes ten commits a second, and not one for each word that it hears."""
 APPEND_RETRY_SECONDS = (0.5, 1.0, 2.0, 5.0, 10.0)
 
 

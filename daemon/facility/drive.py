@@ -33,7 +33,7 @@ from tiltd.daemon.core.model import (
     TiltSeries,
 )
 from tiltd.daemon.core.site import Site
-from tiltd.daemon.perform import GATES
+from tiltd.daemon.perform import VERIFYING
 from tiltd.daemon.policies import civil_times
 from tiltd.plugins.api import Pipeline
 
@@ -352,10 +352,10 @@ class Facility:
         def next_one() -> None:
             self._collecting -= 1
             publish()
-            if self._to_collect and self._collecting < GATES[e.CollectResult]:
+            if self._to_collect and self._collecting < VERIFYING:
                 self._to_collect.popleft()()
 
-        if self._collecting < GATES[e.CollectResult]:
+        if self._collecting < VERIFYING:
             verify()
         else:
             self._to_collect.append(verify)
