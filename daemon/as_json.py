@@ -41,13 +41,11 @@ def ascii_lines(values: Iterable[Any]) -> list[str]:
 
 
 def decode(content: bytes, kind: type[T]) -> T:
-    """What the standard library reads, as records or values of a type.  Raises ValueError and
-    RecursionError."""
+    """What the standard library reads, as records or values of a type: also half a character, NaN, a number
+    beyond all, another encoding.  Raises ValueError and RecursionError."""
     try:
         return msgspec.json.decode(content, type=kind)
-    except (
-        msgspec.MsgspecError
-    ):  # half a character, NaN, a number beyond all, another encoding; or no such type
+    except msgspec.MsgspecError:
         return msgspec.convert(json.loads(content), kind)
 
 
