@@ -17,9 +17,10 @@ from .core.state import CoreState
 
 BATCH_MAX = 64
 """Observations that wait together share one commit, up to so many."""
-GATHER_SECONDS = 0.1
-"""After a commit those that come meanwhile wait for the next one for so long.  A daemon at rest commits at
-once; one that is busy makes ten commits a second, and not one for each word that it hears."""
+GATHER_SECONDS = 0.25
+"""Between two commits of a daemon that is busy: what comes meanwhile shares the next one."""
+AT_ONCE = 4
+"""After a rest so many commits come without that wait."""
 APPEND_RETRY_SECONDS = (0.5, 1.0, 2.0, 5.0, 10.0)
 
 
@@ -66,7 +67,7 @@ class Loop:
         self._recorded = recorded
         self._appended = appended
         self._gather_seconds = gather_seconds
-        self._rests_until = 0.0
+        self._next_at = 0.0
         self._turned = turned
         self._turn_seconds = turn_seconds
         self._log = structlog.get_logger("tiltd.loop")
@@ -104,8 +105,8 @@ class Loop:
             if idle:
                 return batch
             batch.append(TimeReached(at=self._clock.now()))
-        left_seconds = self._rests_until - asyncio.get_running_loop().time()
-        if left_seconds > 0:
+        left_seconds = self._next_at - asyncio.get_running_loop().time()
+        if left_seconds > 0 and self.inbox.qsize() < BATCH_MAX:
             await asyncio.sleep(left_seconds)
         while not self.inbox.empty() and len(batch) < BATCH_MAX:
             batch.append(self.inbox.get_nowait())
@@ -137,7 +138,8 @@ class Loop:
                 tries += 1
         self.ahead = False
         if steps:
-            self._rests_until = asyncio.get_running_loop().time() + self._gather_seconds
+            rested_at = asyncio.get_running_loop().time() - (AT_ONCE - 1) * self._gather_seconds
+            self._next_at = max(self._next_at, rested_at) + self._gather_seconds
         if self.stuck:
             self._log.info("the journal can be written again")
             self.stuck = ""

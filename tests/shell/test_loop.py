@@ -19,7 +19,7 @@ from tiltd.daemon.core import observations as o
 from tiltd.daemon.core.core import Step
 from tiltd.daemon.core.state import CoreState
 from tiltd.daemon.journal import Journal
-from tiltd.daemon.loop import BATCH_MAX, Loop
+from tiltd.daemon.loop import AT_ONCE, BATCH_MAX, Loop
 
 
 class Clock:
@@ -358,21 +358,33 @@ async def test_a_snapshot_that_fails_is_told_and_stops_nothing() -> None:
     assert not world.loop.stuck
 
 
-async def test_what_comes_right_after_a_commit_shares_the_next_one() -> None:
+async def test_a_busy_daemon_makes_few_commits() -> None:
     world = World()
     world.loop = Loop(
         world.scene.core, world.journal, world._start, world.clock, world._recorded, gather_seconds=0.2
     )
+    began = asyncio.get_running_loop().time()
     async with world.running():
-        world.put(*files("a.mrc"))
-        await world.until(lambda: len(world.journal.appended) == 1)
-        began = asyncio.get_running_loop().time()
+        for number in range(AT_ONCE):
+            world.put(*files(f"first_{number}.mrc"))
+            await world.until(lambda number=number: len(world.journal.appended) == number + 1)
+        assert asyncio.get_running_loop().time() - began < 0.2, "after a rest some come at once"
         for name in ("b.mrc", "c.mrc", "d.mrc"):
             world.put(*files(name))
             await asyncio.sleep(0.01)
-        assert len(world.journal.appended) == 1, "they wait for one another"
+        assert len(world.journal.appended) == AT_ONCE, "then they wait for one another"
         async with asyncio.timeout(10.0):
-            while len(world.recorded) < 5:  # noqa: ASYNC110
+            while len(world.recorded) < AT_ONCE + 4:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
-        assert len(world.journal.appended) == 2
-        assert asyncio.get_running_loop().time() - began >= 0.1
+        assert len(world.journal.appended) == AT_ONCE + 1
+        assert asyncio.get_running_loop().time() - began >= 0.15
+
+
+async def test_who_has_enough_for_a_commit_does_not_wait_for_more() -> None:
+    world = World()
+    world.loop = Loop(
+        world.scene.core, world.journal, world._start, world.clock, world._recorded, gather_seconds=3600.0
+    )
+    world.put(*files(*(f"TS_{number}" for number in range(10 * BATCH_MAX))))
+    async with world.running():
+        await world.until(lambda: len(world.journal.appended) >= 9)
