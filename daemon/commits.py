@@ -95,10 +95,9 @@ class Commits:
     async def _go_on(self, device: int, together: Sequence[Work[Any]]) -> None:
         try:
             await self._hands.do(go_on, [work for work in together if not work.ready.cancelled()])
-        except BaseException:
+        except Exception as error:  # a bug: each has to hear of it, or waits for ever
             for work in together:
-                work.ready.cancel()
-            raise
+                work.error = error
         self._rests_until[device] = asyncio.get_running_loop().time() + self._gather_seconds
         for work in together:
             if not work.ready.cancelled():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import threading
@@ -59,7 +60,8 @@ def wait_for_disk(together: Sequence[Begun[Any]]) -> None:
     files = [fd for begun in together if begun.given for fd in begun.given.files]
     if len(files) > 1:
         for fd in files:
-            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+            with contextlib.suppress(OSError):  # it is a hint: what matters comes with the fsync
+                os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
     for begun in together:
         if begun.given is not None:
             try:
@@ -131,19 +133,20 @@ def write_new(folder: str, contents: Mapping[str, bytes], mode: int) -> Durably[
     """
     files: list[int] = []
     folders: list[int] = []
-    path = ""
+    made: list[str] = []
     try:
         for name, content in contents.items():
-            path = f"{folder}/{name}"
-            temporary, fd = _written(path, content, mode)
+            temporary, fd = _written(f"{folder}/{name}", content, mode)
             files.append(fd)
-            os.rename(temporary, path)  # noqa: PTH104
+            made.append(temporary)
+            os.rename(temporary, f"{folder}/{name}")  # noqa: PTH104
+            made[-1] = f"{folder}/{name}"
         for each in (folder, os.path.dirname(folder)):
             folders.append(os.open(each, os.O_RDONLY))
         yield ToDisk(files, folders)
     except OSError:
-        for name in contents:
-            Path(folder, name).unlink(missing_ok=True)
+        for path in made:
+            Path(path).unlink(missing_ok=True)
         raise
     finally:
         for fd in (*files, *folders):

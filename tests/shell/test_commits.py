@@ -106,6 +106,33 @@ async def test_what_the_disk_refuses_is_told_to_whom_it_concerns(
     assert not (tmp_path / "never").exists()
 
 
+async def test_nobody_waits_for_ever_behind_a_bug(
+    hands: Hands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(together: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(commits_module, "wait_for_disk", broken)
+    commits = Commits(hands)
+    done = await asyncio.wait_for(
+        asyncio.gather(*(commits.do(written, tmp_path, name) for name in "ab"), return_exceptions=True), 10.0
+    )
+    assert [type(each) for each in done] == [ZeroDivisionError, ZeroDivisionError]
+
+
+async def test_where_the_hint_is_refused_it_goes_to_the_disk_all_the_same(
+    tmp_path: Path, synced: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    monkeypatch.setattr(os, "posix_fadvise", refused)
+    folder = tmp_path / "attempts" / "one"
+    folder.mkdir(parents=True)
+    at_once(write_new(str(folder), {"a": b"1", "b": b"2"}, 0o644))
+    assert synced == ["a", "b", "one", "attempts"]
+
+
 async def test_it_goes_on_as_whoever_began_it(hands: Hands, tmp_path: Path) -> None:
     commits = Commits(hands)
 
