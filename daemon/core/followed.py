@@ -28,6 +28,14 @@ class Followed(Record):
     suspended_seconds: float = 0.0
 
 
+def note_move(attempt_id: str, here: set[str], there: set[str]) -> None:
+    """Whoever goes back before anybody asked has not moved: where nobody asks, nothing gathers."""
+    if attempt_id in there:
+        there.discard(attempt_id)
+    else:
+        here.add(attempt_id)
+
+
 def known_since_at(attempt: Attempt) -> float:
     """When the resource manager had the job for certain: it accepted it, or the job told so by its claim (a
     death, or a lost reply, may be why nobody heard that it was accepted)."""

@@ -22,7 +22,7 @@ from . import facts as f
 from . import observations as o
 from .desk import Desk
 from .ending import Ending
-from .followed import BACK_IN_QUEUE, Followed, known_since_at, last_word_may_come, moved, suspended
+from .followed import BACK_IN_QUEUE, Followed, known_since_at, last_word_may_come, moved, note_move, suspended
 from .model import (
     Attempt,
     Dataset,
@@ -56,7 +56,8 @@ class Following:
         self.ending = Ending(desk, placing.deciding)
         self.seen: dict[str, Followed] = {}
         self._live: dict[str, str] = {}
-        self._came_or_went: set[str] = set()
+        self._came: set[str] = set()
+        self._went: set[str] = set()
         self._overdue = Overdue(desk, placing)
         self.forgotten = 0
         """Jobs that vanished from the list without ever being shown completed, counted since the start."""
@@ -65,12 +66,12 @@ class Following:
     def _changed(self, before: Dataset | None, after: Dataset | None) -> None:
         was = before.attempts[-1] if before is not None and before.attempts else None
         now = after.live_attempt if after is not None else None
-        if was is not None and (now is None or now.attempt_id != was.attempt_id):
-            self._live.pop(was.attempt_id, None)
-            self._came_or_went.add(was.attempt_id)
+        left = was is not None and (now is None or now.attempt_id != was.attempt_id)
+        if was is not None and left and self._live.pop(was.attempt_id, ""):
+            note_move(was.attempt_id, self._went, self._came)
         if now is not None and after is not None:
             self._live[now.attempt_id] = after.dataset_id
-            self._came_or_went.add(now.attempt_id)
+            note_move(now.attempt_id, self._came, self._went)
 
     def recount(self) -> None:
         """Know the live attempts again after a restart; their deadlines, and the silence of their nodes,
@@ -91,8 +92,8 @@ class Following:
     def live_changes(self) -> tuple[list[str], list[str]]:
         """Attempt ids of those that came, and of those that went, since this was last asked: for the one who
         looks at the spool, who would have to compare all of them at every look."""
-        changed, self._came_or_went = sorted(self._came_or_went), set()
-        return [each for each in changed if each in self._live], [e for e in changed if e not in self._live]
+        came, went, self._came, self._went = self._came, self._went, set(), set()
+        return sorted(came), sorted(went)
 
     # -- news ----------------------------------------------------------------------------------------------
 

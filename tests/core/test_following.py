@@ -308,3 +308,16 @@ def test_who_came_and_who_went_is_told_once() -> None:
     again = Core(SITE, bench.core.policy, {"simulated": SimulatedPipeline()}, bench.core.state)
     again.recover(bench.now)
     assert again.following.live_changes() == (came, []), "after a restart all are news"
+
+
+def test_where_nobody_asks_who_came_and_went_nothing_gathers() -> None:
+    bench = Bench()
+    attempt = bench.running()
+    bench.end(attempt, "failed", exit_status=1)
+    bench.jobs(JobState.COMPLETED)
+    bench.wait(2.0)
+    bench.release(attempt)
+    bench.wait(1000.0)
+    (second,) = bench.core.following.live()
+    assert attempt != second
+    assert bench.core.following.live_changes() == ([second], [])
