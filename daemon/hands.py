@@ -58,14 +58,13 @@ class _Piece:
 
     def tell(self) -> None:
         """In the loop's thread, to who waits for it."""
-        # A traceback holds this very piece, and a result may hold files open.
-        error, result, self.error, self.result = self.error, self.result, None, None
+        error, self.error = self.error, None  # its traceback holds this very piece
         if self.answer.done():
             return
         if error is not None:
             self.answer.set_exception(error)
         else:
-            self.answer.set_result(result)
+            self.answer.set_result(self.result)
 
 
 class Hands:

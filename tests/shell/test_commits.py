@@ -8,6 +8,8 @@ import errno
 import os
 import threading
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -16,6 +18,7 @@ from tiltd.daemon import durable
 from tiltd.daemon.commits import TOGETHER_MAX, Commits
 from tiltd.daemon.durable import Durably, ToDisk, at_once, write_new
 from tiltd.daemon.hands import Hands
+from tiltd.daemon.perform import VERIFYING, Perform
 
 ABOUT: contextvars.ContextVar[str] = contextvars.ContextVar("about", default="nothing")
 
@@ -193,6 +196,31 @@ async def test_who_is_cancelled_closes_what_it_opened_and_stops_nobody(tmp_path:
     del leaving, staying
     assert sorted(closed) == ["left", "stays"]
     assert not (tmp_path / "left2").exists()
+
+
+async def test_two_results_are_read_at_once_and_more_wait_to_be_published() -> None:
+    reading, most, all_published = 0, 0, asyncio.Barrier(8)
+
+    class Counting:
+        async def begin(self, *_: object) -> None:
+            nonlocal reading, most
+            reading += 1
+            most = max(most, reading)
+            await asyncio.sleep(0)
+            reading -= 1
+
+        async def finish(self, _: None) -> int:
+            await all_published.wait()
+            return 8
+
+    given = SimpleNamespace(
+        _find=lambda effect: (None, None), _final=lambda dataset: "/final", _judge=lambda *_: None,
+        _collected=None, _clock=SimpleNamespace(now=float), _commits=Counting(),
+        _verifying=asyncio.Semaphore(VERIFYING),
+    )  # fmt: skip
+    collect = cast(Any, Perform._collect)
+    assert await asyncio.gather(*(collect(given, None) for _ in range(8))) == [8] * 8, "they wait together"
+    assert most == VERIFYING
 
 
 def test_alone_and_at_once(tmp_path: Path, synced: list[str]) -> None:
