@@ -101,6 +101,6 @@ def _value(value: Any) -> str:
 def escape_names(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Every text of an event as one printable line: a file's name cannot forge a line or move a cursor."""
     for key, value in event.items():
-        if isinstance(value, str):
+        if isinstance(value, str) and not value.isprintable():
             event[key] = one_line(value)
     return event

@@ -54,7 +54,7 @@ def begin(folder: str, script: str) -> Trace:
     trace = read(folder)
     if not script or not trace.untouched:
         return trace
-    with open(os.path.join(folder, SCRIPT), "wb", buffering=0) as file:
+    with open(os.path.join(folder, SCRIPT), "wb") as file:
         file.write(script.encode("ascii"))
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:

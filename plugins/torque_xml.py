@@ -139,16 +139,21 @@ class Records(Generic[Told]):
 
 def fields_of(body: bytes, names: tuple[str, ...]) -> Fields:
     """What stands in a whole record: of each of these names the first element, where there is one."""
-    first: dict[bytes, bytes | None] = {}
-    for name, value, closing in _elements(names).findall(body):
-        first.setdefault(name, value if closing else None)
-    return {name.decode("ascii"): text(value) for name, value in first.items() if value is not None}
+    letters = body.decode("latin-1")
+    # As a rule nothing in a record is written otherwise than it is meant: one look for all of it.
+    plain = letters.isascii() and letters.isprintable() and "&" not in letters
+    first: dict[str, str | None] = {}
+    for name, value, closing in _elements(names).findall(letters):
+        if name not in first:
+            read = value.strip() if plain else text(value.encode("latin-1"))
+            first[name] = read if closing else None
+    return {name: value for name, value in first.items() if value is not None}
 
 
 @functools.cache
-def _elements(names: tuple[str, ...]) -> re.Pattern[bytes]:
+def _elements(names: tuple[str, ...]) -> re.Pattern[str]:
     """Elements of these names; in a whole record the next tag closes one, or it is no value."""
-    return re.compile(rf"<({'|'.join(map(re.escape, names))})>([^<]*)(</\1>)?".encode("ascii"))
+    return re.compile(rf"<({'|'.join(map(re.escape, names))})>([^<]*)(</\1>)?", re.ASCII)
 
 
 def field(body: bytes, name: str) -> str | None:

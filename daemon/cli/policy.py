@@ -11,7 +11,7 @@ QUESTIONS = {
     "test": (f"{_CLI}.policy_files", "run the tests that the files have in them"),
     "reload": (f"{_CLI}.policy_files", "let the daemon read its policy again"),
     "explain": (f"{_CLI}.policy_explain", "what the policy makes of one dataset, and which line says so"),
-    "diff": (f"{_CLI}.policy_trying", "which placements change from one policy to another"),
+    "diff": (f"{_CLI}.policy_trying", "what changes from one policy to another, and for which series"),
     "replay": (f"{_CLI}.policy_trying", "the history's arrivals under another policy, beside what happened"),
 }
 """Question -> (module with ``add_QUESTION(parser)`` and ``QUESTION(args) -> int``, one line)."""

@@ -37,8 +37,9 @@ _TROUBLE = (ConfigError, SceneError, JournalError, PolicyRefused, ValueError)
 
 def add_diff(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Which placements change from one policy to another: over example datasets, over the datasets of "
-        "both policies' tests, and over the journal's history. Exit code 1 if anything changes."
+        "What comes out otherwise from one policy to another, and who would be told otherwise: over example "
+        "datasets, over the datasets of both policies' tests, and over the journal's history. Exit code 1 if "
+        "anything changes."
     )
     parser.add_argument(
         "old", type=file_name, metavar="OLD", help="a policy file or folder, over the shipped policy"
@@ -221,9 +222,9 @@ def _diff_lines(found: Difference) -> Iterator[str]:
     yield f"policy {found.old_version} -> {found.new_version}"
     yield f"values: {len(found.values)} differ"
     yield from (f"  {shown(change.title)}: {one_line(', '.join(_told(change)))}" for change in found.values)
-    yield f"examples: {len(found.examples)} of {found.example_count} placements change"
+    yield f"examples: {len(found.examples)} of {found.example_count} come out otherwise"
     yield from _change_lines(found.examples)
-    yield f"history: {len(found.history)} of {found.history_count} placements change"
+    yield f"history: {len(found.history)} of {found.history_count} come out otherwise"
     yield from _change_lines(found.history)
 
 
@@ -241,7 +242,7 @@ def _change_lines(changes: tuple[Change, ...]) -> Iterator[str]:
 
 def _told(change: Change) -> Iterator[str]:
     for key, (old, new) in change.fields.items():
-        if change.title.startswith("rule."):
+        if change.title.startswith(("rule.", "notice.")):
             yield from _rule_told(old, new)
         elif key == "value":
             yield f"{_value(change.title, old)} -> {_value(change.title, new)}"
@@ -250,18 +251,19 @@ def _told(change: Change) -> Iterator[str]:
 
 
 def _rule_told(old: dict[str, Any] | None, new: dict[str, Any] | None) -> Iterator[str]:
-    """What of a rule differs; what it sets by key, in seconds and bytes."""
+    """What of a rule differs; what it sets by key, in seconds and bytes, or whom it tells of what."""
     if old is None or new is None:
         yield "is new" if old is None else "is gone"
         return
     if old["conditions"] != new["conditions"]:
         yield "matches otherwise"
-    if old["stop"] != new["stop"]:
-        yield f"stop {old['stop']} -> {new['stop']}"
-    for key in sorted(old["sets"].keys() | new["sets"].keys()):
-        before, after = old["sets"].get(key), new["sets"].get(key)
-        if before != after:
-            yield f"{key} {_set_value(before)} -> {_set_value(after)}"
+    for key in ("stop", "to", "events", "how"):
+        if old.get(key) != new.get(key):
+            yield f"{key} {_value(key, old[key])} -> {_value(key, new[key])}"
+    before, after = old.get("sets", {}), new.get("sets", {})
+    for key in sorted(before.keys() | after.keys()):
+        if before.get(key) != after.get(key):
+            yield f"{key} {_set_value(before.get(key))} -> {_set_value(after.get(key))}"
 
 
 def _set_value(value: Any) -> str:
@@ -277,4 +279,6 @@ def _value(key: str, value: Any) -> str:
         return show_bytes(value)
     if isinstance(value, int | float) and key.endswith("_seconds"):
         return show_seconds(value)
+    if isinstance(value, list | tuple) and all(isinstance(each, str) for each in value):
+        value = " ".join(value)
     return "(none)" if value in (None, "", [], {}) else shown(str(value))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
 
@@ -11,6 +12,7 @@ PLACEHOLDER = re.compile(r"\{([a-z_][a-z0-9_]*)\}")
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
 
+@functools.lru_cache(maxsize=1024)  # a session's series share their labels, and each is filled in twice
 def folder_name(value: str) -> str:
     """One path component made of ``[A-Za-z0-9._-]``, never empty, hidden, ``.`` or ``..``.
 

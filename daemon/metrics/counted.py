@@ -51,7 +51,7 @@ class Metrics:
         self._shapes = BoundedShapes()
         self._notes: dict[str, Note] = {}
         self._pipelines: set[str] = set()
-        self._children: dict[tuple[str, tuple[str, ...]], Any] = {}
+        self._children: dict[tuple[object, ...], Any] = {}
         self._counters = {
             m.name: _counter(m.name, self.registry) for m in METRICS.values() if _ours(m.name, "counter")
         }
@@ -97,10 +97,13 @@ class Metrics:
         """The metric of these labels, whose values are bounded; found once, since a job counts a score."""
         if not labels:
             return metric
-        values = tuple([self._labels.value(label, labels[label]) for label in METRICS[name].labels])
-        child = self._children.get((name, values))
+        key: tuple[object, ...] = (name, *labels.items())
+        child = self._children.get(key)
         if child is None:
-            child = self._children[name, values] = metric.labels(*values)
+            values = {label: self._labels.value(label, labels[label]) for label in METRICS[name].labels}
+            child = metric.labels(**values)
+            if values == labels:  # what is "other" by now may be called anything: not to be remembered
+                self._children[key] = child
         return child
 
     def appended(self, seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""What changes from one policy to another: its own values, and what is made of datasets."""
+"""What changes from one policy to another: its values, what is made of datasets, and who hears of them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tiltd.daemon.core.model import (
 from tiltd.policy.predict import Samples
 from tiltd.policy.trial import at_any_zone
 
-from .explain import Explanation, explain, summary
+from .explain import Explanation, ToldRule, explain, summary
 
 EXAMPLE_SIZES = (
     500_000_000, 1_300_000_000, 2_600_000_000, 4_500_000_000, 9_000_000_000, 20_000_000_000,
@@ -123,8 +123,8 @@ def changes(
             )
             for policy in (old, new)
         )
-        fields = {key: (before[key], after[key]) for key in before if before[key] != after[key]}
-        if fields:
+        pairs = {key: (before.get(key), after.get(key)) for key in before | after}
+        if fields := {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}:
             yield Change(title=case.title, fields=fields)
 
 
@@ -140,7 +140,17 @@ def _outcome(found: Explanation) -> dict[str, Any]:
             told["placed_on"] = list(placement.nodes)
         case Unplaceable():
             told["placed_on"] = []
-    return told | decided
+    return told | decided | _heard(found.told)
+
+
+def _heard(rules: Iterable[ToldRule]) -> dict[str, list[str]]:
+    """Who would hear of such a series, and of which events."""
+    heard: dict[str, set[str]] = {}
+    for rule in rules:
+        for to in rule.to:
+            how = " in a digest" if rule.how == "digest" else ""
+            heard.setdefault(f"tells {to}{how}", set()).update(rule.events)
+    return {key: sorted(events) for key, events in heard.items()}
 
 
 def _values(old: Policy, new: Policy) -> Iterable[Change]:
@@ -159,6 +169,8 @@ def _flat(policy: Policy) -> dict[str, Any]:
         if section == "rules":
             found |= {f"rule.{rule['name']}": rule for rule in value}
             found["rules (order)"] = [rule["name"] for rule in value]
+        elif section == "notice_rules":
+            found |= {f"notice.{rule['name']}": rule for rule in value}
         elif isinstance(value, dict):
             found |= {f"{section}.{key}": each for key, each in value.items()}
         else:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import tracemalloc
 from types import SimpleNamespace
 from typing import Any, get_args
 
@@ -212,6 +213,30 @@ def test_few_names_of_steps_become_labels() -> None:
     found = {labels.value("step", f"s{number}") for number in range(300)}
     assert len(found) == 41 and "other" in found
     assert len({labels.value("node", f"n{number}") for number in range(300)}) == 300
+
+
+def test_odd_values_share_one_metric_and_leave_nothing_behind() -> None:
+    metrics = Metrics(now=lambda: NOW)
+
+    def remembered() -> int:
+        before = tracemalloc.take_snapshot()
+        for number in range(3000):
+            name = f"no word: {number}"
+            metrics.measure("tiltd_step_seconds", 1.0, pipeline="wbp", step=name)
+        after = tracemalloc.take_snapshot()
+        return sum(
+            each.size_diff
+            for each in after.compare_to(before, "filename")
+            if "tiltd" in each.traceback[0].filename
+        )
+
+    metrics.measure("tiltd_step_seconds", 1.0, pipeline="wbp", step="first odd one")
+    tracemalloc.start()
+    try:
+        assert remembered() < 10_000
+    finally:
+        tracemalloc.stop()
+    assert samples(metrics)["tiltd_step_seconds_count{pipeline=wbp,step=other}"] == 3001.0
 
 
 def test_what_the_resource_manager_lists_and_its_commands_are_told() -> None:

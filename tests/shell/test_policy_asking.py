@@ -162,6 +162,31 @@ def test_diff_tells_what_of_a_rule_differs_and_what_changes_alike_once(
     assert "  rule.b: is gone\n" in text
     examples = text.partition("examples: ")[2].partition("history: ")[0].splitlines()
     assert examples == [
-        "24 of 24 placements change",
+        "24 of 24 come out otherwise",
         "  any feed, 0.5GB, attempt 1, 0 waiting and 23 more: completeness.quiet_min_seconds 5min -> 10min",
     ]
+
+
+def test_diff_tells_who_would_be_told_otherwise(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    notice = '[[notice]]\nname = "{}"\nto = {}\nevents = {}\n{}'
+    old = written(
+        tmp_path / "old.toml",
+        notice.format("night", '["ada@example.org"]', '["failed"]', "")
+        + notice.format("gone", '["eve@example.org"]', '["held"]', "when = { feed = 'elsewhere' }\n"),
+    )
+    new = written(
+        tmp_path / "new.toml",
+        notice.format("night", '["ada@example.org", "bob@example.org"]', '["failed", "held"]', "")
+        + notice.format("daily", '["eve@example.org"]', '["failed"]', 'how = "digest"\n'),
+    )
+    text = asked(capsys, "diff", str(old), str(new), code=1)
+    assert "  notice.daily: is new\n" in text and "  notice.gone: is gone\n" in text
+    told = "to ada@example.org -> ada@example.org bob@example.org, events failed -> failed held\n"
+    assert f"  notice.night: {told}" in text
+    found = asked(capsys, "diff", str(old), str(new), "--json", code=1)
+    assert len(found["examples"]) == found["example_count"]
+    assert found["examples"][0]["fields"] == {
+        "tells ada@example.org": [["failed"], ["failed", "held"]],
+        "tells bob@example.org": [None, ["failed", "held"]],
+        "tells eve@example.org in a digest": [None, ["completed", "delivered", "failed"]],
+    }
