@@ -6,7 +6,7 @@ from __future__ import annotations
 import getpass
 import os
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,6 @@ from msgspec.structs import replace
 from plugins.conformance_resource_managers import ResourceManagerConformance, Site
 from tiltd.daemon.standin.torque.records import Pretend
 from tiltd.daemon.standin.torque.site import StandIn
-from tiltd.plugins.api import JobsSeen
 from tiltd.plugins.torque import TorqueManager
 
 REAL = os.environ.get("TILTD_TEST_TORQUE", "")
@@ -46,25 +45,15 @@ class TestTorqueOnStandIn(ResourceManagerConformance):
         site.close()
 
 
-class OnlyNew(TorqueManager):
-    """Shows nothing of what was there before: a real server keeps ended jobs for minutes."""
-
-    before: frozenset[str] = frozenset()
-
-    async def jobs(self) -> JobsSeen:
-        seen = await super().jobs()
-        return replace(seen, jobs=tuple(job for job in seen.jobs if job.job_id not in self.before))
-
-
 @pytest.mark.skipif(not REAL, reason="TILTD_TEST_TORQUE names no folder that a real Torque's nodes see")
 class TestTorque(ResourceManagerConformance):
     @pytest.fixture
-    async def site(self, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Site]:
+    def site(self) -> Iterator[Site]:
+        """A journal of its own for each test: a real server keeps ended jobs for minutes, and all tests give
+        theirs the same names."""
         with tempfile.TemporaryDirectory(dir=REAL) as folder:
-            site = Site(Path(folder), OnlyNew)
-            site.context = replace(site.context, owner=getpass.getuser())
+            site = Site(Path(folder), TorqueManager)
+            site.context = replace(site.context, owner=getpass.getuser(), journal_id=folder)
             site.patience_seconds = 120.0
-            seen = await TorqueManager({}, site.context).jobs()
-            monkeypatch.setattr(OnlyNew, "before", frozenset(job.job_id for job in seen.jobs))
             yield site
             site.close()
