@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
+import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from tiltd.daemon.cli.dispatch import dispatch
 
+MOMS_PATH = "/usr/bin:/bin"
+"""A mom that was started by hand may have no more of it; what root alone uses is not there."""
 DEPLOY = Path(__file__).parents[2] / "deploy" / "torque"
 
 
@@ -21,6 +26,24 @@ def epilogue(tmp_path: Path, job_id: str) -> int:
     script = script.replace("\nscratch=/scratch\n", f"\nscratch='{tmp_path}/scratch'\n")
     here.write_text(script.replace('"$(id -u)" = 0', "1 = 0"))
     return subprocess.run(["sh", here, job_id, "tomography", "tomography"], check=False).returncode
+
+
+@pytest.mark.skipif(
+    os.getuid() != 0 or not shutil.which("python3", path=MOMS_PATH), reason="a mom is root, with a python3"
+)
+def test_as_root_it_works_as_the_user_of_the_job_whatever_path_the_mom_has() -> None:
+    nobody = pwd.getpwnam("nobody")
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        theirs, other = (left(Path(folder), name, job_id="7.server") for name in ("A.1.1.a1", "B.1.1.a1"))
+        for each in (theirs, Path(folder, "scratch")):
+            os.chown(each, nobody.pw_uid, nobody.pw_gid)
+        here = Path(folder, "epilogue")
+        script = (DEPLOY / "epilogue").read_text()
+        here.write_text(script.replace("\nscratch=/scratch\n", f"\nscratch='{folder}/scratch'\n"))
+        argv = ["sh", str(here), "7.server", "nobody", "nogroup"]
+        done = subprocess.run(argv, env={"PATH": MOMS_PATH}, cwd="/", capture_output=True, check=True)
+        assert done.stderr == b"" and not theirs.exists() and other.exists()
 
 
 def left(tmp_path: Path, name: str, **lease: object) -> Path:
