@@ -8,7 +8,9 @@ How it is measured:
 
 * CPU: user and system time of the daemon's own process, from before the first series is there until the last
   is over, by the kernel's account.  The commands that it starts (qsub, qstat, pbsnodes) are not in it; what
-  they cost the stand-in's machine is, in that caches and the two clocks are shared with them.
+  they cost the stand-in's machine is, in that caches and the two clocks are shared with them.  The same in
+  yards: a yard is a fixed piece of plain Python, timed all along beside it.  A virtual machine may be half as
+  fast in one hour as in another, and the milliseconds with it; the yards stay.
 * Submissions at once, and connections: as the stand-in's server counted them.
 * Wall: from the first submission to the last end, as the server knows them, for both.
 * An end noticed by its marker: from the time in the runner's last word to the time of the fact ``JobEnded``.
@@ -49,6 +51,7 @@ POLL_SECONDS = 5.0 * 1.1 + 0.5
 """Between two questions for all jobs while something moves, and the time that one takes."""
 SILENT_EVERY, GRACE_SECONDS = 50, 1.0
 CORES_A_NODE = 8
+YARD_LOOPS = 30_000
 QSUB_SECONDS = 0.01
 """A real qsub was measured at 8 to 17 ms; the stand-in's server answers at once."""
 PACE = Pace(cycle_seconds=0.2, status_seconds=15.0, keep_completed_seconds=3600.0, exiting_seconds=0.02)
@@ -124,8 +127,10 @@ def daemon(folder: Path, jobs: int, seconds: float, slots: int) -> dict[str, Any
                 site.feed(f"{'ts' if number % SILENT_EVERY else 'silent'}_{number:04d}.mrc")
             before, asked_before, began = own(watched), torque.do("told")["connections"], time.monotonic()
             limit = time.monotonic() + 3 * jobs / slots * seconds + 120
+            yards: list[float] = []
             while time.monotonic() < limit:
                 time.sleep(2.0)
+                yards.append(yard())
                 reader = JournalReader(site.state / "journal.sqlite")
                 if len([row for row in reader.select(limit=jobs) if row.state in OVER]) == jobs:
                     break
@@ -138,12 +143,21 @@ def daemon(folder: Path, jobs: int, seconds: float, slots: int) -> dict[str, Any
         noticed, unmarked, spent = endings(site, ended_at)
         assert len(unmarked) == len(range(0, jobs, SILENT_EVERY)), process.tail()
         return {
-            "wall": span(told), "cpu_ms": 1e3 * cpu / jobs, "rss": rss / 1e6, "noticed": noticed,
+            "wall": span(told), "cpu_ms": 1e3 * cpu / jobs, "yard_ms": 1e3 * sum(yards) / len(yards),
+            "rss": rss / 1e6, "noticed": noticed,
             "unmarked": unmarked,
             "attempts": spent, "at_once": told["most_at_once"]["qsub"],
             "qstat": (told["connections"]["qstat"] - asked_before.get("qstat", 0)) / minutes,
             "submitted": told["submitted"],
         }  # fmt: skip
+
+
+def yard() -> float:
+    """CPU seconds of a fixed piece of work, as dear as this machine makes it just now."""
+    began, kept = time.thread_time(), {}
+    for number in range(YARD_LOOPS):
+        kept[number % 1000] = (number, str(number))
+    return time.thread_time() - began
 
 
 def own(process: psutil.Process) -> float:
@@ -204,7 +218,9 @@ def told(bare: dict[str, Any], ours: dict[str, Any], jobs: int) -> int:
         ("peak RSS, MB", ours["rss"], RSS_MB),
         ("jobs submitted beyond one a series", ours["submitted"] - jobs, 0),
     ]
+    yards = f"{ours['cpu_ms'] / ours['yard_ms']:.2f} yards of {ours['yard_ms']:.2f} ms"
     print(f"{jobs} jobs: floor {bare['wall']:.1f} s, daemon {ours['wall']:.1f} s, noticed {len(noticed)}")
+    print(f"{'CPU of the daemon a job':<40} {yards}")
     for name, value, limit in figures:
         print(f"{name:<40} {value:8.2f}  (at most {limit}){'' if value <= limit else '  EXCEEDED'}")
     print(
