@@ -131,11 +131,7 @@ def _publish(staging: str, final: str, publish: Publishing) -> Durably[None]:
     parent = os.path.dirname(final)
     make_folders(parent, publish)
     rename_exclusively(staging, final)
-    fd = _opened_folder(parent)
-    try:
-        yield ToDisk((), (fd,))
-    finally:
-        os.close(fd)
+    yield ToDisk((), (parent,))
     _tidy(final)
 
 
@@ -271,8 +267,9 @@ def _prepare(staging: str, staged: Staged, record: dict[str, Any], publish: Publ
             fd = hand_over_folder(f"{staging}/{folder}", readers)
             if folder:  # as a rule there are none; there may be any number
                 _sync_and_close(fd)
-        fds.append(fd)
-        yield ToDisk(fds[:-1], fds[-1:])
+            else:
+                os.close(fd)
+        yield ToDisk(fds, (staging,))
     finally:
         for fd in fds:
             os.close(fd)

@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, ParamSpec, TypeVar
 
-from .durable import Begun, Durably, wait_for_disk
+from .durable import Begun, Durably, ToDisk, wait_for_disk
 from .hands import Hands
 
 T = TypeVar("T")
@@ -36,7 +36,7 @@ class Work(Generic[T]):
         self.error: BaseException | None = None
         self.ready: asyncio.Future[None]
         given = begun.given
-        self.device = os.fstat((*given.files, *given.folders)[0]).st_dev if given is not None else 0
+        self.device = device_of(given) if given is not None else 0
 
     def go_on(self) -> None:
         try:
@@ -102,6 +102,12 @@ class Commits:
         for work in together:
             if not work.ready.cancelled():
                 work.ready.set_result(None)
+
+
+def device_of(given: ToDisk) -> int:
+    """Its file system.  Raises OSError."""
+    found = os.fstat(given.files[0]) if given.files else os.stat(given.folders[0])  # noqa: PTH116
+    return found.st_dev
 
 
 def go_on(together: Sequence[Work[Any]]) -> None:

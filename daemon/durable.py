@@ -14,10 +14,10 @@ T = TypeVar("T")
 
 
 class ToDisk(NamedTuple):
-    """Descriptors, open: files whose content and folders whose names are to be on disk."""
+    """Files, open, whose content, and folders whose names are to be on disk."""
 
     files: Sequence[int]
-    folders: Sequence[int]
+    folders: Sequence[str]
 
 
 Durably = Generator[ToDisk, None, T]
@@ -55,19 +55,30 @@ def wait_for_disk(together: Sequence[Begun[Any]]) -> None:
 
     Writing is begun for all files before any is waited for.  Were the second begun only after the first is
     there, the file system would commit twice, which costs more than all else that is done to them.  Content
-    comes before names: a journaling file system takes those along, and they cost next to nothing.
+    comes before names: a journaling file system takes those along, and they cost next to nothing.  A folder
+    of several pieces is waited for once.
     """
     files = [fd for begun in together if begun.given for fd in begun.given.files]
     if len(files) > 1:
         for fd in files:
             with contextlib.suppress(OSError):  # it is a hint: what matters comes with the fsync
                 os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    in_folders: dict[str, list[Begun[Any]]] = {}
     for begun in together:
         if begun.given is not None:
             try:
-                for fd in (*begun.given.files, *begun.given.folders):
+                for fd in begun.given.files:
                     os.fsync(fd)
             except OSError as error:
+                begun.error = error
+            else:
+                for folder in begun.given.folders:
+                    in_folders.setdefault(folder, []).append(begun)
+    for folder, those in in_folders.items():
+        try:
+            sync_folder(folder)
+        except OSError as error:
+            for begun in those:
                 begun.error = error
 
 
@@ -124,33 +135,50 @@ def write_durably(path: str, content: bytes, mode: int) -> None:
     sync_folder(folder)
 
 
-def write_new(folder: str, contents: Mapping[str, bytes], mode: int) -> Durably[None]:
+def write_new(
+    folder: str, contents: Mapping[str, bytes], named: Mapping[str, bytes], mode: int
+) -> Durably[None]:
     """Files by name into a folder that is new or prepared anew; on disk, and their names in it, and its own.
+    Of those that are ``named`` only that they are there is to outlive a power cut.
 
-    They get their names before they are on disk, so that one commit of the file system takes all of it.  A
-    power cut until then may leave a torn file: only for those that nobody uses before, and that are looked at
-    (:func:`settled`) where they are found later.
+    They get their names before they are on disk, so that one commit of the file system takes all of it.  What
+    cuts it short until then may leave a torn file: only for those that nobody uses before, and that are
+    looked at (:func:`settled`) where they are found later.
     """
     files: list[int] = []
-    folders: list[int] = []
     made: list[str] = []
     try:
-        for name, content in contents.items():
-            temporary, fd = _written(f"{folder}/{name}", content, mode)
+        for name, content in (*contents.items(), *named.items()):
+            path = f"{folder}/{name}"
+            fd = new_file(path)
             files.append(fd)
-            made.append(temporary)
-            os.rename(temporary, f"{folder}/{name}")  # noqa: PTH104
-            made[-1] = f"{folder}/{name}"
-        for each in (folder, os.path.dirname(folder)):
-            folders.append(os.open(each, os.O_RDONLY))
-        yield ToDisk(files, folders)
+            made.append(path)
+            write_all(fd, content)
+            os.fchmod(fd, mode)
+        yield ToDisk(files[: len(contents)], (folder, os.path.dirname(folder)))
     except OSError:
         for path in made:
             Path(path).unlink(missing_ok=True)
         raise
     finally:
-        for fd in (*files, *folders):
+        for fd in files:
             os.close(fd)
+
+
+def new_file(path: str) -> int:
+    """Its descriptor, to be written to; what an earlier try has left there goes.  Raises OSError."""
+    new = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    try:
+        return os.open(path, new, 0o600)
+    except FileExistsError:
+        os.unlink(path)  # noqa: PTH108 - beside so much that is done with descriptors
+        return os.open(path, new, 0o600)
+
+
+def write_all(fd: int, content: bytes) -> None:
+    left = memoryview(content)
+    while left:
+        left = left[os.write(fd, left) :]
 
 
 def _written(path: str, content: bytes, mode: int) -> tuple[str, int]:
@@ -160,9 +188,7 @@ def _written(path: str, content: bytes, mode: int) -> tuple[str, int]:
     temporary = f"{folder}/.{name}.{os.getpid()}.{threading.get_ident()}.new"
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
     try:
-        left = memoryview(content)
-        while left:
-            left = left[os.write(fd, left) :]
+        write_all(fd, content)
         os.fchmod(fd, mode)
     except BaseException:
         os.close(fd)
@@ -172,7 +198,8 @@ def _written(path: str, content: bytes, mode: int) -> tuple[str, int]:
 
 
 def sync_folder(folder: str | Path) -> None:
-    fd = os.open(folder, os.O_RDONLY)
+    """Its names are on disk.  Raises OSError."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(fd)
     finally:

@@ -81,6 +81,7 @@ class Hands:
         self._asked: list[_Piece] = []
         self._queue: SimpleQueue[_Piece | None] = SimpleQueue()
         self._done: deque[_Piece] = deque()
+        self._handed: deque[tuple[float, Sequence[_Piece]]] = deque()
         self._told_at = 0.0
         self._begun = False
 
@@ -110,7 +111,9 @@ class Hands:
             for number in range(self._few):
                 # A hand that hangs in a dead file system must not keep a daemon that was stopped from ending.
                 threading.Thread(target=self._work, args=(loop,), name=f"hand_{number}", daemon=True).start()
-        loop.call_later(self._patience_seconds, self._impatient, loop, pieces)
+        self._handed.append((loop.time() + self._patience_seconds, pieces))
+        if len(self._handed) == 1:
+            loop.call_later(self._patience_seconds, self._impatient, loop)
 
     def _work(self, loop: asyncio.AbstractEventLoop) -> None:
         while (piece := self._queue.get()) is not None:
@@ -138,11 +141,19 @@ class Hands:
         while self._done:
             self._done.popleft().tell()
 
-    def _impatient(self, loop: asyncio.AbstractEventLoop, pieces: Sequence[_Piece]) -> None:
+    def _impatient(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Have others do what the hands have not come to in time; work that has begun is waited for however
+        long it takes.  Looks only for the oldest that is not done."""
         self._tell()  # a hand that hangs may not have come to tell what it did before
-        for piece in pieces:
-            if piece.take():  # work that has begun is waited for however long it takes
-                loop.run_in_executor(None, self._do_and_tell, loop, piece)
+        while self._handed:
+            due_at, pieces = self._handed[0]
+            if due_at > loop.time() and not all(piece.answer.done() for piece in pieces):
+                loop.call_at(due_at, self._impatient, loop)
+                return
+            self._handed.popleft()
+            for piece in pieces:
+                if piece.take():
+                    loop.run_in_executor(None, self._do_and_tell, loop, piece)
 
 
 def settle() -> None:

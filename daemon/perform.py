@@ -1,12 +1,13 @@
 """Effect -> plugin or file system -> exactly one observation in answer.  Time-outs; never raises.
 
-Each effect runs as a task of its own; a gate per kind bounds how many run at once.  What blocks runs in a
+Of each kind a few run at once, and the others wait in the order in which they came.  What blocks runs in a
 worker thread.  Every effect can be done twice.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -40,7 +41,7 @@ from .preparing import Preparing
 from .releasing import STILL_CLEANING, Releasing
 from .spool import Spool
 
-GATES = {
+AT_ONCE: dict[type[e.Effect], int] = {
     e.SubmitJob: 8,
     e.RevokeAttempt: 8,
     e.FenceAttempt: 8,
@@ -52,7 +53,7 @@ GATES = {
 }
 VERIFYING = 2
 """So many results are read at once, however many wait for the disk to publish theirs."""
-TIMEOUT_SECONDS = {
+TIMEOUT_SECONDS: dict[type[e.Effect], float] = {
     e.SubmitJob: 120.0,
     e.RevokeAttempt: 120.0,
     e.FenceAttempt: 120.0,
@@ -87,7 +88,8 @@ class Perform:
         self._clock = clock
         self._put = put
         self._replied = replied
-        self._gates = {kind: asyncio.Semaphore(limit) for kind, limit in GATES.items()}
+        self._waiting: dict[type[e.Effect], deque[e.Effect]] = {kind: deque() for kind in AT_ONCE}
+        self._busy = dict.fromkeys(AT_ONCE, 0)
         self._tasks: set[asyncio.Task[None]] = set()
         self._buckets: dict[str, importing.TokenBucket] = {}
         self._hands = hands
@@ -113,9 +115,13 @@ class Perform:
         if isinstance(effect, e.Reply):
             self._replied(effect)
             return
-        task = asyncio.create_task(self._perform(effect))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        kind = type(effect)
+        self._waiting[kind].append(effect)
+        if self._busy[kind] < AT_ONCE[kind]:
+            self._busy[kind] += 1
+            task = asyncio.create_task(self._work(kind))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
     async def drain(self, seconds: float) -> None:
         """Let what is under way end, then cancel it: all of it can be done again."""
@@ -126,20 +132,28 @@ class Perform:
                 task.cancel()
             await asyncio.gather(*left, return_exceptions=True)
 
+    async def _work(self, kind: type[e.Effect]) -> None:
+        """One effect of this kind after another, as long as some wait."""
+        waiting = self._waiting[kind]
+        try:
+            while waiting:
+                await self._perform(waiting.popleft())
+        finally:
+            self._busy[kind] -= 1
+
     async def _perform(self, effect: e.Effect) -> None:
-        # Whatever is logged on the way, by a plugin too, tells which dataset it is about; the context is
-        # the task's own, and ends with it.
+        # Whatever is logged on the way, by a plugin too, tells which dataset it is about.  Effects of a kind,
+        # which come here one after another, have all the same keys.
         structlog.contextvars.bind_contextvars(**_about(effect))
-        async with self._gates[type(effect)]:
-            try:
-                async with asyncio.timeout(TIMEOUT_SECONDS[type(effect)]):
-                    answer = await self._handlers[type(effect)](effect)
-            except (PluginError, TimeoutError, OSError) as error:
-                answer = self._troubled(effect, error)
-            except Exception as error:
-                # A bug, ours or a plugin's, must not take the daemon down, nor go unseen.
-                self._log.exception("an effect failed by a bug", effect=str(effect))
-                answer = self._troubled(effect, Temporary(f"a bug in tiltd or a plugin: {error!r}"))
+        try:
+            async with asyncio.timeout(TIMEOUT_SECONDS[type(effect)]):
+                answer = await self._handlers[type(effect)](effect)
+        except (PluginError, TimeoutError, OSError) as error:
+            answer = self._troubled(effect, error)
+        except Exception as error:
+            # A bug, ours or a plugin's, must not take the daemon down, nor go unseen.
+            self._log.exception("an effect failed by a bug", effect=str(effect))
+            answer = self._troubled(effect, Temporary(f"a bug in tiltd or a plugin: {error!r}"))
         if answer.trouble and answer.trouble != STILL_CLEANING:
             self._log.warning(answer.trouble, effect=type(effect).__name__)
         await self._put(answer)

@@ -136,7 +136,7 @@ class Spool:
                 self._known.put(attempt_id, document)
             # Nothing was ever submitted with a job file that was torn, or was not there.
             laid = bool(papers) and (bool(new) or papers.keys().isdisjoint(names))
-            yield from write_new(folder, new | dict(papers) if laid else new, 0o644)
+            yield from write_new(folder, new, papers if laid else {}, 0o644)
         return laid
 
     def revoke(self, attempt_id: str) -> tuple[bool, str]:

@@ -35,6 +35,8 @@ LONG_SECONDS = 0.5
 LOOK_SECONDS = 0.02
 """How often it is asked whether a command has ended where the kernel does not tell."""
 REAPED_SECONDS = 0.05
+TICK_SECONDS = 0.01
+"""Nobody is put to sleep for less than that."""
 _KEPT = re.compile(r"PATH|HOME|USER|LOGNAME|SHELL|TZ|LD_LIBRARY_PATH|(PBS|TORQUE|MAUI|MOAB)\w*", re.ASCII)
 
 Kind = Literal["done", "gone", "permanent", "wait", "retry", "unsure"]
@@ -77,7 +79,8 @@ class NotStarted(Temporary):
 
 
 class TokenBucket:
-    """At most ``burst`` at once, then ``per_second``; who comes waits for its turn, in order."""
+    """At most ``burst`` at once, then ``per_second``, give or take a tick; who comes waits for its turn, in
+    order."""
 
     def __init__(self, per_second: float, burst: int) -> None:
         self._interval = 1.0 / per_second
@@ -88,7 +91,7 @@ class TokenBucket:
         now = asyncio.get_running_loop().time()
         turn_at = max(self._next_at, now - self._slack)
         self._next_at = turn_at + self._interval
-        if turn_at > now:
+        if turn_at > now + TICK_SECONDS:
             await asyncio.sleep(turn_at - now)
 
 

@@ -180,11 +180,11 @@ class TorqueManager:
     # -- submitting ------------------------------------------------------------------------------------
 
     def _rendered(self, spec: JobSpec) -> tuple[str, list[str], Permanent | Temporary | None]:
-        """The script, the command that submits it, and what keeps it from being submitted now, unless it was
-        submitted before."""
+        """The script, unless it was laid, the command that submits it, and what keeps it from being submitted
+        now, unless it was submitted before."""
         path = os.path.join(spec.attempt_folder, torque_intent.SCRIPT)
         try:
-            script = torque_script.script(spec, self._options)
+            script = "" if spec.papers_laid else torque_script.script(spec, self._options)
             arguments = torque_script.qsub_arguments(spec, self._options, path, self._mark)
         except Permanent as error:
             return "", [], error

@@ -132,7 +132,7 @@ async def test_where_the_hint_is_refused_it_goes_to_the_disk_all_the_same(
     monkeypatch.setattr(os, "posix_fadvise", refused)
     folder = tmp_path / "attempts" / "one"
     folder.mkdir(parents=True)
-    at_once(write_new(str(folder), {"a": b"1", "b": b"2"}, 0o644))
+    at_once(write_new(str(folder), {"a": b"1", "b": b"2"}, {}, 0o644))
     assert synced == ["a", "b", "one", "attempts"]
 
 
@@ -223,6 +223,27 @@ async def test_two_results_are_read_at_once_and_more_wait_to_be_published() -> N
     assert most == VERIFYING
 
 
+async def test_a_folder_of_several_is_waited_for_once_and_refused_to_all(
+    hands: Hands, tmp_path: Path, synced: list[str]
+) -> None:
+    def one(name: str, parent: str) -> Durably[str]:
+        folder = tmp_path / parent / name
+        folder.mkdir(parents=True)
+        yield from write_new(str(folder), {f"file_{name}": b"1"}, {}, 0o644)
+        return name
+
+    commits = Commits(hands, gather_seconds=0.1)
+    await commits.do(written, tmp_path, "before")
+    done = await asyncio.gather(*(commits.do(one, name, "attempts") for name in "abc"))
+    assert done == ["a", "b", "c"]
+    assert synced == ["|", "before", "|", "file_a", "file_b", "file_c", "a", "attempts", "b", "c"]
+    refused = await asyncio.gather(
+        *(commits.do(one, name, "bad") for name in "de"), commits.do(one, "f", "good"), return_exceptions=True
+    )
+    assert [type(each) for each in refused] == [OSError, OSError, str]
+    assert not list((tmp_path / "bad").glob("*/file_*")), "what is not there for certain is not there"
+
+
 def test_alone_and_at_once(tmp_path: Path, synced: list[str]) -> None:
     assert at_once(written(tmp_path, "a", "b")) == "b nothing"
     assert synced == ["a", "b"]
@@ -233,7 +254,9 @@ def test_alone_and_at_once(tmp_path: Path, synced: list[str]) -> None:
 def test_new_files_and_all_their_names(tmp_path: Path, synced: list[str]) -> None:
     folder = tmp_path / "attempts" / "one"
     folder.mkdir(parents=True)
-    at_once(write_new(str(folder), {"job.json": b"{}", "job.sh": b"#!/bin/sh\n"}, 0o640))
-    assert synced == ["job.json", "job.sh", "one", "attempts"]
+    (folder / "job.json").write_bytes(b"what an earlier try has left there")
+    at_once(write_new(str(folder), {"job.json": b"{}"}, {"job.sh": b"#!/bin/sh\n"}, 0o640))
+    assert synced == ["job.json", "one", "attempts"]
+    assert (folder / "job.json").read_bytes() == b"{}" and (folder / "job.sh").read_bytes() == b"#!/bin/sh\n"
     assert sorted(os.listdir(folder)) == ["job.json", "job.sh"]
     assert (folder / "job.sh").stat().st_mode & 0o777 == 0o640
