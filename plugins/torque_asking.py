@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from tiltd.daemon.core.model import Job, JobState, NodeInfo, Record
 from tiltd.plugins import torque_errors, torque_jobs
@@ -17,7 +17,7 @@ from tiltd.plugins.api import Temporary, Unreachable
 from tiltd.plugins.commandline import CommandLine, Ran
 from tiltd.plugins.torque_jobs import JOB_FIELDS, JOB_ID, NODE_FIELDS
 from tiltd.plugins.torque_settings import TorqueSettings
-from tiltd.plugins.torque_xml import Fields, Records, Remembered, field, fields_of
+from tiltd.plugins.torque_xml import Fields, Records, Remembered, field, fields_of, steady
 
 ANSWER_BYTES_MAX = 256 << 20
 IDS_AT_ONCE = 40
@@ -32,8 +32,13 @@ class Ours(Record):
     mark: str
 
 
-Told = tuple[Job, bool]
-"""What the record of a job of our account told, and whether it bears our mark."""
+class Told(NamedTuple):
+    """What the record of a job of our account told, whether the job bears our mark, and by what it is known
+    that another record tells the same."""
+
+    job: Job
+    marked: bool
+    steady: int
 
 
 class Listing:
@@ -52,13 +57,18 @@ class Listing:
         self._ours = ours
         self._expected = expected
 
-    def take(self, body: bytes) -> Told | None:
-        """A record: what is returned for one of our account holds as long as the record does."""
+    def take(self, body: bytes, before: Told | None = None) -> Told | None:
+        """A record: what is returned for one of our account holds as long as the record does.  ``before``:
+        what the same job's record told the last time."""
+        found = steady(body)
+        if before is not None and before.steady == found:  # it runs, as it did
+            self.again(before)
+            return before
         owner = torque_jobs.owner_of(field(body, "Job_Owner") or "")
         if owner and owner != self._ours.owner:
             self._foreign(torque_jobs.state(field(body, "job_state") or ""))
             return None
-        told = self._read(body)
+        told = self._read(body, found)
         if told is None:
             self.damaged += 1  # it may be one of ours
             return None
@@ -66,20 +76,20 @@ class Listing:
         return told
 
     def again(self, told: Told) -> None:
-        job, marked = told
-        if marked or job.job_id in self._expected:
+        job = told.job
+        if told.marked or job.job_id in self._expected:
             self.jobs[job.job_id] = job
         else:
             self._foreign(job.state)
 
-    def _read(self, body: bytes) -> Told | None:
-        """A job of our account and whether it bears our mark; nothing where fields are missing."""
+    def _read(self, body: bytes, found: int) -> Told | None:
+        """A job of our account; nothing where fields are missing."""
         fields, mark = fields_of(body, JOB_FIELDS), self._ours.mark
         whole = JOB_ID.fullmatch(fields.get("Job_Id", "")) and fields.keys() >= {"Job_Name", "job_state"}
         if not whole or not torque_jobs.owner(fields):
             return None
         name = fields["Job_Name"]
-        return torque_jobs.job(fields, name.removesuffix(mark)), name.endswith(mark)
+        return Told(torque_jobs.job(fields, name.removesuffix(mark)), name.endswith(mark), found)
 
     def _foreign(self, state: JobState) -> None:
         self.foreign_counts[state.value] = self.foreign_counts.get(state.value, 0) + 1
@@ -203,7 +213,7 @@ class Asking:
     async def nodes(self) -> list[NodeInfo]:
         """Raises Unreachable for no answer and for one that was cut short."""
         seen: list[Fields] = []
-        records: Records[None] = Records(lambda body: seen.append(fields_of(body, NODE_FIELDS)))
+        records: Records[None] = Records(lambda body, before: seen.append(fields_of(body, NODE_FIELDS)))
         ran = await self._run([self._settings.pbsnodes, "-x"], records)
         if ran.exit_code != 0:
             raise Unreachable(self._trouble("pbsnodes -x", ran))

@@ -23,6 +23,7 @@ A server writes the id first, so that nobody else's record can be taken for ours
 RECORD_BYTES_MAX = 4 << 20
 """A record that is longer than that is skipped: a job's variables may be long, but not that long."""
 _FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufffe\uffff]")
+_COUNTING = ((b"<resources_used>", b"</resources_used>"), (b"<Walltime>", b"</Walltime>"))
 _MARKS = re.compile(rb"</?(?:Data|Job|Node)>")
 
 
@@ -30,7 +31,8 @@ class Records(Generic[Told]):
     """Feed it bytes; it hands what stands in each whole record to ``take``: see ``fields_of``.
 
     What ``take`` makes of a record is ``remembered``.  Given as ``before`` with the next answer, it is handed
-    to ``again`` instead of a record that stands there to the letter as it did.
+    to ``again`` instead of a record that stands there to the letter as it did, and to ``take`` beside one
+    that has changed.
 
     Memory holds one record at a time; the cost is that of one search over the bytes, and a quarter of it over
     those of records that stood in the answer before.
@@ -38,7 +40,7 @@ class Records(Generic[Told]):
 
     def __init__(
         self,
-        take: Callable[[bytes], Told | None],
+        take: Callable[[bytes, Told | None], Told | None],
         again: Callable[[Told], None] = lambda told: None,
         before: Mapping[bytes, tuple[int, int, Told]] = {},
     ) -> None:
@@ -131,10 +133,22 @@ class Records(Generic[Told]):
             self.damaged += 1
         else:
             self.records += 1
-            told = self._take(body)
+            first = body[: body.find(b"</")]
+            known = self._before.get(first)
+            told = self._take(body, known[2] if known is not None else None)
             if told is not None:
-                self.remembered[body[: body.find(b"</")]] = (len(body), hash(body), told)
+                self.remembered[first] = (len(body), hash(body), told)
         return True
+
+
+def steady(body: bytes) -> int:
+    """The hash of a job's record without what counts up while the job runs."""
+    for opening, closing in _COUNTING:
+        start = body.find(opening)
+        end = body.find(closing, start) if start >= 0 else -1
+        if end >= 0:
+            body = body[:start] + body[end:]
+    return hash(body)
 
 
 def fields_of(body: bytes, names: tuple[str, ...]) -> Fields:

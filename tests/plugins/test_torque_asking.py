@@ -118,6 +118,35 @@ async def test_a_record_that_stands_there_again_to_the_letter_is_not_read_again(
     assert all(seen.complete for seen in looks)
 
 
+RUNS = (
+    f"<Data><Job><Job_Id>7.head</Job_Id><Job_Name>{NAME}.jad3e9d</Job_Name>"
+    "<resources_used><walltime>%s</walltime></resources_used><job_state>%s</job_state>"
+    "<Job_Owner>tomography@head</Job_Owner><Walltime><Remaining>%s</Remaining></Walltime>"
+    "<comment>%s</comment></Job></Data>"
+)
+
+
+async def test_of_a_job_that_runs_what_counts_up_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    real = torque_jobs.job
+
+    def noted(fields: Fields, name: str) -> Job:
+        read.append(fields["comment"])
+        return real(fields, name)
+
+    monkeypatch.setattr(torque_jobs, "job", noted)
+    rows = [("00:01", "R", 99, "a"), ("00:12", "R", 9, "a"), ("00:12", "R", 9, "b"), ("00:12", "C", 9, "b")]
+    desk = Desk(tmp_path, {"qstat": [ran(out=RUNS % row) for row in rows]})
+    desk.manager.expect(["7.head"])
+    looks = [(await desk.manager.jobs()).jobs[0] for _ in rows]
+    assert read == ["a", "b", "b"], "the second look told nothing new"
+    assert [(job.state.value, job.comment) for job in looks] == [
+        ("running", "a"), ("running", "a"), ("running", "b"), ("completed", "b"),
+    ]  # fmt: skip
+
+
 async def test_what_was_damaged_is_damaged_again(tmp_path: Path) -> None:
     desk = Desk(tmp_path, {"qstat": [ran(out=f"<Data><Job>{BARE % 'tomography'}</Job></Data>")] * 2})
     assert [(await desk.manager.jobs()).complete for _ in range(2)] == [False, False]

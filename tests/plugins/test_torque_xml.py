@@ -21,7 +21,7 @@ WHOLE = QSTAT["qstat_x_all"]
 
 def read(*pieces: bytes) -> tuple[list[Fields], Records]:
     found: list[Fields] = []
-    records = Records(lambda body: found.append(fields_of(body, NAMES)))
+    records = Records(lambda body, before: found.append(fields_of(body, NAMES)))
     for piece in pieces:
         records.feed(piece)
     return found, records
@@ -96,7 +96,7 @@ def test_a_document_that_begins_in_the_middle_of_another() -> None:
 def test_a_record_beyond_all_measure_is_skipped_in_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torque_xml, "RECORD_BYTES_MAX", 10_000)
     found: list[Fields] = []
-    records = Records(lambda body: found.append(fields_of(body, NAMES)))
+    records = Records(lambda body, before: found.append(fields_of(body, NAMES)))
     records.feed(b"<Data><Job><Job_Id>1.h</Job_Id><Variable_List>")
     for _ in range(1000):
         records.feed(b"x" * 1000)
@@ -196,7 +196,7 @@ class Polls:
         every: list[bytes] = []
         anew: list[bytes] = []
 
-        def take(body: bytes) -> bytes:
+        def take(body: bytes, before: bytes | None) -> bytes:
             every.append(body)
             anew.append(body)
             return body
