@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import functools
 import os
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, ParamSpec, TypeVar
 
-from .durable import Begun, Durably, ToDisk, wait_for_disk
+from .durable import Begun, Durably, wait_for_disk
 from .hands import Hands
 
 T = TypeVar("T")
@@ -26,28 +27,43 @@ TOGETHER_MAX = 8
 
 
 class Work(Generic[T]):
-    """One piece of work, begun.  Its steps run in worker threads, in the context of who began it."""
+    """One piece of work.  Its steps run in worker threads, in the context of who asked for it."""
 
-    __slots__ = ("begun", "context", "device", "error", "ready")
+    __slots__ = ("begun", "context", "device", "error", "ready", "work")
 
-    def __init__(self, begun: Begun[T]) -> None:
-        self.begun = begun
+    def __init__(self, work: Callable[[], Durably[T]]) -> None:
+        self.work = work
+        self.begun: Begun[T] | None = None
         self.context = contextvars.copy_context()
         self.error: BaseException | None = None
         self.ready: asyncio.Future[None]
-        given = begun.given
-        self.device = device_of(given) if given is not None else 0
+        self.device = 0
+
+    @property
+    def waits(self) -> bool:
+        """For the disk."""
+        return self.begun is not None and self.begun.given is not None
 
     def go_on(self) -> None:
+        """Begin, or on to where it waits next; what it raises is kept."""
         try:
-            self.context.run(self.begun.go_on)
+            self.context.run(self._step)
         except BaseException as error:
             self.error = error
+
+    def _step(self) -> None:
+        if self.begun is not None:
+            self.begun.go_on()
+            return
+        self.begun = Begun(self.work())
+        if (given := self.begun.given) is not None:
+            found = os.fstat(given.files[0]) if given.files else os.stat(given.folders[0])  # noqa: PTH116
+            self.device = found.st_dev
 
 
 class Commits:
     """Those who wait for the same file system are committed together, so that one that hangs stops only its
-    own.  Costs nothing beside the work; memory by what waits, and a number for each file system."""
+    own.  Costs nothing beside the work; memory by what waits, and a number for each file system and place."""
 
     def __init__(self, hands: Hands, gather_seconds: float = GATHER_SECONDS) -> None:
         self._hands = hands
@@ -56,20 +72,41 @@ class Commits:
         self._timers: dict[int, asyncio.TimerHandle] = {}
         self._rests_until: dict[int, float] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._devices: dict[str, int] = {}
 
-    async def do(self, work: Callable[P, Durably[T]], *args: P.args, **kwargs: P.kwargs) -> T:
-        """All of ``work``, in worker threads; what it returns or raises."""
-        return await self.finish(await self.begin(work, *args, **kwargs))
+    async def do(self, place: str, work: Callable[P, Durably[T]], *args: P.args, **kwargs: P.kwargs) -> T:
+        """All of ``work``, in worker threads; what it returns or raises.
+
+        For work that is quick: it is begun only with the next commit of the file system that others of the
+        same ``place`` were found on, which saves waking a thread, and the loop, for its beginning alone.
+        """
+        piece = Work(functools.partial(work, *args, **kwargs))
+        if place in self._devices:
+            piece.device = self._devices[place]
+            await self._commit(piece)
+        else:
+            await self._begin(piece)
+        if piece.device:
+            self._devices[place] = piece.device
+        return await self.finish(piece)
 
     async def begin(self, work: Callable[P, Durably[T]], *args: P.args, **kwargs: P.kwargs) -> Work[T]:
         """Up to where it first waits for the disk."""
-        return await self._hands.do(lambda: Work(Begun(work(*args, **kwargs))))
+        piece = Work(functools.partial(work, *args, **kwargs))
+        await self._begin(piece)
+        return piece
 
-    async def finish(self, work: Work[T]) -> T:
+    async def finish(self, piece: Work[T]) -> T:
         """The rest of it.  Who is cancelled meanwhile leaves it where it waits, as a crash would."""
-        while work.begun.given is not None:
-            await self._commit(work)
-        return work.begun.result
+        while piece.waits:
+            await self._commit(piece)
+        assert piece.begun is not None
+        return piece.begun.result
+
+    async def _begin(self, piece: Work[Any]) -> None:
+        await self._hands.do(piece.go_on)
+        if piece.error is not None:
+            raise piece.error
 
     async def _commit(self, work: Work[Any]) -> None:
         loop = asyncio.get_running_loop()
@@ -104,14 +141,13 @@ class Commits:
                 work.ready.set_result(None)
 
 
-def device_of(given: ToDisk) -> int:
-    """Its file system.  Raises OSError."""
-    found = os.fstat(given.files[0]) if given.files else os.stat(given.folders[0])  # noqa: PTH116
-    return found.st_dev
-
-
 def go_on(together: Sequence[Work[Any]]) -> None:
-    """One commit for all, then each on to where it waits next.  What one of them raises is its own."""
-    wait_for_disk([work.begun for work in together])
+    """Begin those that are not begun, one commit for all, then each on to where it waits next.  What one of
+    them raises is its own."""
     for work in together:
+        if work.begun is None:
+            work.go_on()
+    waiting = [work for work in together if work.waits]
+    wait_for_disk([work.begun for work in waiting if work.begun is not None])
+    for work in waiting:
         work.go_on()

@@ -215,7 +215,7 @@ class Perform:
         dataset, attempt = self._find(effect)
         assert dataset.series is not None
         final = self._final(dataset)
-        found = await self._commits.do(self._result_or_spec, dataset, attempt, final)
+        found = await self._commits.do("spool", self._result_or_spec, dataset, attempt, final)
         if isinstance(found, manifest.Published):
             return o.SubmitAnswered(
                 at=self._clock.now(),

@@ -64,9 +64,9 @@ async def test_what_waits_at_the_same_time_waits_together(
     hands: Hands, tmp_path: Path, synced: list[str]
 ) -> None:
     commits = Commits(hands, gather_seconds=0.1)
-    await commits.do(written, tmp_path, "before")
+    await commits.do("here", written, tmp_path, "before")
     first, second = await asyncio.gather(
-        commits.do(written, tmp_path, "a1", "a2"), commits.do(written, tmp_path, "b1", "b2")
+        commits.do("here", written, tmp_path, "a1", "a2"), commits.do("here", written, tmp_path, "b1", "b2")
     )
     assert (first, second) == ("a2 nothing", "b2 nothing")
     assert synced == ["|", "before", "|", "a1", "b1", "|", "a2", "b2"]
@@ -76,9 +76,11 @@ async def test_after_a_commit_the_next_ones_gather(hands: Hands, tmp_path: Path,
     loop = asyncio.get_running_loop()
     commits = Commits(hands, gather_seconds=0.3)
     began = loop.time()
-    await commits.do(written, tmp_path, "first")
+    await commits.do("here", written, tmp_path, "first")
     assert loop.time() - began < 0.2, "a daemon at rest does not wait"
-    waiting = [asyncio.create_task(commits.do(written, tmp_path, name)) for name in ("second", "third")]
+    waiting = [
+        asyncio.create_task(commits.do("here", written, tmp_path, name)) for name in ("second", "third")
+    ]
     await asyncio.gather(*waiting)
     assert synced == ["|", "first", "|", "second", "third"]
     assert loop.time() - began >= 0.3
@@ -86,10 +88,10 @@ async def test_after_a_commit_the_next_ones_gather(hands: Hands, tmp_path: Path,
 
 async def test_many_wait_for_no_more(hands: Hands, tmp_path: Path, synced: list[str]) -> None:
     commits = Commits(hands, gather_seconds=3600.0)
-    await commits.do(written, tmp_path, "first")
+    await commits.do("here", written, tmp_path, "first")
     names = [f"n{number}" for number in range(TOGETHER_MAX)]
     done = await asyncio.wait_for(
-        asyncio.gather(*(commits.do(written, tmp_path, name) for name in names)), 30.0
+        asyncio.gather(*(commits.do("here", written, tmp_path, name) for name in names)), 30.0
     )
     assert done == [f"{name} nothing" for name in names]
     assert sorted(synced) == sorted(["|", "first", "|", *names])
@@ -100,8 +102,8 @@ async def test_what_the_disk_refuses_is_told_to_whom_it_concerns(
 ) -> None:
     commits = Commits(hands)
     bad, good = await asyncio.gather(
-        commits.do(written, tmp_path, "bad", "never"),
-        commits.do(written, tmp_path, "good"),
+        commits.do("here", written, tmp_path, "bad", "never"),
+        commits.do("here", written, tmp_path, "good"),
         return_exceptions=True,
     )
     assert isinstance(bad, OSError) and bad.errno == errno.EIO
@@ -118,7 +120,10 @@ async def test_nobody_waits_for_ever_behind_a_bug(
     monkeypatch.setattr(commits_module, "wait_for_disk", broken)
     commits = Commits(hands)
     done = await asyncio.wait_for(
-        asyncio.gather(*(commits.do(written, tmp_path, name) for name in "ab"), return_exceptions=True), 10.0
+        asyncio.gather(
+            *(commits.do("here", written, tmp_path, name) for name in "ab"), return_exceptions=True
+        ),
+        10.0,
     )
     assert [type(each) for each in done] == [ZeroDivisionError, ZeroDivisionError]
 
@@ -141,7 +146,7 @@ async def test_it_goes_on_as_whoever_began_it(hands: Hands, tmp_path: Path) -> N
 
     async def one(name: str) -> str:
         ABOUT.set(name)
-        return await commits.do(written, tmp_path, f"{name}1", f"{name}2")
+        return await commits.do("here", written, tmp_path, f"{name}1", f"{name}2")
 
     assert await asyncio.gather(one("x"), one("y")) == ["x2 x", "y2 y"]
 
@@ -161,9 +166,9 @@ async def test_a_disk_that_hangs_stops_only_its_own(tmp_path: Path, monkeypatch:
     try:
         if os.stat(other).st_dev == os.stat(tmp_path).st_dev:  # noqa: PTH116
             pytest.skip("/dev/shm is no file system of its own here")
-        await commits.do(written, tmp_path, "first")
-        hung = asyncio.create_task(commits.do(written, other, "hung"))
-        free = asyncio.create_task(commits.do(written, tmp_path, "free"))
+        await commits.do("here", written, tmp_path, "first")
+        hung = asyncio.create_task(commits.do("there", written, other, "hung"))
+        free = asyncio.create_task(commits.do("here", written, tmp_path, "free"))
         assert await asyncio.wait_for(free, 10.0) == "free nothing"
         assert not hung.done()
         release.set()
@@ -184,18 +189,45 @@ async def test_who_is_cancelled_closes_what_it_opened_and_stops_nobody(tmp_path:
         finally:
             closed.append(name)
 
-    await commits.do(written, tmp_path, "first")
-    leaving = asyncio.create_task(commits.do(noted, "left"))
-    staying = asyncio.create_task(commits.do(noted, "stays"))
+    await commits.do("here", written, tmp_path, "first")
+    leaving = asyncio.create_task(commits.finish(await commits.begin(noted, "left")))
+    staying = asyncio.create_task(commits.finish(await commits.begin(noted, "stays")))
+    never = asyncio.create_task(commits.do("here", noted, "never"))
     await asyncio.sleep(0)
-    await hands.do(lambda: None)  # which comes after them
     leaving.cancel()
+    never.cancel()
     await staying
     with pytest.raises(asyncio.CancelledError):
         await leaving
-    del leaving, staying
+    del leaving, staying, never
     assert sorted(closed) == ["left", "stays"]
-    assert not (tmp_path / "left2").exists()
+    assert not (tmp_path / "left2").exists() and not (tmp_path / "never").exists()
+
+
+async def test_what_is_quick_is_begun_with_the_commit_that_it_waits_for(
+    hands: Hands, tmp_path: Path, synced: list[str]
+) -> None:
+    commits, begun = Commits(hands, gather_seconds=0.2), list[str]()
+
+    def noted(name: str) -> Durably[str]:
+        begun.append(name)
+        return (yield from written(tmp_path, name))
+
+    def nothing() -> Durably[str]:
+        return "nothing"
+        yield
+
+    assert await commits.do("here", nothing) == "nothing", "which tells of no file system"
+    await commits.do("here", noted, "first")
+    slow = await commits.begin(noted, "slow")
+    quick = asyncio.create_task(commits.do("here", noted, "quick"))
+    await asyncio.sleep(0)
+    assert begun == ["first", "slow"] and not quick.done()
+    assert await asyncio.gather(commits.finish(slow), quick) == ["slow nothing", "quick nothing"]
+    assert sorted(synced[2:]) == ["quick", "slow", "|"], "one commit for both"
+    assert await commits.do("here", nothing) == "nothing"
+    with pytest.raises(NotADirectoryError):
+        await commits.do("here", noted, "first/below")
 
 
 async def test_two_results_are_read_at_once_and_more_wait_to_be_published() -> None:
@@ -233,12 +265,14 @@ async def test_a_folder_of_several_is_waited_for_once_and_refused_to_all(
         return name
 
     commits = Commits(hands, gather_seconds=0.1)
-    await commits.do(written, tmp_path, "before")
-    done = await asyncio.gather(*(commits.do(one, name, "attempts") for name in "abc"))
+    await commits.do("here", written, tmp_path, "before")
+    done = await asyncio.gather(*(commits.do("here", one, name, "attempts") for name in "abc"))
     assert done == ["a", "b", "c"]
     assert synced == ["|", "before", "|", "file_a", "file_b", "file_c", "a", "attempts", "b", "c"]
     refused = await asyncio.gather(
-        *(commits.do(one, name, "bad") for name in "de"), commits.do(one, "f", "good"), return_exceptions=True
+        *(commits.do("here", one, name, "bad") for name in "de"),
+        commits.do("here", one, "f", "good"),
+        return_exceptions=True,
     )
     assert [type(each) for each in refused] == [OSError, OSError, str]
     assert not list((tmp_path / "bad").glob("*/file_*")), "what is not there for certain is not there"
