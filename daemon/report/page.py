@@ -24,8 +24,9 @@ _HEAD = (
     '<meta name="viewport" content="width=device-width, initial-scale=1">'
 )
 _LOOK = f"<style>{STYLE}</style></head>\n<body><main>"
-# What nothing is done to, and nearly all is such: that is seen sooner than done.
-_PLAIN = re.compile(r"[A-Za-z0-9 .,:;=+/@()_-]*").fullmatch
+# What nothing is done to (ASCII but & < > " ' and the backslash), and nearly all is such: that is seen
+# sooner than done.
+_PLAIN = re.compile(r"[ !#-%(-;=?-\[\]-~]*").fullmatch
 _CAPTIONS = {
     "thumbnails/xy.png": "central slice, x to the right, y up",
     "thumbnails/zy.png": "z to the right, y up",
@@ -153,15 +154,16 @@ def _seconds(seconds: float) -> str:
 
 
 def _table(rows: Sequence[tuple[str, str]]) -> str:
-    """Of names and values that are markup already."""
+    """Of names that are markup already and values that are text; of those that have a value."""
+    if not _PLAIN("".join([value for _, value in rows])):
+        rows = [(name, _text(value)) for name, value in rows]
     cells = "".join([f"<tr><th>{name}</th><td>{value}</td></tr>" for name, value in rows if value])
     return f"<table>{cells}</table>" if cells else ""
 
 
 def _quality(record: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [
-        (_text(name).replace("_", " "), _text(f"{value:.5g}"))
-        for name, value in sorted(record["quality"].items())
+        (_text(name).replace("_", " "), f"{value:.5g}") for name, value in sorted(record["quality"].items())
     ]
 
 
@@ -174,14 +176,14 @@ def _run(record: Mapping[str, Any]) -> list[tuple[str, str]]:
     def of(key: str) -> str:
         return f" (expected at most {show_bytes(predicted[key])})" if predicted.get(key) else ""
 
-    options = ", ".join(f"{name} = {value}" for name, value in sorted(record["options"].items()))
+    options = ", ".join([f"{name} = {value}" for name, value in sorted(record["options"].items())])
     return [
-        ("node", _text(", ".join(attempt["nodes"]))),
-        ("policy", _text(f"rule {rules}, version {record['policy']['version']}")),
-        ("pipeline", _text(record["pipeline"])),
-        ("options", _text(options)),
+        ("node", ", ".join(attempt["nodes"])),
+        ("policy", f"rule {rules}, version {record['policy']['version']}"),
+        ("pipeline", record["pipeline"]),
+        ("options", options),
         ("cores, threads", f"{int(placement['cores'])}, {int(placement['threads'])}"),
-        ("job", _text(attempt["job_id"])),
+        ("job", attempt["job_id"]),
         ("started", instant(attempt["started_at"])),
         ("ended", instant(attempt["ended_at"])),
         ("run time", _seconds(measured["run_seconds"])),
@@ -196,7 +198,7 @@ def _input(record: Mapping[str, Any]) -> list[tuple[str, str]]:
     angles = found.get("tilt_angles_deg") or ()
     reach = f", {min(angles):g} to {max(angles):g} degrees" if angles else ""
     return [
-        ("series", _text(record["series_key"])),
+        ("series", record["series_key"]),
         ("tilts", f"{int(found['tilt_count'])}{reach}"),
         ("image size", _with_unit(" x ".join(map(str, found.get("image_size") or ())), "px")),
         ("pixel size", _with_unit(found.get("pixel_spacing_angstrom"), "angstrom")),
@@ -208,7 +210,7 @@ def _input(record: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _with_unit(value: Any, unit: str) -> str:
-    return _text(f"{value} {unit}") if value else ""
+    return f"{value} {unit}" if value else ""
 
 
 def _attempts(attempts: Iterable[Mapping[str, Any]]) -> str:
