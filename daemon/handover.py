@@ -60,6 +60,13 @@ class Readers(Record):
         os.fchmod(fd, self._mode(status))
         return True
 
+    def let_read_new(self, fd: int) -> None:
+        """The same of a file that was only just made: only its group may be right, by the folder's."""
+        if self.group == -1:
+            os.fchmod(fd, self.file_mode)
+        else:
+            self.let_read(fd)
+
     def _mode(self, status: os.stat_result) -> int:
         if stat.S_ISDIR(status.st_mode):
             return self.dir_mode | (status.st_mode & stat.S_ISGID)  # as the folder above it wants it
@@ -99,7 +106,7 @@ def written(folder: str, texts: Mapping[str, str], readers: Readers, files: list
         left = memoryview(text.encode("utf-8"))
         while left:
             left = left[os.write(fd, left) :]
-        readers.let_read(fd)
+        readers.let_read_new(fd)
 
 
 def write(folder: str, texts: Mapping[str, str], readers: Readers) -> Durably[None]:

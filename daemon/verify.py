@@ -96,8 +96,11 @@ def read_checksums(staging: str, nonce: str) -> tuple[tuple[ResultFile, ...], tu
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError:
         raise Missing(f"{shown(staging)} has no {CHECKSUMS}: the runner did not finish staging out") from None
-    with open(fd, "rb", buffering=0) as list_file:
-        content = list_file.readall() if os.fstat(fd).st_size <= MAX_CHECKSUMS_BYTES else b""
+    try:
+        small = os.fstat(fd).st_size <= MAX_CHECKSUMS_BYTES
+        content = b"".join(iter(lambda: os.read(fd, SMALL_BYTES), b"")) if small else b""
+    finally:
+        os.close(fd)
     try:
         listed = as_json.decode(content, _Listed)
     except (ValueError, RecursionError):
