@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -114,18 +115,25 @@ def _pictures(gathered: Gathered) -> str:
 
 
 def _curves(record: Mapping[str, Any], gathered: Gathered) -> str:
-    angles = record["input"].get("tilt_angles_deg", ())
-    curves = list(gathered.curves)
-    if angles:
-        points = tuple((float(number), float(angle)) for number, angle in enumerate(angles, 1))
-        of = "tilt, as acquired" if record["input"].get("kind") == "frames" else "section of the stack"
-        curves.append(Curve(title="Tilt angles", x=of, y="tilt, degrees", points=points))
-    drawn = "".join(
+    drawn = "".join([_curve(each) for each in gathered.curves])
+    if angles := record["input"].get("tilt_angles_deg"):
+        drawn += _tilts(tuple(angles), record["input"].get("kind", ""))
+    return f'<div class="curves">{drawn}</div>' if drawn else ""
+
+
+def _curve(each: Curve) -> str:
+    return (
         f"<figure><figcaption>{_text(each.title)}</figcaption>"
         f"{svg.curve(each.points, shown(each.x), shown(each.y), shown(each.title))}</figure>"
-        for each in curves
     )
-    return f'<div class="curves">{drawn}</div>' if drawn else ""
+
+
+@functools.lru_cache(maxsize=32)
+def _tilts(angles: tuple[float, ...], kind: str) -> str:
+    """Remembered: where they are those that were asked for, a session's series all have the same."""
+    of = "tilt, as acquired" if kind == "frames" else "section of the stack"
+    points = tuple((float(number), float(angle)) for number, angle in enumerate(angles, 1))
+    return _curve(Curve(title="Tilt angles", x=of, y="tilt, degrees", points=points))
 
 
 def _steps(record: Mapping[str, Any]) -> str:
