@@ -126,10 +126,10 @@ def _walk(staging: str) -> tuple[list[str], set[str]]:
         with os.scandir(f"{staging}/{below}" if below else staging) as entries:
             for entry in entries:
                 name = f"{below}/{entry.name}" if below else entry.name
-                if entry.is_dir(follow_symlinks=False):
-                    folders.append(name)
-                elif entry.is_file(follow_symlinks=False):
+                if entry.is_file(follow_symlinks=False):
                     files.add(name)
+                elif entry.is_dir(follow_symlinks=False):
+                    folders.append(name)
                 else:
                     raise Damaged(
                         f"{shown(name)} in {shown(staging)} is a link or a special file, not a result"

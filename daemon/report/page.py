@@ -45,7 +45,7 @@ def page(record: Mapping[str, Any], gathered: Gathered) -> str:
     """
     name = _text(record["tilt_series_name"])
     verdict = str(record["verdict"])
-    sections = (
+    every = (
         _header(record, name, verdict),
         _problems(record["problems"], verdict),
         _pictures(gathered),
@@ -57,10 +57,10 @@ def page(record: Mapping[str, Any], gathered: Gathered) -> str:
         _section("Attempts", _attempts(record.get("attempts", ()))),
         _files(record),
     )
+    sections = "\n".join([section for section in every if section])
     return (
-        f"{_HEAD}<title>{name}: {_text(verdict)}</title>{_LOOK}"
-        + "\n".join(filter(None, sections))
-        + f"</main><footer>tiltd {_text(record['versions']['tiltd'])}, "
+        f"{_HEAD}<title>{name}: {_text(verdict)}</title>{_LOOK}{sections}"
+        f"</main><footer>tiltd {_text(record['versions']['tiltd'])}, "
         f"published {instant(record['published_at'])}. manifest.json beside this page tells the same to "
         "programs.</footer></body></html>\n"
     )
@@ -241,16 +241,18 @@ def _attempts(attempts: Iterable[Mapping[str, Any]]) -> str:
 
 def _kept(name: str, text: str) -> str:
     """A kept text keeps its lines; they are shown one by one, so that nothing else in it can matter."""
-    lines = "\n".join(_text(line) for line in text[:MAX_TEXT].split("\n"))
+    lines = "\n".join([_text(line) for line in text[:MAX_TEXT].split("\n")])
     return f"<details><summary>{_text(name)}</summary><pre>{lines}</pre></details>"
 
 
 def _files(record: Mapping[str, Any]) -> str:
     files = record["files"]
     rows = "".join(
-        f'<tr><td>{_text(file["name"])}</td><td class="number">{show_bytes(file["size_bytes"])}</td>'
-        f"<td><code>{_text(file['sha256'][:16])}</code></td></tr>"
-        for file in files[:MAX_FILES]
+        [
+            f'<tr><td>{_text(file["name"])}</td><td class="number">{show_bytes(file["size_bytes"])}</td>'
+            f"<td><code>{_text(file['sha256'][:16])}</code></td></tr>"
+            for file in files[:MAX_FILES]
+        ]
     )
     more = f"<p>and {len(files) - MAX_FILES} more</p>" if len(files) > MAX_FILES else ""
     total = show_bytes(record["result_bytes"])

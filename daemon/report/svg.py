@@ -32,6 +32,8 @@ _Y_WORDS = (
 _GRID = f'<line class="grid" x1="{_LEFT:g}" x2="{_END:g}" '
 _BAR, _GAP, _LABEL, _TEXT = 18.0, 8.0, 190.0, 90.0
 _LABEL_CHARACTERS = 28
+_BAR_NAME = f'<text x="{_LABEL - 8:g}" '
+_BAR_LEFT, _BAR_HIGH = f'x="{_LABEL:g}" ', f'height="{_BAR:g}" rx="3"'
 
 
 def ticks(low: float, high: float, count: int = 5) -> list[float]:
@@ -83,13 +85,13 @@ def bars(rows: Sequence[Bar], title: str) -> str:
     parts = []
     for number, row in enumerate(rows):
         y, width = _GAP + number * (_BAR + _GAP), max(1.0, row.value / largest * room)
-        middle, short = y + _BAR / 2, row.name[:_LABEL_CHARACTERS]
+        middle, short, words = y + _BAR / 2, escape(row.name[:_LABEL_CHARACTERS]), escape(row.words)
         kind = "bar faint" if row.faint else "bar"
         parts.append(
-            f'<text x="{_LABEL - 8:g}" y="{middle:.1f}" class="end">{escape(short)}</text>'
-            f'<rect class="{kind}" x="{_LABEL:g}" y="{y:.1f}" width="{width:.1f}" height="{_BAR:g}" rx="3">'
-            f"<title>{escape(row.name)}: {escape(row.words)}</title></rect>"
-            f'<text x="{_LABEL + width + 6:.1f}" y="{middle:.1f}">{escape(row.words)}</text>'
+            f'{_BAR_NAME}y="{middle:.1f}" class="end">{short}</text>'
+            f'<rect class="{kind}" {_BAR_LEFT}y="{y:.1f}" width="{width:.1f}" {_BAR_HIGH}>'
+            f"<title>{escape(row.name)}: {words}</title></rect>"
+            f'<text x="{_LABEL + width + 6:.1f}" y="{middle:.1f}">{words}</text>'
         )
     return (
         f'<svg viewBox="0 0 {2 * WIDTH:g} {height:g}" role="img" aria-label="{escape(title)}">'
