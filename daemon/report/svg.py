@@ -54,13 +54,10 @@ def curve(points: Points, x_words: str, y_words: str, title: str) -> str:
     xs, ys = zip(*points, strict=True)
     x_span = _span(min(xs), max(xs))
     y_span = _span(min(0.0, min(ys)), max(ys))
-    places = list(zip(_across(xs, x_span), _up(ys, y_span), xs, ys, strict=True))
-    line = " ".join([f"{x},{y}" for x, y, _, _ in places])
+    places = list(zip(*_columns(xs, x_span), _up(ys, y_span), ys, strict=True))
+    line = " ".join([f"{x},{y}" for x, _, y, _ in places])
     dots = "".join(
-        [
-            f'<circle cx="{x}" cy="{y}" r="2.6"><title>{a:.6g}: {b:.6g}</title></circle>'
-            for x, y, a, b in places
-        ]
+        [f'<circle cx="{x}" cy="{y}" r="2.6"><title>{a}: {b:.6g}</title></circle>' for x, a, y, b in places]
     )
     return (
         f'{_CURVE}aria-label="{escape(title)}">{_x_axis(x_span, x_words)}{_y_axis(y_span, y_words)}'
@@ -111,6 +108,12 @@ def _across(values: Sequence[float], span: tuple[float, float]) -> list[str]:
 def _up(values: Sequence[float], span: tuple[float, float]) -> list[str]:
     low, high = span
     return [f"{_FOOT + (value - low) / (high - low) * (_TOP - _FOOT):.1f}" for value in values]
+
+
+@functools.lru_cache(maxsize=8)
+def _columns(xs: Sequence[float], span: tuple[float, float]) -> tuple[list[str], list[str]]:
+    """Where they are, and as figures.  Remembered: the curves of a page, and of a session, share them."""
+    return _across(xs, span), [f"{x:.6g}" for x in xs]
 
 
 # Remembered: the series of a session have as many tilts, between the same angles, as a rule.
