@@ -129,8 +129,11 @@ def _trouble(error: Exception, staging: str, final: str, recent: bool) -> dict[s
 
 def _publish(staging: str, final: str, publish: Publishing) -> Durably[None]:
     parent = os.path.dirname(final)
-    make_folders(parent, publish)
-    rename_exclusively(staging, final)
+    try:
+        rename_exclusively(staging, final)
+    except FileNotFoundError:  # as a rule the folder is there: the runner staged beside the final one
+        make_folders(parent, publish)
+        rename_exclusively(staging, final)
     yield ToDisk((), (parent,))
     _tidy(final)
 
@@ -305,7 +308,7 @@ def _waiting(staging: str, nonce: str, record: dict[str, Any], publish: Publishi
 def _tidy(final: str) -> None:
     """The runner's checksum list has done its work: the manifest tells the same."""
     with contextlib.suppress(OSError):
-        os.unlink(os.path.join(final, CHECKSUMS))  # noqa: PTH108 - a path object would cost as much again
+        os.unlink(f"{final}/{CHECKSUMS}")  # noqa: PTH108 - a path object would cost as much again
 
 
 def _is_absent(staging: str) -> bool:

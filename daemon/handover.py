@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from tiltd.daemon.core.model import Record
-from tiltd.daemon.durable import Durably, ToDisk
+from tiltd.daemon.durable import Durably, ToDisk, new_file, write_all
 
 
 class Publishing(Protocol):
@@ -60,6 +60,13 @@ class Readers(Record):
         os.fchmod(fd, self._mode(status))
         return True
 
+    def let_read_new(self, fd: int) -> None:
+        """The same of a file that was only just made: only its group may be right, by the folder's."""
+        if self.group == -1:
+            os.fchmod(fd, self.file_mode)
+        else:
+            self.let_read(fd)
+
     def _mode(self, status: os.stat_result) -> int:
         if stat.S_ISDIR(status.st_mode):
             return self.dir_mode | (status.st_mode & stat.S_ISGID)  # as the folder above it wants it
@@ -94,12 +101,10 @@ def written(folder: str, texts: Mapping[str, str], readers: Readers, files: list
     and Refused.
     """
     for name, text in texts.items():
-        fd = _new(f"{folder}/{name}")
+        fd = new_file(f"{folder}/{name}")
         files.append(fd)
-        left = memoryview(text.encode("utf-8"))
-        while left:
-            left = left[os.write(fd, left) :]
-        readers.let_read(fd)
+        write_all(fd, text.encode("utf-8"))
+        readers.let_read_new(fd)
 
 
 def write(folder: str, texts: Mapping[str, str], readers: Readers) -> Durably[None]:
@@ -111,16 +116,6 @@ def write(folder: str, texts: Mapping[str, str], readers: Readers) -> Durably[No
     finally:
         for fd in files:
             os.close(fd)
-
-
-def _new(path: str) -> int:
-    """A new file; what an earlier try has left there goes."""
-    new = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    try:
-        return os.open(path, new, 0o600)
-    except FileExistsError:
-        os.unlink(path)  # noqa: PTH108 - beside so much that is done with descriptors
-        return os.open(path, new, 0o600)
 
 
 def hand_over(path: str, readers: Readers) -> None:

@@ -96,8 +96,11 @@ def read_checksums(staging: str, nonce: str) -> tuple[tuple[ResultFile, ...], tu
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError:
         raise Missing(f"{shown(staging)} has no {CHECKSUMS}: the runner did not finish staging out") from None
-    with open(fd, "rb", buffering=0) as list_file:
-        content = list_file.readall() if os.fstat(fd).st_size <= MAX_CHECKSUMS_BYTES else b""
+    try:
+        small = os.fstat(fd).st_size <= MAX_CHECKSUMS_BYTES
+        content = b"".join(iter(lambda: os.read(fd, SMALL_BYTES), b"")) if small else b""
+    finally:
+        os.close(fd)
     try:
         listed = as_json.decode(content, _Listed)
     except (ValueError, RecursionError):
@@ -123,10 +126,10 @@ def _walk(staging: str) -> tuple[list[str], set[str]]:
         with os.scandir(f"{staging}/{below}" if below else staging) as entries:
             for entry in entries:
                 name = f"{below}/{entry.name}" if below else entry.name
-                if entry.is_dir(follow_symlinks=False):
-                    folders.append(name)
-                elif entry.is_file(follow_symlinks=False):
+                if entry.is_file(follow_symlinks=False):
                     files.add(name)
+                elif entry.is_dir(follow_symlinks=False):
+                    folders.append(name)
                 else:
                     raise Damaged(
                         f"{shown(name)} in {shown(staging)} is a link or a special file, not a result"

@@ -24,8 +24,9 @@ _HEAD = (
     '<meta name="viewport" content="width=device-width, initial-scale=1">'
 )
 _LOOK = f"<style>{STYLE}</style></head>\n<body><main>"
-# What nothing is done to, and nearly all is such: that is seen sooner than done.
-_PLAIN = re.compile(r"[A-Za-z0-9 .,:;=+/@()_-]*").fullmatch
+# What nothing is done to (ASCII but & < > " ' and the backslash), and nearly all is such: that is seen
+# sooner than done.
+_PLAIN = re.compile(r"[ !#-%(-;=?-\[\]-~]*").fullmatch
 _CAPTIONS = {
     "thumbnails/xy.png": "central slice, x to the right, y up",
     "thumbnails/zy.png": "z to the right, y up",
@@ -43,7 +44,7 @@ def page(record: Mapping[str, Any], gathered: Gathered) -> str:
     """
     name = _text(record["tilt_series_name"])
     verdict = str(record["verdict"])
-    sections = (
+    every = (
         _header(record, name, verdict),
         _problems(record["problems"], verdict),
         _pictures(gathered),
@@ -55,10 +56,10 @@ def page(record: Mapping[str, Any], gathered: Gathered) -> str:
         _section("Attempts", _attempts(record.get("attempts", ()))),
         _files(record),
     )
+    sections = "\n".join([section for section in every if section])
     return (
-        f"{_HEAD}<title>{name}: {_text(verdict)}</title>{_LOOK}"
-        + "\n".join(filter(None, sections))
-        + f"</main><footer>tiltd {_text(record['versions']['tiltd'])}, "
+        f"{_HEAD}<title>{name}: {_text(verdict)}</title>{_LOOK}{sections}"
+        f"</main><footer>tiltd {_text(record['versions']['tiltd'])}, "
         f"published {instant(record['published_at'])}. manifest.json beside this page tells the same to "
         "programs.</footer></body></html>\n"
     )
@@ -120,9 +121,11 @@ def _curves(record: Mapping[str, Any], gathered: Gathered) -> str:
         of = "tilt, as acquired" if record["input"].get("kind") == "frames" else "section of the stack"
         curves.append(Curve(title="Tilt angles", x=of, y="tilt, degrees", points=points))
     drawn = "".join(
-        f"<figure><figcaption>{_text(each.title)}</figcaption>"
-        f"{svg.curve(each.points, shown(each.x), shown(each.y), shown(each.title))}</figure>"
-        for each in curves
+        [
+            f"<figure><figcaption>{_text(each.title)}</figcaption>"
+            f"{svg.curve(each.points, shown(each.x), shown(each.y), shown(each.title))}</figure>"
+            for each in curves
+        ]
     )
     return f'<div class="curves">{drawn}</div>' if drawn else ""
 
@@ -153,15 +156,16 @@ def _seconds(seconds: float) -> str:
 
 
 def _table(rows: Sequence[tuple[str, str]]) -> str:
-    """Of names and values that are markup already."""
+    """Of names that are markup already and values that are text; of those that have a value."""
+    if not _PLAIN("".join([value for _, value in rows])):
+        rows = [(name, _text(value)) for name, value in rows]
     cells = "".join([f"<tr><th>{name}</th><td>{value}</td></tr>" for name, value in rows if value])
     return f"<table>{cells}</table>" if cells else ""
 
 
 def _quality(record: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [
-        (_text(name).replace("_", " "), _text(f"{value:.5g}"))
-        for name, value in sorted(record["quality"].items())
+        (_text(name).replace("_", " "), f"{value:.5g}") for name, value in sorted(record["quality"].items())
     ]
 
 
@@ -174,14 +178,14 @@ def _run(record: Mapping[str, Any]) -> list[tuple[str, str]]:
     def of(key: str) -> str:
         return f" (expected at most {show_bytes(predicted[key])})" if predicted.get(key) else ""
 
-    options = ", ".join(f"{name} = {value}" for name, value in sorted(record["options"].items()))
+    options = ", ".join([f"{name} = {value}" for name, value in sorted(record["options"].items())])
     return [
-        ("node", _text(", ".join(attempt["nodes"]))),
-        ("policy", _text(f"rule {rules}, version {record['policy']['version']}")),
-        ("pipeline", _text(record["pipeline"])),
-        ("options", _text(options)),
+        ("node", ", ".join(attempt["nodes"])),
+        ("policy", f"rule {rules}, version {record['policy']['version']}"),
+        ("pipeline", record["pipeline"]),
+        ("options", options),
         ("cores, threads", f"{int(placement['cores'])}, {int(placement['threads'])}"),
-        ("job", _text(attempt["job_id"])),
+        ("job", attempt["job_id"]),
         ("started", instant(attempt["started_at"])),
         ("ended", instant(attempt["ended_at"])),
         ("run time", _seconds(measured["run_seconds"])),
@@ -196,7 +200,7 @@ def _input(record: Mapping[str, Any]) -> list[tuple[str, str]]:
     angles = found.get("tilt_angles_deg") or ()
     reach = f", {min(angles):g} to {max(angles):g} degrees" if angles else ""
     return [
-        ("series", _text(record["series_key"])),
+        ("series", record["series_key"]),
         ("tilts", f"{int(found['tilt_count'])}{reach}"),
         ("image size", _with_unit(" x ".join(map(str, found.get("image_size") or ())), "px")),
         ("pixel size", _with_unit(found.get("pixel_spacing_angstrom"), "angstrom")),
@@ -208,7 +212,7 @@ def _input(record: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _with_unit(value: Any, unit: str) -> str:
-    return _text(f"{value} {unit}") if value else ""
+    return f"{value} {unit}" if value else ""
 
 
 def _attempts(attempts: Iterable[Mapping[str, Any]]) -> str:
@@ -231,16 +235,18 @@ def _attempts(attempts: Iterable[Mapping[str, Any]]) -> str:
 
 def _kept(name: str, text: str) -> str:
     """A kept text keeps its lines; they are shown one by one, so that nothing else in it can matter."""
-    lines = "\n".join(_text(line) for line in text[:MAX_TEXT].split("\n"))
+    lines = "\n".join([_text(line) for line in text[:MAX_TEXT].split("\n")])
     return f"<details><summary>{_text(name)}</summary><pre>{lines}</pre></details>"
 
 
 def _files(record: Mapping[str, Any]) -> str:
     files = record["files"]
     rows = "".join(
-        f'<tr><td>{_text(file["name"])}</td><td class="number">{show_bytes(file["size_bytes"])}</td>'
-        f"<td><code>{_text(file['sha256'][:16])}</code></td></tr>"
-        for file in files[:MAX_FILES]
+        [
+            f'<tr><td>{_text(file["name"])}</td><td class="number">{show_bytes(file["size_bytes"])}</td>'
+            f"<td><code>{_text(file['sha256'][:16])}</code></td></tr>"
+            for file in files[:MAX_FILES]
+        ]
     )
     more = f"<p>and {len(files) - MAX_FILES} more</p>" if len(files) > MAX_FILES else ""
     total = show_bytes(record["result_bytes"])

@@ -52,13 +52,10 @@ def curve(points: Points, x_words: str, y_words: str, title: str) -> str:
     xs, ys = zip(*points, strict=True)
     x_span = _span(min(xs), max(xs))
     y_span = _span(min(0.0, min(ys)), max(ys))
-    places = list(zip(_across(xs, x_span), _up(ys, y_span), xs, ys, strict=True))
-    line = " ".join([f"{x},{y}" for x, y, _, _ in places])
+    places = list(zip(*_columns(xs, x_span), _up(ys, y_span), ys, strict=True))
+    line = " ".join([f"{x},{y}" for x, _, y, _ in places])
     dots = "".join(
-        [
-            f'<circle cx="{x}" cy="{y}" r="2.6"><title>{a:.6g}: {b:.6g}</title></circle>'
-            for x, y, a, b in places
-        ]
+        [f'<circle cx="{x}" cy="{y}" r="2.6"><title>{a}: {b:.6g}</title></circle>' for x, a, y, b in places]
     )
     return (
         f'{_CURVE}aria-label="{escape(title)}">{_x_axis(x_span, x_words)}{_y_axis(y_span, y_words)}'
@@ -83,13 +80,13 @@ def bars(rows: Sequence[Bar], title: str) -> str:
     parts = []
     for number, row in enumerate(rows):
         y, width = _GAP + number * (_BAR + _GAP), max(1.0, row.value / largest * room)
-        middle, short = y + _BAR / 2, row.name[:_LABEL_CHARACTERS]
+        middle, short, words = y + _BAR / 2, escape(row.name[:_LABEL_CHARACTERS]), escape(row.words)
         kind = "bar faint" if row.faint else "bar"
         parts.append(
-            f'<text x="{_LABEL - 8:g}" y="{middle:.1f}" class="end">{escape(short)}</text>'
+            f'<text x="{_LABEL - 8:g}" y="{middle:.1f}" class="end">{short}</text>'
             f'<rect class="{kind}" x="{_LABEL:g}" y="{y:.1f}" width="{width:.1f}" height="{_BAR:g}" rx="3">'
-            f"<title>{escape(row.name)}: {escape(row.words)}</title></rect>"
-            f'<text x="{_LABEL + width + 6:.1f}" y="{middle:.1f}">{escape(row.words)}</text>'
+            f"<title>{escape(row.name)}: {words}</title></rect>"
+            f'<text x="{_LABEL + width + 6:.1f}" y="{middle:.1f}">{words}</text>'
         )
     return (
         f'<svg viewBox="0 0 {2 * WIDTH:g} {height:g}" role="img" aria-label="{escape(title)}">'
@@ -109,6 +106,12 @@ def _across(values: Sequence[float], span: tuple[float, float]) -> list[str]:
 def _up(values: Sequence[float], span: tuple[float, float]) -> list[str]:
     low, high = span
     return [f"{_FOOT + (value - low) / (high - low) * (_TOP - _FOOT):.1f}" for value in values]
+
+
+@functools.lru_cache(maxsize=8)
+def _columns(xs: Sequence[float], span: tuple[float, float]) -> tuple[list[str], list[str]]:
+    """Where they are, and as figures.  Remembered: the curves of a page, and of a session, share them."""
+    return _across(xs, span), [f"{x:.6g}" for x in xs]
 
 
 # Remembered: the series of a session have as many tilts, between the same angles, as a rule.

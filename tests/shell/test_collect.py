@@ -25,6 +25,7 @@ from tiltd.daemon.core.model import (
     RunEnd,
     Verdict,
 )
+from tiltd.daemon.verify import SMALL_BYTES
 
 
 @pytest.fixture
@@ -98,6 +99,20 @@ def test_a_group_is_given_and_an_unknown_one_told(bench: Bench, monkeypatch: pyt
     bench.final.rename(bench.final.with_name("away"))
     bench.stage()
     assert "member of the group" in bench.collect().trouble
+
+
+def test_a_long_list_of_checksums_is_read_whole(bench: Bench) -> None:
+    bench.stage(**{f"logs/{number:04d}.log": b"fine\n" for number in range(700)})
+    assert (bench.staging / ".checksums.json").stat().st_size > SMALL_BYTES
+    assert bench.collect().trouble == "" and len(bench.manifest()["files"]) == 703
+
+
+def test_the_folder_of_results_is_made_where_it_is_missing(bench: Bench) -> None:
+    """Staged elsewhere, under an earlier configuration."""
+    bench.stage()
+    staging, bench.final = str(bench.staging), bench.final.parents[1] / "other" / "q" / "TS-1"
+    assert bench.collect(staging=staging).result_path == str(bench.final)
+    assert stat.S_IMODE(bench.final.parents[1].stat().st_mode) == 0o755 and bench.manifest()["files"]
 
 
 def _pipe_instead(path: Path) -> None:

@@ -210,6 +210,16 @@ def test_points_lie_where_their_values_are() -> None:
     assert y0 - y1 == pytest.approx(2 * (y0 - y2), abs=0.2) and y1 < y0, "up is less in SVG"
 
 
+def test_the_same_angles_are_drawn_by_what_they_are_of(tmp_path: Path) -> None:
+    whole = record()
+    for kind, words in (("stack", "section of the stack"), ("frames", "tilt, as acquired")):
+        page = page_of(tmp_path, input=whole["input"] | {"kind": kind})
+        assert words in page and page == page_of(tmp_path, input=whole["input"] | {"kind": kind})
+        assert "3: 3</title>" in page
+        page = page_of(tmp_path, input=whole["input"] | {"kind": kind, "tilt_angles_deg": [-3.0, 0.0, 4.0]})
+        assert "3: 4</title>" in page and "3: 3</title>" not in page
+
+
 def test_bars_are_as_long_as_their_values() -> None:
     widths = [
         float(w)
