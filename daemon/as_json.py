@@ -8,6 +8,7 @@ the cost.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
@@ -16,6 +17,7 @@ import msgspec
 T = TypeVar("T")
 _quick = msgspec.json.Encoder()
 _packed = msgspec.msgpack.Encoder().encode
+_no_number = re.compile(rb"\xcb[\x7f\xff]").search
 
 
 def encode(value: Any) -> str:
@@ -57,11 +59,11 @@ def _quickly(write: Callable[[Any], bytes], value: Any) -> bytes | None:
     """None where it may have lost something.
 
     MessagePack keeps what is no number: 0xcb and the eight bytes of a double, which then begin with 0x7f or
-    0xff, and in text neither follows 0xcb.  To look for these costs half of reading the JSON again.  Numbers
-    beyond 1e303 look alike, and other bytes may by chance; that costs time and nothing else.
+    0xff, and in text neither follows 0xcb.  To look for these costs a quarter of reading the JSON again.
+    Numbers beyond 1e303 look alike, and other bytes may by chance; that costs time and nothing else.
     """
     try:
         text, packed = write(value), _packed(value)
     except (UnicodeEncodeError, OverflowError, TypeError, msgspec.MsgspecError):
         return None
-    return None if b"\xcb\x7f" in packed or b"\xcb\xff" in packed else text
+    return None if _no_number(packed) else text

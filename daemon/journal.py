@@ -21,7 +21,8 @@ import concurrent.futures
 import json
 import sqlite3
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,8 @@ from .mounts import network_mount
 from .upcasters import SNAPSHOT, SNAPSHOT_VERSION, TooNew, upcast
 
 SNAPSHOT_EVERY = 5000
+Records = Mapping[str, Dataset]
+"""The last record of each dataset that an append is about."""
 
 
 def as_bytes(name: str) -> bytes:
@@ -152,14 +155,15 @@ class Journal:
         with self._connection:
             self._connection.executemany(
                 "INSERT INTO facts VALUES (?, ?, ?, ?, ?, ?)",
-                (self._fact_row(self.sequence + n, fact) for n, fact in enumerate(facts, 1)),
+                map(self._fact_row, count(self.sequence + 1), facts),
             )
             self._connection.executemany(
                 "INSERT OR REPLACE INTO datasets VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 map(self._dataset_row, due),
             )
             for fact in facts:
-                self._see(fact)
+                if (see := _SEEN.get(type(fact))) is not None:
+                    see(self, fact, last)
         self.sequence += len(facts)
         self._under_way.update(last)
         self._under_way -= over
@@ -186,56 +190,55 @@ class Journal:
             encode(record),
         )
 
-    def _see(self, fact: f.Fact) -> None:
-        """Keep the ``seen`` table: what became of each series of a feed."""
-        match fact:
-            case f.DatasetFound() if fact.run == 1:
-                self._connection.execute(
-                    "INSERT OR REPLACE INTO seen VALUES (?, ?, ?, ?, '', ?, '', x'')",
-                    (
-                        fact.feed,
-                        as_bytes(fact.series_key),
-                        fact.dataset_id,
-                        fact.revision,
-                        fact.stat_signature,
-                    ),
-                )
-            case f.DatasetAdopted():
-                self._see_adopted(fact.record)
-            case f.DatasetCompleted() if fact.stat_signature:
-                digest = fact.series.fingerprint.digest
-                self._resee(fact.dataset_id, "digest = ?, stat_signature = ?", digest, fact.stat_signature)
-            case f.DatasetCancelled() if fact.stat_signature:
-                self._resee(fact.dataset_id, "stat_signature = ?", fact.stat_signature)
-            case f.InputUnchanged():
-                self._connection.execute(
-                    "UPDATE seen SET stat_signature = ? WHERE feed = ? AND series_key = ?",
-                    (fact.stat_signature, fact.feed, as_bytes(fact.series_key)),
-                )
-            case f.SeriesIgnored():
-                self._connection.execute(
-                    "INSERT INTO seen VALUES (?, ?, '', 0, '', ?, ?, ?) "
-                    "ON CONFLICT DO UPDATE SET stat_signature = excluded.stat_signature, "
-                    "reason = excluded.reason, detail = excluded.detail",
-                    (
-                        fact.feed,
-                        as_bytes(fact.series_key),
-                        fact.stat_signature,
-                        fact.reason,
-                        as_bytes(fact.detail),
-                    ),
-                )
+    # -- the ``seen`` table: what became of each series of a feed ------------------------------------------
 
-    def _resee(self, dataset_id: str, columns: str, *values: str) -> None:
+    def _see_found(self, fact: f.DatasetFound, last: Records) -> None:
+        if fact.run == 1:
+            self._connection.execute(
+                "INSERT OR REPLACE INTO seen VALUES (?, ?, ?, ?, '', ?, '', x'')",
+                (fact.feed, as_bytes(fact.series_key), fact.dataset_id, fact.revision, fact.stat_signature),
+            )
+
+    def _see_completed(self, fact: f.DatasetCompleted, last: Records) -> None:
+        if fact.stat_signature:
+            digest = fact.series.fingerprint.digest
+            record = last[fact.dataset_id]
+            self._resee(record, "digest = ?, stat_signature = ?", digest, fact.stat_signature)
+
+    def _see_cancelled(self, fact: f.DatasetCancelled, last: Records) -> None:
+        if fact.stat_signature:
+            self._resee(last[fact.dataset_id], "stat_signature = ?", fact.stat_signature)
+
+    def _resee(self, record: Dataset, columns: str, *values: str) -> None:
         """Change the entry that a dataset's series has, unless it belongs to a later revision already."""
         self._connection.execute(
-            f"UPDATE seen SET {columns} WHERE dataset_id = ? AND (feed, series_key) IN "
-            "(SELECT feed, series_key FROM datasets WHERE dataset_id = ?)",
-            (*values, dataset_id, dataset_id),
+            f"UPDATE seen SET {columns} WHERE feed = ? AND series_key = ? AND dataset_id = ?",
+            (*values, record.feed, as_bytes(record.series_key), record.dataset_id),
         )
 
-    def _see_adopted(self, record: Dataset) -> None:
+    def _see_unchanged(self, fact: f.InputUnchanged, last: Records) -> None:
+        self._connection.execute(
+            "UPDATE seen SET stat_signature = ? WHERE feed = ? AND series_key = ?",
+            (fact.stat_signature, fact.feed, as_bytes(fact.series_key)),
+        )
+
+    def _see_ignored(self, fact: f.SeriesIgnored, last: Records) -> None:
+        self._connection.execute(
+            "INSERT INTO seen VALUES (?, ?, '', 0, '', ?, ?, ?) "
+            "ON CONFLICT DO UPDATE SET stat_signature = excluded.stat_signature, "
+            "reason = excluded.reason, detail = excluded.detail",
+            (
+                fact.feed,
+                as_bytes(fact.series_key),
+                fact.stat_signature,
+                fact.reason,
+                as_bytes(fact.detail),
+            ),
+        )
+
+    def _see_adopted(self, fact: f.DatasetAdopted, last: Records) -> None:
         """Its files' signature is not known; the digest tells that they are the same once they are read."""
+        record = fact.record
         digest = record.series.fingerprint.digest if record.series is not None else ""
         self._connection.execute(
             "INSERT INTO seen VALUES (?, ?, ?, ?, ?, '', '', ?) ON CONFLICT DO UPDATE SET dataset_id = "
@@ -292,3 +295,14 @@ class Journal:
             await self.save(state)
         self._thread.shutdown(wait=True)
         self._connection.close()
+
+
+_SEEN: dict[type[f.Fact], Callable[[Journal, Any, Records], None]] = {
+    f.DatasetFound: Journal._see_found,
+    f.DatasetAdopted: Journal._see_adopted,
+    f.DatasetCompleted: Journal._see_completed,
+    f.DatasetCancelled: Journal._see_cancelled,
+    f.InputUnchanged: Journal._see_unchanged,
+    f.SeriesIgnored: Journal._see_ignored,
+}
+"""Facts that tell what became of a series; others change nothing in the ``seen`` table."""

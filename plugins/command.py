@@ -69,13 +69,13 @@ class CommandPipeline:
         values = self._values(options)
         _argv(series, str(values["command"]))
         _result_names(str(values["results"]))
-        cores = _whole(values["cores"])
+        cores, size_bytes = _whole(values["cores"]), series.total_bytes
         return ResourceRequest(
             cores=cores,
             threads=cores,
             memory_bytes=_whole(values["memory"]),
-            scratch_bytes=_whole(_number(values["scratch_factor"]) * series.total_bytes) + _SMALL_BYTES,
-            result_bytes=_whole(_number(values["result_factor"]) * series.total_bytes) + _SMALL_BYTES,
+            scratch_bytes=_whole(_number(values["scratch_factor"]) * size_bytes) + _SMALL_BYTES,
+            result_bytes=_whole(_number(values["result_factor"]) * size_bytes) + _SMALL_BYTES,
             walltime_seconds=_number(values["walltime"]),
         )
 

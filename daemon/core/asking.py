@@ -17,7 +17,7 @@ from .waiting import Want
 
 REJECTED = "rejected"
 """Reason of a failure: the pipeline refused the dataset before anything was submitted."""
-REQUESTS_MAX = 256
+REQUESTS_MAX = 4096
 """Requests remembered: what is asked for when a dataset is queued is asked for again when it is placed."""
 
 
@@ -95,6 +95,10 @@ class Asking:
             return asked_of(known[2])
         pipeline = self._desk.pipelines[pipeline_of(dataset, decision)]
         return asked_of(pipeline.request(dataset.series, options_of(dataset, decision)))
+
+    def forget(self, dataset_id: str) -> None:
+        """It is READY no more."""
+        self._requests.pop(dataset_id, None)
 
     def lift_no_pipeline(self, dataset: Dataset) -> None:
         """Since the last start its pipeline may have been installed, or another chosen by the policy."""

@@ -30,11 +30,12 @@ from .model import (
     Placement,
     Policy,
     Sighting,
+    State,
 )
 
 WAITING_PAUSE_SECONDS = 10.0
-MADE_MAX = 256
-"""Decisions remembered."""
+MADE_MAX = 4096
+"""Decisions remembered: of those that wait, and it may be that all of a session come in at once."""
 CIVIL_GRACE_SECONDS = 120.0
 """An hour that has passed is taken for the present one so long, until the shell tells the new one."""
 
@@ -103,7 +104,8 @@ class Deciding:
     # -- decisions -----------------------------------------------------------------------------------------
 
     def decide(self, dataset: Dataset) -> Decision:
-        """The rules' word on it; remembered while neither the record nor anything that rules see changes."""
+        """The rules' word on it; remembered while it is READY, and neither the record nor anything that rules
+        see changes."""
         if self._desk.policy is not self._policy:
             self._follow_policy()
         known = self._made.get(dataset.dataset_id)
@@ -111,10 +113,15 @@ class Deciding:
             return known[2]
         features = self.features(dataset)
         decision = decide(features, self._desk.policy)
-        if len(self._made) >= MADE_MAX:
-            self._made.clear()
-        self._made[dataset.dataset_id] = (dataset, features, decision)
+        if dataset.state is State.READY:
+            if len(self._made) >= MADE_MAX:
+                self._made.clear()
+            self._made[dataset.dataset_id] = (dataset, features, decision)
         return decision
+
+    def forget(self, dataset_id: str) -> None:
+        """It is READY no more."""
+        self._made.pop(dataset_id, None)
 
     def completeness(self, dataset: Dataset | None, sighting: Sighting) -> CompletenessPolicy:
         """When this arriving series counts as complete; rules are asked only if one of them speaks of it."""

@@ -31,8 +31,10 @@ class Keeping:
 
     def bars(self, want: Want) -> bool:
         """Is the node kept from this bucket: does the aged head come before its head, as the order is now?"""
+        if not self.node:
+            return False
         kept, kept_want = self._desk.dataset(self._head), self._queue.where.get(self._head)
-        if not self.node or kept is None or kept_want is None:
+        if kept is None or kept_want is None:
             return False
         return self._queue.order_for(kept, kept_want) < self._queue.order(want)
 

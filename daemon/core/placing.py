@@ -63,6 +63,8 @@ class Placing:
             self.consider(after)
         elif before is not None and before.state is State.READY:
             self._leave(before.dataset_id)
+            self.deciding.forget(before.dataset_id)
+            self._asking.forget(before.dataset_id)
 
     def roomier(self, node: str) -> None:
         """This node may have gained room: released scratch, or new figures of its own."""

@@ -114,7 +114,7 @@ class TiltSeries(Record):
     @property
     def input_paths(self) -> tuple[str, ...]:
         """Every file a job needs, relative to the feed."""
-        return tuple(file.relative_path for file in self.fingerprint.files)
+        return tuple([file.relative_path for file in self.fingerprint.files])
 
     def local_names(self) -> dict[str, str]:
         """Relative path in the feed -> plain ASCII name in the job's input folder.
