@@ -40,8 +40,10 @@ class FeedLook:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 raise OSError(errno.EINVAL, "not a regular file")
-            offset = max(0, status.st_size - size_bytes) if from_end else 0
-            pieces, left = [], size_bytes
+            # What is asked for beyond the end is never there, but memory would be taken for it.
+            left = min(size_bytes, status.st_size)
+            offset = status.st_size - left if from_end else 0
+            pieces = []
             while left > 0 and (piece := os.pread(descriptor, min(left, 1 << 20), offset)):
                 pieces.append(piece)
                 offset += len(piece)

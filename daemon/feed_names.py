@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import functools
 import re
 from collections.abc import Mapping
 
@@ -27,12 +28,18 @@ def labels_of(series_key: str, pattern: str, base: Mapping[str, str], feed: str)
     """
     folders = [part for part in folder_of(series_key).split("/") if part]
     labels = dict(base)
-    for level, part in enumerate(part for part in pattern.split("/") if part):
-        if field := _FIELD.match(part):
-            labels[field[1]] = folders[level] if level < len(folders) else ""
+    for level, name in _levels(pattern):
+        labels[name] = folders[level] if level < len(folders) else ""
     if not labels.get("session"):
         labels["session"] = folders[-1] if folders else feed
     return labels
+
+
+@functools.lru_cache(maxsize=64)
+def _levels(pattern: str) -> tuple[tuple[int, str], ...]:
+    """The levels that a feed's pattern names; it is asked for every series, and there are few feeds."""
+    parts = [_FIELD.match(part) for part in pattern.split("/") if part]
+    return tuple((level, field[1]) for level, field in enumerate(parts) if field)
 
 
 def members_of(key: str, names: Mapping[str, list[str]]) -> tuple[tuple[str, str], ...]:

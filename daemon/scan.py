@@ -50,6 +50,7 @@ class Folder:
     name_count: int = 0
     again: bool = False
     forced: bool = False
+    differs: bool = False
     children: tuple[str, ...] = ()
     files: dict[str, FileStat] | None = None
     inodes: dict[str, int] | None = None
@@ -63,10 +64,11 @@ class Folder:
 
 @dataclass
 class Listing:
-    """A folder that was listed in this pass: all its regular files."""
+    """A folder that was listed in this pass: all its regular files; ``as_before``: none differs since."""
 
     path: str
     entries: list[FileEntry]
+    as_before: bool = False
 
 
 Receive = Callable[[Listing], None]
@@ -77,7 +79,6 @@ class ScanPass:
     """What one pass met besides the listings; folders are paths relative to the root."""
 
     receive: Receive
-    listed: set[str] = field(default_factory=set)
     gone_folders: set[str] = field(default_factory=set)
     unreadable: set[str] = field(default_factory=set)
     new: list[str] = field(default_factory=list)
@@ -140,21 +141,25 @@ class FolderScan:
                 return []
         return _entries(path, folder.files)
 
-    def restat(self, files: Iterable[tuple[str, str]]) -> None:
-        """Stat these files, (folder, name), of remembered folders anew.  One that is gone is forgotten, and
-        its folder is listed in the next pass, to see what became of it.  Done for every file of every living
-        series at every look."""
+    def restat(self, files: Iterable[tuple[str, str]]) -> bool:
+        """Stat these files, (folder, name), of remembered folders anew; true if any differs.  One that is
+        gone is forgotten, and its folder is listed in the next pass, to see what became of it.  Done for
+        every file of every living series at every look."""
+        differs = False
         for folder_path, name in files:
             folder = self.folders.get(folder_path)
-            if folder is None or folder.files is None:
+            if folder is None or (known := folder.files) is None:
                 continue
-            relative = f"{folder_path}/{name}" if folder_path else name
-            figures = self._stat_file(f"{self.root}/{relative}", relative)
+            path = f"{self.root}/{folder_path}/{name}" if folder_path else f"{self.root}/{name}"
+            if (figures := self._stat_file(path)) == known.get(name):
+                continue  # then those that the watch remembers are kept, too
+            differs = folder.differs = True
             if figures is None:
-                if folder.files.pop(name, None) is not None:
-                    folder.again = folder.forced = True
-            elif figures != folder.files.get(name):  # else those that the watch remembers are kept, too
-                folder.files[name] = figures
+                del known[name]
+                folder.again = folder.forced = True
+            else:
+                known[name] = figures
+        return differs
 
     def file_stats(self, files: Iterable[tuple[str, str]]) -> tuple[FileStat | None, ...]:
         """What is remembered of these files, as (folder, name)."""
@@ -255,14 +260,15 @@ class FolderScan:
                 self._unreadable(folder, error, found)
             return
         self.troubles.pop(("folder_unreadable", folder.path), None)
-        folder.files, folder.inodes = self._stats(folder, names, known), names
+        files = self._stats(folder, names, known)
+        as_before = not (folder.forced or folder.differs) and files == known and names == folder.inodes
+        folder.files, folder.inodes = files, names
         folder.again = self._fresh(folder, now)
-        folder.forced = False
+        folder.forced = folder.differs = False
         folder.name_count = len(names)
         self._filled.add(folder.path)
         self._adopt(folder, children, found)
-        found.listed.add(folder.path)
-        found.receive(Listing(folder.path, _entries(folder.path, folder.files)))
+        found.receive(Listing(folder.path, _entries(folder.path, files), as_before))
         if folder.path not in self._kept:
             folder.files = folder.inodes = None
             self._filled.discard(folder.path)
@@ -295,7 +301,6 @@ class FolderScan:
     ) -> dict[str, FileStat]:
         """Stat of every file that is new, or beside one that came, went or was replaced."""
         base = self._absolute(folder.path)
-        prefix = f"{folder.path}/" if folder.path else ""
         stirred: set[str] = set()
         if known is not None:
             differing = {name for name, _ in (folder.inodes or {}).items() ^ names.items()}
@@ -304,21 +309,22 @@ class FolderScan:
         for name in names:
             if known is not None and name in known and name.partition(".")[0] not in stirred:
                 files[name] = known[name]
-            elif (figures := self._stat_file(f"{base}/{name}", prefix + name)) is not None:
+            elif (figures := self._stat_file(f"{base}/{name}")) is not None:
                 files[name] = figures
         return files
 
-    def _stat_file(self, absolute: str, relative: str) -> FileStat | None:
+    def _stat_file(self, path: str) -> FileStat | None:
         try:
-            status = os.stat(absolute, follow_symlinks=False)  # noqa: PTH116
+            status = os.stat(path, follow_symlinks=False)  # noqa: PTH116
         except FileNotFoundError:
             return None
         except OSError as error:
+            relative = path[len(self.root) + 1 :]
             problem = Problem(code="file_unreadable", detail=f"{shown(relative)}: {error.strerror}")
             self.troubles["file_unreadable", relative] = problem
             return None
         if self.troubles:
-            self.troubles.pop(("file_unreadable", relative), None)
+            self.troubles.pop(("file_unreadable", path[len(self.root) + 1 :]), None)
         return (status.st_size, status.st_mtime_ns) if stat.S_ISREG(status.st_mode) else None
 
     # -- the tree ----------------------------------------------------------------------------------
@@ -353,13 +359,9 @@ class FolderScan:
 
     def _judge_links(self, folder_path: str, links: set[str]) -> None:
         prefix = f"{folder_path}/" if folder_path else ""
-        stale = [
-            key
-            for key in self.troubles
-            if key[0].startswith("symlink_") and key[1].rpartition("/")[0] == folder_path
-        ]
-        for key in stale:
-            del self.troubles[key]
+        for code, path in list(self.troubles):
+            if code.startswith("symlink_") and path.rpartition("/")[0] == folder_path:
+                del self.troubles[code, path]
         for name in links:
             code = self._link_trouble(folder_path, name)
             if code:

@@ -21,7 +21,7 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +78,10 @@ class Spool:
 
     def folder(self, attempt_id: str) -> Path:
         return Path(self._place(attempt_id))
+
+    def places(self, attempt_ids: Iterable[str]) -> dict[str, str]:
+        """The folders of these, as strings."""
+        return {attempt_id: self._place(attempt_id) for attempt_id in attempt_ids}
 
     def _place(self, attempt_id: str) -> str:
         """As a string: path objects would cost as much as what is done with them, for every attempt."""
@@ -171,7 +175,7 @@ class Spool:
         ``silent``: its files were seen to be empty, so that they are not opened unless a runner holds it.
         """
         folder = self._place(attempt_id)
-        with trouble("read the attempt", folder):
+        try:
             names = names_in(folder)
             mark = mark_among(names)
             if not mark:
@@ -182,21 +186,23 @@ class Spool:
                 return AttemptSeen(attempt_id=attempt_id, prepared=True, revoked=revoked, fenced=fenced)
             told, progress = read_progress(f"{folder}/progress")
             ends = lines(f"{folder}/end")
-            claim = newest_claim(told, job_id)
-            return AttemptSeen(
-                attempt_id=attempt_id,
-                prepared=True,
-                revoked=mark == "revoked",
-                fenced="fence" in names,
-                claimed_by=job_id,
-                claimed_node=text_of(claim, "node"),
-                claimed_at=number_of(claim, "at"),
-                pid=int(number_of(claim, "pid") or 0),
-                pid_started=int(number_of(claim, "pid_started") or 0),
-                progress=progress,
-                end=newest_end(ends, self.nonce(attempt_id, mark)) if ends else None,
-                runs=runs_of(told),
-            )
+        except OSError as error:
+            raise refused("read the attempt", folder, error) from error
+        claim = newest_claim(told, job_id)
+        return AttemptSeen(
+            attempt_id=attempt_id,
+            prepared=True,
+            revoked=mark == "revoked",
+            fenced="fence" in names,
+            claimed_by=job_id,
+            claimed_node=text_of(claim, "node"),
+            claimed_at=number_of(claim, "at"),
+            pid=int(number_of(claim, "pid") or 0),
+            pid_started=int(number_of(claim, "pid_started") or 0),
+            progress=progress,
+            end=newest_end(ends, self.nonce(attempt_id, mark)) if ends else None,
+            runs=runs_of(told),
+        )
 
     def attempts(self) -> list[str]:
         """All attempts that the spool has a folder for; what else lies there is passed over."""
@@ -286,8 +292,7 @@ def owner_mark(folder: str | Path) -> str:
 
 
 def mark_among(names: list[str]) -> str:
-    claimed = [name for name in names if name.startswith("claimed.") and len(name) > 8]
-    if claimed:
+    if claimed := [name for name in names if name.startswith("claimed.") and name != "claimed."]:
         return min(claimed)
     return "revoked" if "revoked" in names else "job.json" if "job.json" in names else ""
 
@@ -298,9 +303,13 @@ def trouble(what: str, path: str | Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            advice = "make room there (tiltd prune shows what can go); nothing is submitted meanwhile"
-        else:
-            advice = "see that the spool is mounted and that the daemon may write there"
-        words = error.strerror or type(error).__name__
-        raise Temporary(f"Cannot {what} in the spool {str(path)!r}: {words}; {advice}.") from error
+        raise refused(what, path, error) from error
+
+
+def refused(what: str, path: str | Path, error: OSError) -> Temporary:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        advice = "make room there (tiltd prune shows what can go); nothing is submitted meanwhile"
+    else:
+        advice = "see that the spool is mounted and that the daemon may write there"
+    words = error.strerror or type(error).__name__
+    return Temporary(f"Cannot {what} in the spool {str(path)!r}: {words}; {advice}.")

@@ -94,7 +94,7 @@ class SpoolWatch:
         for each in went:
             self._signatures.pop(each, None)
         self._due.difference_update(went)
-        new = {each: str(self.spool.folder(each)) for each in came if each not in self._folders}
+        new = self.spool.places(each for each in came if each not in self._folders)
         self._folders |= new
         return new, went
 
@@ -152,8 +152,8 @@ class AttemptHints:
                         moved.update(self._watches)
                     elif attempt_id := self._attempts.get(number):
                         moved.add(attempt_id)
-                        told = mask & IN_MODIFY and name in (b"progress", b"end")
-                        self.by_runners = self.by_runners or bool(told)
+                        if mask & IN_MODIFY and name in (b"progress", b"end"):
+                            self.by_runners = True
         return moved
 
     def close(self) -> None:

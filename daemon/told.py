@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 from collections.abc import Iterable
@@ -15,11 +14,13 @@ from tiltd.daemon.core.model import Progress, RunEnd, RunSeen
 PIECE_BYTES = 256 << 10
 """Of a progress or end file only this much of either end is ever read."""
 
+_decode = json.JSONDecoder().decode
+"""What ``json.loads`` comes to after it has looked at its arguments."""
+
 
 def lines(path: str) -> list[dict[str, Any]]:
     """JSON objects from the first and the last 256 KiB, in order; anything else is passed over."""
-    found = [_object(line) for line in _raw(path)]
-    return [record for record in found if record is not None]
+    return [record for line in _raw(path) if (record := _object(line)) is not None]
 
 
 def read_progress(path: str) -> tuple[list[dict[str, Any]], Progress | None]:
@@ -44,7 +45,8 @@ def _raw(path: str) -> list[bytes]:
     except FileNotFoundError:
         return []
     try:
-        size = os.fstat(fd).st_size
+        if not (size := os.fstat(fd).st_size):
+            return []
         content = os.read(fd, min(size, PIECE_BYTES))
         if size > PIECE_BYTES:
             more = os.pread(fd, PIECE_BYTES, max(PIECE_BYTES, size - PIECE_BYTES))
@@ -56,17 +58,15 @@ def _raw(path: str) -> list[bytes]:
 
 def _object(line: bytes) -> dict[str, Any] | None:
     try:
-        record = json.loads(line.decode())
+        record = _decode(line.decode())
     except (ValueError, RecursionError):
         return None
     return record if isinstance(record, dict) else None
 
 
 def newest_claim(told: list[dict[str, Any]], job_id: str) -> dict[str, Any]:
-    claims = (
-        line for line in reversed(told) if line.get("phase") == "claimed" and line.get("job_id") == job_id
-    )
-    return next(claims, {}) if job_id else {}
+    claims = [line for line in told if line.get("phase") == "claimed" and line.get("job_id") == job_id]
+    return claims[-1] if job_id and claims else {}
 
 
 def runs_of(told: list[dict[str, Any]]) -> tuple[RunSeen, ...]:
@@ -92,10 +92,12 @@ def newest_end(told: Iterable[dict[str, Any]], nonce: str) -> RunEnd | None:
     """The success, if there is one; else the last other end of this very run (by its nonce)."""
     newest: RunEnd | None = None
     for line in told:
-        with contextlib.suppress(msgspec.ValidationError):
+        try:
             end = msgspec.convert(line, RunEnd)
-            if end.nonce == nonce and end.outcome != "lost_claim" and not succeeded(newest):
-                newest = end
+        except msgspec.ValidationError:
+            continue
+        if end.nonce == nonce and end.outcome != "lost_claim" and not succeeded(newest):
+            newest = end
     return newest
 
 

@@ -10,6 +10,7 @@ Names, sizes and scans are the truth; inotify only makes a look come sooner.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
@@ -181,10 +182,13 @@ class FeedWatch:
 
     def _restat(self) -> None:
         """Each file once: it is a member of every series whose name it begins with."""
-        self.scan.restat(dict.fromkeys(file for watched in self.series.values() for file in watched.members))
+        members = [watched.members for watched in self.series.values()]
+        self.scan.restat(dict.fromkeys(itertools.chain.from_iterable(members)))
 
     def _receive(self, listing: Listing) -> None:
         home = folder_of(listing.path) if self._is_beside(listing.path) else listing.path
+        if listing.as_before and home not in self._failures:
+            return  # its detector would say as before
         entries = self._with_beside(home, listing)
         sightings = self._read(home, entries, lambda key: False)
         self._found.setdefault(home, set()).update(sighting.series_key for sighting in sightings)
@@ -339,12 +343,10 @@ class FeedWatch:
                 self._open(watched, look)
 
     def _open(self, watched: Watched, look: FeedLook) -> None:
-        entries, figures = self._entries(watched), self.scan.file_stats(watched.members)
-        opened = self._one(watched, self._read(watched.home, entries, watched.key.__eq__, look))
-        self.scan.restat(watched.members)
-        after = opened
-        # It may have been one of another series, whose name begins like its own.
-        if self.scan.file_stats(watched.members) != figures:
+        sightings = self._read(watched.home, self._entries(watched), watched.key.__eq__, look)
+        opened = after = self._one(watched, sightings)
+        # What differs may be a file of another series, whose name begins like its own.
+        if self.scan.restat(watched.members):
             after = self._one(watched, self._read(watched.home, self._entries(watched), lambda key: False))
         if opened is None or after is None or after.stat_signature != opened.stat_signature:
             watched.retry_at = self._now + self.open_after_seconds  # it moved while it was read

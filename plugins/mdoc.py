@@ -26,12 +26,14 @@ RECENT_GAPS = 10
 DATE_TIME_MAX = 64
 """Characters of a DateTime that are looked at: three times what the longest has."""
 
-_HEADING = re.compile(r"\[\s*([A-Za-z]\w{0,40})\s*=\s*(.*?)\s*\]?$")
-_KEY = re.compile(r"([A-Za-z_]\w{0,60})\s*")
+_NAME = re.compile(r"\s*(?:\[\s*([A-Za-z]\w{0,40})|([A-Za-z_]\w{0,60}))\s*")
+"""What may stand before a "=": the kind of a section or title behind a bracket, or else a key."""
+
 _DATE = re.compile(
     r"\s*(\d{1,4})[-/. ]([A-Za-z]{3,9}|\d{1,2})[-/. ](\d{1,4})[\sT]+(\d{1,2}):(\d{2}):(\d{2}(?:\.\d+)?)"
 )
 _MONTHS = "jan feb mar apr may jun jul aug sep oct nov dec"
+_IMAGE_SIZE = re.compile(r"(\d{1,6})\s+(\d{1,6})\s*$")
 _AXIS = re.compile(r"tilt axis (?:rotation )?angle\s*[=:]\s*([-+]?\d+(?:\.\d*)?)", re.IGNORECASE)
 
 
@@ -48,21 +50,19 @@ class Section(Record):
 
     def figure(self, key: str) -> float | None:
         """A finite number, or ``None`` for a missing, empty or ``NaN`` value."""
-        return figure(self.entries.get(key, ""))
+        return figure_at(self.entries, key)
 
 
 class Mdoc(Record):
-    """A parsed mdoc.  ``whole`` is false when the last line has no end: it is being written."""
+    """A parsed mdoc; ``images`` are those of its sections that tell of an image.  ``whole`` is false when
+    the last line has no end: it is being written."""
 
     entries: dict[str, str]
     titles: tuple[str, ...]
     sections: tuple[Section, ...]
+    images: tuple[Section, ...]
     whole: bool
     problems: tuple[Problem, ...] = ()
-
-    @property
-    def images(self) -> tuple[Section, ...]:
-        return tuple(section for section in self.sections if section.kind == "ZValue")
 
     @property
     def is_frame_set(self) -> bool:
@@ -71,8 +71,8 @@ class Mdoc(Record):
 
     @property
     def is_montage(self) -> bool:
-        flag = figure(self.entries.get("Montage", ""))
-        return flag == 1 or any(section.kind == "MontSection" for section in self.sections)
+        kinds = [section.kind for section in self.sections]
+        return "MontSection" in kinds or figure_at(self.entries, "Montage") == 1
 
 
 def parse(data: bytes) -> Mdoc:
@@ -83,47 +83,47 @@ def parse(data: bytes) -> Mdoc:
     titles: list[str] = []
     sections: list[Section] = []
     current, noise = entries, 0
-    keys: dict[str, str] = {}  # by what stands before the "=": every section has the same ones
-    for raw in data.decode("latin-1").split("\n"):
-        line = raw.strip()
-        if not line:
+    names: dict[str, tuple[str, str]] = {}  # by what stands before the "=": every section has the same ones
+    for line in data.decode("latin-1").split("\n"):
+        before, equals, value = line.partition("=")
+        kind, key = names.get(before) or names.setdefault(before, _named(before))
+        if key and equals:
+            current[key] = value.strip()
             continue
-        if line[0] == "[" and (heading := _HEADING.match(line)):
-            kind, value = heading.groups()
+        if kind and equals:
+            value = value.strip().removesuffix("]").rstrip()
             if kind == "T":
                 titles.append(value)
                 continue
             current = {}
             sections.append(Section(kind=kind, value=value, entries=current))
-        else:
-            before, equals, value = line.partition("=")
-            key = keys.get(before)
-            if key is None:
-                match = _KEY.fullmatch(before)
-                key = keys[before] = match[1] if match else ""
-            if key and equals:
-                current[key] = value.strip()
-                continue
+        elif line.strip():
             noise += 1
         if noise > MAX_NOISE_LINES or len(sections) > MAX_SECTIONS:
             return _nothing("mdoc_noise", f"{noise} lines are neither 'key = value' nor '[section]'")
-    problems = _numbering([section for section in sections if section.kind == "ZValue"])
+    images = tuple([section for section in sections if section.kind == "ZValue"])
     return Mdoc(
         entries=entries,
         titles=tuple(titles),
         sections=tuple(sections),
+        images=images,
         whole=data.endswith(b"\n"),
-        problems=tuple(problems),
+        problems=tuple(_numbering(images)),
     )
+
+
+def _named(before: str) -> tuple[str, str]:
+    """The kind of a section or title that begins so, or else a key; neither where it is noise."""
+    match = _NAME.fullmatch(before)
+    return (match[1] or "", match[2] or "") if match else ("", "")
 
 
 def _nothing(code: str, detail: str) -> Mdoc:
-    return Mdoc(
-        entries={}, titles=(), sections=(), whole=False, problems=(Problem(code=code, detail=detail),)
-    )
+    problem = Problem(code=code, detail=detail)
+    return Mdoc(entries={}, titles=(), sections=(), images=(), whole=False, problems=(problem,))
 
 
-def _numbering(images: list[Section]) -> list[Problem]:
+def _numbering(images: Iterable[Section]) -> list[Problem]:
     numbers = [section.number for section in images]
     if None in numbers:
         return [Problem(code="zvalue_unreadable", detail="a [ZValue] section has no number")]
@@ -139,12 +139,18 @@ def _numbering(images: list[Section]) -> list[Problem]:
 
 def figure(text: str) -> float | None:
     """The first word as a finite number, or ``None``."""
-    words = text.split()
     try:
-        value = float(words[0]) if words else math.nan
+        value = float(text)
     except ValueError:
-        return None
+        words = text.split(maxsplit=1)
+        return figure(words[0]) if words and words[0] != text else None
     return value if math.isfinite(value) else None
+
+
+def figure_at(entries: Mapping[str, str], key: str) -> float | None:
+    """That of a key; most keys that are asked for and not there are asked for in every section."""
+    text = entries.get(key)
+    return figure(text) if text else None
 
 
 def seconds_of(date_time: str) -> float | None:
@@ -214,7 +220,7 @@ def common_figure(images: Iterable[Section], key: str) -> float | None:
 
 def global_or_common(mdoc: Mdoc, key: str) -> float | None:
     """A key of the whole file, else of its images; 0 and less count as not known."""
-    value = figure(mdoc.entries.get(key, "")) or common_figure(mdoc.images, key)
+    value = figure_at(mdoc.entries, key) or common_figure(mdoc.images, key)
     return value if value is not None and value > 0 else None
 
 
@@ -238,5 +244,5 @@ def last_part(path: str) -> str:
 
 def image_size(entries: Mapping[str, str]) -> tuple[int, int] | None:
     """``ImageSize = nx ny``."""
-    match = re.match(r"(\d{1,6})\s+(\d{1,6})\s*$", entries.get("ImageSize", ""))
+    match = _IMAGE_SIZE.match(entries.get("ImageSize", ""))
     return (int(match[1]), int(match[2])) if match else None

@@ -32,6 +32,7 @@ from .api import Context, Look
 from .frame_series import EXTENSIONS, open_frames
 from .mrc import HEADER_BYTES, MrcHeader, read_header
 from .prints import (
+    PIECE_BYTES,
     last_name,
     no_series_by_angles,
     print_of,
@@ -158,6 +159,7 @@ def _missing(group: Group) -> tuple[Problem, ...]:
 def _open(group: Group, look: Look) -> dict[str, Any]:
     """Header, mdoc and prints: the fields of the sighting that need open files."""
     problems = list(_missing(group))
+    look = _HeadOnce(look)
     header = _header(group, look, problems)
     mdoc, mdoc_print = _mdoc(group, look, problems)
     facts: dict[str, Any] = {}
@@ -174,6 +176,19 @@ def _open(group: Group, look: Look) -> dict[str, Any]:
         if len(angles) == len(images):
             facts["series"] = _series(group, header, mdoc, tuple(angles), mdoc_print, look, problems)
     return facts | {"problems": tuple(problems)}
+
+
+class _HeadOnce:
+    """A look at one series that reads the head of its stack once, for the header and for the print."""
+
+    def __init__(self, look: Look) -> None:
+        self.tail, self.text = look.tail, look.text
+        self._head, self._heads = look.head, dict[str, bytes]()
+
+    def head(self, relative_path: str, size_bytes: int) -> bytes:
+        if relative_path not in self._heads:
+            self._heads[relative_path] = self._head(relative_path, PIECE_BYTES)
+        return self._heads[relative_path][:size_bytes]
 
 
 def _header(group: Group, look: Look, problems: list[Problem]) -> MrcHeader | None:

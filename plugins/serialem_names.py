@@ -29,6 +29,9 @@ _OTHERS: tuple[tuple[str, re.Pattern[str]], ...] = (
 )
 """Code and pattern of what lies beside tilt series; a name that ends in ``_ts_NUMBER`` is never one."""
 
+_OTHER = re.compile("|".join(pattern.pattern for _, pattern in _OTHERS), re.IGNORECASE)
+"""Any of them: few names are, and each pattern costs as much as this one."""
+
 BLOCKERS = {".openTS": "openTS"}
 _BLOCKING_SUFFIXES = {"-unsorted": "unsorted", "-half1": "half1"}
 
@@ -71,9 +74,10 @@ def groups_of(entries: Iterable[FileEntry], sentinel_suffix: str = ".done") -> l
             continue
         if (match := _FILE.match(name)) is None:
             continue
-        stack_path = entry.relative_path[: len(entry.relative_path) - len(match["rest"])]
+        rest = match["rest"]
+        stack_path = entry.relative_path.removesuffix(rest)
         group = groups.get(stack_path) or Group(stack_path)
-        if _take(group, entry, match["rest"], sentinel_suffix):
+        if _take(group, entry, rest, sentinel_suffix):
             groups[stack_path] = group
     _add_tilt_files(groups, tilt_files)
     return [group for group in groups.values() if group.is_there]
@@ -114,7 +118,7 @@ def _add_tilt_files(groups: dict[str, Group], tilt_files: list[FileEntry]) -> No
 
 def no_series_by_name(stem: str) -> Problem | None:
     """What a name alone excludes, with a code that can be counted."""
-    if _TILT_SERIES.search(stem):
+    if not _OTHER.search(stem) or _TILT_SERIES.search(stem):
         return None
     for code, pattern in _OTHERS:
         if pattern.search(stem):

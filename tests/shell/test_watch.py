@@ -118,15 +118,53 @@ def test_a_file_that_belongs_to_several_names_is_measured_once_a_look(
     measured: list[str] = []
     real = FolderScan._stat_file
 
-    def noted(self: FolderScan, absolute: str, relative: str) -> object:
-        measured.append(absolute)
-        return real(self, absolute, relative)
+    def noted(self: FolderScan, path: str) -> object:
+        measured.append(path)
+        return real(self, path)
 
     monkeypatch.setattr(FolderScan, "_stat_file", noted)
     feed.look()
     assert sorted(measured) == sorted(str(path) for path in (tmp_path / "s1").iterdir())
     (tmp_path / "s1" / "p_ts_100.mrc").write_bytes(stack(5, fill=9) + b"more")
     assert [sighting.series_key for sighting in feed.look().sightings] == ["s1/p_ts_100.mrc"]
+
+
+def test_a_folder_listed_again_without_a_change_is_not_put_to_the_detector(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    feed = Feed(tmp_path)
+    feed.look()
+    write_series(tmp_path / "s1", "p_ts_1.mrc")
+    feed.look(1)
+    asked: list[int] = []
+    real = feed.watch.detector.read
+
+    def noted(entries: Any, opened: Any, look: Any) -> Any:
+        asked.extend([len(entries)] if entries else [])
+        return real(entries, opened, look)
+
+    monkeypatch.setattr(feed.watch.detector, "read", noted)
+    os.utime(tmp_path / "s1", (3e9, 3e9))
+    feed.look(1)
+    assert feed.watch.scan.folders["s1"].listed_at == feed.now and asked == []
+    feed.watch.scan.list_again("s1")
+    feed.look(1)
+    assert asked == [2]
+
+
+def test_what_was_measured_for_a_neighbour_is_news_of_a_forgotten_series_too(tmp_path: Path) -> None:
+    feed = Feed(tmp_path)
+    feed.look()
+    for name in ("p_ts_1.mrc", "p_ts_10.mrc"):
+        write_series(tmp_path / "s1", name)
+    found = [sighting for _ in range(4) for sighting in feed.look().sightings]
+    feed.finish(next(sighting for sighting in reversed(found) if sighting.series_key == "s1/p_ts_10.mrc"))
+    feed.look(4000)
+    assert list(feed.watch.series) == ["s1/p_ts_1.mrc"]
+    (tmp_path / "s1" / "p_ts_10.mrc").write_bytes(stack(5, fill=9) + b"more")
+    os.utime(tmp_path / "s1", (3e9, 3e9))
+    feed.look()
+    assert "s1/p_ts_10.mrc" in feed.watch.series
 
 
 def test_pace_in_step_with_pauses_is_left_alone_while_it_grows(tmp_path: Path) -> None:
