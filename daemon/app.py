@@ -170,7 +170,7 @@ class App:
 
     def _tasks(self) -> dict[str, Coroutine[Any, Any, None]]:
         """The root tasks, by name."""
-        settings, following = self.settings, self.core.following
+        settings, following, put = self.settings, self.core.following, self.loop.put
         tasks: dict[str, Coroutine[Any, Any, None]] = {
             "loop": self.loop.run(),
             "jobs": self.poll.jobs(
@@ -183,9 +183,9 @@ class App:
             ),
             "nodes": self.poll.nodes(settings.poll.nodes_seconds, self.queues),
             "spool": watch_spool(
-                self.spool, following.live_changes, self.loop.put, self.clock, settings.poll.spool_seconds
+                self.spool, self.hands, following.live_changes, put, self.clock, settings.poll.spool_seconds
             ),
-            "destinations": watch_destinations(self._destinations, self.loop.put, self.clock),
+            "destinations": watch_destinations(self._destinations, put, self.clock),
             "policy": self.policies.watch(),
             "hours": self.policies.hours(),
             "reload": self._reload_when_asked(),

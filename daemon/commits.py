@@ -20,7 +20,7 @@ from .hands import Hands
 T = TypeVar("T")
 P = ParamSpec("P")
 
-GATHER_SECONDS = 0.25
+GATHER_SECONDS = 0.35
 """After a commit those that come meanwhile wait for the next one for so long."""
 TOGETHER_MAX = 8
 """So many do not wait for more: it is as many as may be submitted at once."""

@@ -17,7 +17,7 @@ from .core.state import CoreState
 
 BATCH_MAX = 64
 """Observations that wait together share one commit, up to so many."""
-GATHER_SECONDS = 0.25
+GATHER_SECONDS = 0.35
 """Between two commits of a daemon that is busy: what comes meanwhile shares the next one."""
 AT_ONCE = 4
 """After a rest so many commits come without that wait."""

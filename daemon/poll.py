@@ -18,6 +18,7 @@ from .clock import Clock
 from .collect import free_bytes
 from .core import observations as o
 from .core.model import Job
+from .hands import Hands
 from .spool import Spool
 from .spool_watch import SpoolWatch
 
@@ -28,7 +29,7 @@ DESTINATION_SECONDS = 30.0
 NEW_DESTINATIONS_SECONDS = 2.0
 BACKOFF_MAX_SECONDS = 60.0
 SLOWER, JITTER = 1.5, 0.1
-HINT_SECONDS = 0.2
+HINT_SECONDS = 0.3
 """The spool is looked at no sooner after a look, so that what moves together is seen together."""
 HINTED_LOOK_SECONDS = 15.0
 """Where the kernel tells of every change, all attempts are looked at no oftener than this."""
@@ -164,6 +165,7 @@ class Poll:
 
 async def watch_spool(
     spool: Spool,
+    hands: Hands,
     changes: Callable[[], tuple[Sequence[str], Sequence[str]]],
     put: Put,
     clock: Clock,
@@ -186,7 +188,7 @@ async def watch_spool(
             came, gone = changes()
             due = whole or moved.is_set() or came or gone or not watch.sees_all
             try:
-                for seen in await asyncio.to_thread(watch.look, came, gone, whole=whole) if due else ():
+                for seen in await hands.do(watch.look, came, gone, whole=whole) if due else ():
                     if seen.claimed_by or seen.end is not None:
                         await put(seen.observed(clock.now()))
                 trouble = ""

@@ -17,6 +17,7 @@ import pytest
 from tiltd.daemon import poll, told
 from tiltd.daemon.clock import Clock
 from tiltd.daemon.core import observations as o
+from tiltd.daemon.hands import Hands
 from tiltd.daemon.spool import AttemptSeen, Spool
 from tiltd.daemon.spool_watch import AttemptHints, SpoolWatch, events_of
 from tiltd.plugins.api import Temporary
@@ -190,7 +191,7 @@ async def test_what_is_hinted_at_is_told_though_whole_looks_are_far_apart(
         assert isinstance(observation, o.SpoolObserved)
         heard.append(observation)
 
-    watching = asyncio.create_task(poll.watch_spool(spool, once(IDS), put, Clock(), seconds))
+    watching = asyncio.create_task(poll.watch_spool(spool, Hands(), once(IDS), put, Clock(), seconds))
     try:
         for number, attempt_id in enumerate([*IDS, *IDS, *IDS]):
             folder = spool.folder(attempt_id)
@@ -224,7 +225,7 @@ async def test_after_a_look_that_failed_all_are_looked_at(
     monkeypatch.setattr(poll, "HINTED_LOOK_SECONDS", 600.0)
     monkeypatch.setattr(SpoolWatch, "look", look)
     monkeypatch.setattr(SpoolWatch, "relied", relied)
-    watching = asyncio.create_task(poll.watch_spool(spool, once(IDS), no_news, Clock(), 0.01))
+    watching = asyncio.create_task(poll.watch_spool(spool, Hands(), once(IDS), no_news, Clock(), 0.01))
     try:
         async with asyncio.timeout(10.0):
             while len(looks) < 4:
