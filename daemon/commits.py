@@ -42,7 +42,7 @@ class Work(Generic[T]):
     @property
     def waits(self) -> bool:
         """For the disk."""
-        return self.begun is not None and self.begun.given is not None
+        return self.error is None and self.begun is not None and self.begun.given is not None
 
     def go_on(self) -> None:
         """Begin, or on to where it waits next; what it raises is kept."""
@@ -71,7 +71,6 @@ class Commits:
         self._waiting: dict[int, list[Work[Any]]] = {}
         self._timers: dict[int, asyncio.TimerHandle] = {}
         self._rests_until: dict[int, float] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
         self._devices: dict[str, int] = {}
 
     async def do(self, place: str, work: Callable[P, Durably[T]], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -98,7 +97,7 @@ class Commits:
 
     async def finish(self, piece: Work[T]) -> T:
         """The rest of it.  Who is cancelled meanwhile leaves it where it waits, as a crash would."""
-        while piece.waits:
+        if piece.waits:
             await self._commit(piece)
         assert piece.begun is not None
         return piece.begun.result
@@ -125,16 +124,14 @@ class Commits:
 
     def _go(self, device: int) -> None:
         self._timers.pop(device, None)
-        task = asyncio.get_running_loop().create_task(self._go_on(device, self._waiting.pop(device)))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        together = [work for work in self._waiting.pop(device) if not work.ready.cancelled()]
+        answer = self._hands.ask(go_on, together)
+        answer.add_done_callback(functools.partial(self._gone_on, device, together))
 
-    async def _go_on(self, device: int, together: Sequence[Work[Any]]) -> None:
-        try:
-            await self._hands.do(go_on, [work for work in together if not work.ready.cancelled()])
-        except Exception as error:  # a bug: each has to hear of it, or waits for ever
+    def _gone_on(self, device: int, together: Sequence[Work[Any]], answer: asyncio.Future[None]) -> None:
+        if (bug := answer.exception()) is not None:  # each has to hear of it, or waits for ever
             for work in together:
-                work.error = error
+                work.error = bug
         self._rests_until[device] = asyncio.get_running_loop().time() + self._gather_seconds
         for work in together:
             if not work.ready.cancelled():
@@ -142,12 +139,12 @@ class Commits:
 
 
 def go_on(together: Sequence[Work[Any]]) -> None:
-    """Begin those that are not begun, one commit for all, then each on to where it waits next.  What one of
-    them raises is its own."""
+    """Begin those that are not begun; then one commit for all that wait, until none does.  What one of them
+    raises is its own."""
     for work in together:
         if work.begun is None:
             work.go_on()
-    waiting = [work for work in together if work.waits]
-    wait_for_disk([work.begun for work in waiting if work.begun is not None])
-    for work in waiting:
-        work.go_on()
+    while waiting := [work for work in together if work.waits]:
+        wait_for_disk([work.begun for work in waiting if work.begun is not None])
+        for work in waiting:
+            work.go_on()

@@ -19,7 +19,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 from time import monotonic
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import Any, ParamSpec, TypeVar
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -73,11 +73,16 @@ class Hands:
 
     What is asked for in one turn of the loop is handed over together, and what is done meanwhile is told
     together: a thread that is woken costs more than most of what it is woken for.
+
+    With ``patience_seconds=None`` nobody else does their work: what is asked of one hand is done in order.
     """
 
-    def __init__(self, few: int = FEW, patience_seconds: float = PATIENCE_SECONDS) -> None:
+    def __init__(
+        self, few: int = FEW, patience_seconds: float | None = PATIENCE_SECONDS, name: str = "hand"
+    ) -> None:
         self._few = few
         self._patience_seconds = patience_seconds
+        self._name = name
         self._asked: list[_Piece] = []
         self._queue: SimpleQueue[_Piece | None] = SimpleQueue()
         self._done: deque[_Piece] = deque()
@@ -87,13 +92,17 @@ class Hands:
 
     async def do(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call ``work`` in a worker thread; what it returns or raises."""
+        return await self.ask(work, *args, **kwargs)
+
+    def ask(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
+        """The same, to be waited for later."""
         loop = asyncio.get_running_loop()
         call = functools.partial(contextvars.copy_context().run, work, *args, **kwargs)
         piece = _Piece(call, loop.create_future())
         if not self._asked:
             loop.call_soon(self._hand_over, loop)
         self._asked.append(piece)
-        return cast(T, await piece.answer)
+        return piece.answer
 
     def close(self) -> None:
         """The hands go when they have done what was handed over."""
@@ -110,7 +119,10 @@ class Hands:
             self._begun = True
             for number in range(self._few):
                 # A hand that hangs in a dead file system must not keep a daemon that was stopped from ending.
-                threading.Thread(target=self._work, args=(loop,), name=f"hand_{number}", daemon=True).start()
+                name = f"{self._name}_{number}"
+                threading.Thread(target=self._work, args=(loop,), name=name, daemon=True).start()
+        if self._patience_seconds is None:
+            return
         self._handed.append((loop.time() + self._patience_seconds, pieces))
         if len(self._handed) == 1:
             loop.call_later(self._patience_seconds, self._impatient, loop)

@@ -16,8 +16,6 @@ a start reads the snapshot and at most ``SNAPSHOT_EVERY`` facts (or twice the li
 
 from __future__ import annotations
 
-import asyncio
-import concurrent.futures
 import json
 import sqlite3
 import uuid
@@ -34,6 +32,7 @@ from .core.core import Step
 from .core.model import Dataset
 from .core.state import CoreState, Snapshot
 from .core.transitions import IllegalTransition
+from .hands import Hands
 from .journal_file import JournalError, bring_up_to_date, connect, meta, on_network, unreadable
 from .mounts import network_mount
 from .upcasters import SNAPSHOT, SNAPSHOT_VERSION, TooNew, upcast
@@ -78,7 +77,7 @@ class Journal:
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
         self.path = path
         self._connection = connection
-        self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="journal")
+        self._hand = Hands(patience_seconds=None, name="journal")
         self.journal_id = ""
         self.sequence = 0
         self._snapshot_at = 0
@@ -142,8 +141,7 @@ class Journal:
 
         Raises ``sqlite3.Error`` (disk full, I/O error); nothing was written then, and it can be repeated.
         """
-        loop = asyncio.get_running_loop()
-        await loop.run_in_executor(self._thread, self.append_now, steps)
+        await self._hand.do(self.append_now, steps)
 
     def append_now(self, steps: Sequence[Step]) -> None:
         facts = [fact for step in steps for fact in step.facts]
@@ -255,8 +253,7 @@ class Journal:
     async def save(self, state: CoreState) -> None:
         """Write a snapshot of a state that the journal holds completely.  Raises ``sqlite3.Error``."""
         snapshot = state.snapshot(self.sequence)
-        loop = asyncio.get_running_loop()
-        await loop.run_in_executor(self._thread, self._save, snapshot)
+        await self._hand.do(self._save, snapshot)
 
     def _save(self, snapshot: Snapshot) -> None:
         size = sum(map(len, pieces_of(snapshot)))  # made twice rather than kept
@@ -275,8 +272,7 @@ class Journal:
 
         Returns how many facts went.  Live datasets, and facts that a start still needs, are left alone.
         """
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, self._prune, tuple(dataset_ids))
+        return await self._hand.do(self._prune, tuple(dataset_ids))
 
     def _prune(self, dataset_ids: tuple[str, ...]) -> int:
         gone = 0
@@ -293,8 +289,8 @@ class Journal:
         """Wait for what is being written, keep a last snapshot, and close."""
         if state is not None and self.sequence > self._snapshot_at:
             await self.save(state)
-        self._thread.shutdown(wait=True)
-        self._connection.close()
+        await self._hand.do(self._connection.close)
+        self._hand.close()
 
 
 _SEEN: dict[type[f.Fact], Callable[[Journal, Any, Records], None]] = {

@@ -15,10 +15,11 @@ import structlog
 from shell.review_core import AT, Scene, sighting
 from tiltd.daemon import loop as rooms
 from tiltd.daemon.core import effects as e
+from tiltd.daemon.core import facts as f
 from tiltd.daemon.core import observations as o
 from tiltd.daemon.core.core import Step
 from tiltd.daemon.core.state import CoreState
-from tiltd.daemon.journal import Journal
+from tiltd.daemon.journal import _SEEN, Journal
 from tiltd.daemon.loop import AT_ONCE, BATCH_MAX, Loop
 
 
@@ -263,15 +264,15 @@ async def test_what_was_appended_after_trouble_is_in_the_journal_once(
     """A real journal: a commit that failed leaves nothing behind."""
     journal = Journal.open(tmp_path / "journal.sqlite")
     monkeypatch.setattr(rooms, "APPEND_RETRY_SECONDS", (0.0,))
-    world, tries, see = World(), [], journal._see
+    world, tries, see = World(), [], Journal._see_found
 
-    def fail_twice(fact: Any) -> None:
+    def fail_twice(journal: Journal, fact: Any, last: Any) -> None:
         tries.append(fact)
         if len(tries) < 3:
             raise sqlite3.OperationalError("database or disk is full")
-        see(fact)
+        see(journal, fact, last)
 
-    monkeypatch.setattr(journal, "_see", fail_twice)
+    monkeypatch.setitem(_SEEN, f.DatasetFound, fail_twice)
     done = asyncio.Event()
     world.loop = Loop(
         world.scene.core, journal, world._start, world.clock, lambda seen, _: done.set() if seen else None
