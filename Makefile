@@ -2,7 +2,12 @@
 # but for `make install`.  Paths are relative, so the checkout may stand in a folder with blanks in its name.
 
 SHELL := /bin/bash
-PYTHON ?= python3
+# The system's own where it is new enough: a hardened service cannot read a home, in which another may live, and
+# distributions build it with a profile, which is a tenth of the CPU.
+ifndef PYTHON
+PYTHON := $(shell /usr/bin/python3 -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' \
+  2>/dev/null && echo /usr/bin/python3 || echo python3)
+endif
 PREFIX ?= /opt/tiltd
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
