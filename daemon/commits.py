@@ -26,12 +26,17 @@ TOGETHER_MAX = 8
 """So many do not wait for more: it is as many as may be submitted at once."""
 
 
+Where = tuple[int, str]
+"""A file system's number, and a place."""
+
+
 class Work(Generic[T]):
     """One piece of work.  Its steps run in worker threads, in the context of who asked for it."""
 
-    __slots__ = ("begun", "context", "device", "error", "ready", "work")
+    __slots__ = ("begun", "context", "device", "error", "place", "ready", "work")
 
-    def __init__(self, work: Callable[[], Durably[T]]) -> None:
+    def __init__(self, place: str, work: Callable[[], Durably[T]]) -> None:
+        self.place = place
         self.work = work
         self.begun: Begun[T] | None = None
         self.context = contextvars.copy_context()
@@ -62,15 +67,16 @@ class Work(Generic[T]):
 
 
 class Commits:
-    """Those who wait for the same file system are committed together, so that one that hangs stops only its
-    own.  Costs nothing beside the work; memory by what waits, and a number for each file system and place."""
+    """Those of the same place who wait for the same file system are committed together, so that one that
+    hangs stops only its own.  A place is a folder that their work looks at besides: its file system may hang
+    as well.  Costs nothing beside the work; memory by what waits, and two numbers for each place."""
 
     def __init__(self, hands: Hands, gather_seconds: float = GATHER_SECONDS) -> None:
         self._hands = hands
         self._gather_seconds = gather_seconds
-        self._waiting: dict[int, list[Work[Any]]] = {}
-        self._timers: dict[int, asyncio.TimerHandle] = {}
-        self._rests_until: dict[int, float] = {}
+        self._waiting: dict[Where, list[Work[Any]]] = {}
+        self._timers: dict[Where, asyncio.TimerHandle] = {}
+        self._rests_until: dict[Where, float] = {}
         self._devices: dict[str, int] = {}
 
     async def do(self, place: str, work: Callable[P, Durably[T]], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -79,7 +85,7 @@ class Commits:
         For work that is quick: it is begun only with the next commit of the file system that others of the
         same ``place`` were found on, which saves waking a thread, and the loop, for its beginning alone.
         """
-        piece = Work(functools.partial(work, *args, **kwargs))
+        piece = Work(place, functools.partial(work, *args, **kwargs))
         if place in self._devices:
             piece.device = self._devices[place]
             await self._commit(piece)
@@ -89,9 +95,11 @@ class Commits:
             self._devices[place] = piece.device
         return await self.finish(piece)
 
-    async def begin(self, work: Callable[P, Durably[T]], *args: P.args, **kwargs: P.kwargs) -> Work[T]:
+    async def begin(
+        self, place: str, work: Callable[P, Durably[T]], *args: P.args, **kwargs: P.kwargs
+    ) -> Work[T]:
         """Up to where it first waits for the disk."""
-        piece = Work(functools.partial(work, *args, **kwargs))
+        piece = Work(place, functools.partial(work, *args, **kwargs))
         await self._begin(piece)
         return piece
 
@@ -108,31 +116,31 @@ class Commits:
             raise piece.error
 
     async def _commit(self, work: Work[Any]) -> None:
-        loop = asyncio.get_running_loop()
+        loop, where = asyncio.get_running_loop(), (work.device, work.place)
         work.ready = loop.create_future()
-        waiting = self._waiting.setdefault(work.device, [])
+        waiting = self._waiting.setdefault(where, [])
         waiting.append(work)
         if len(waiting) == 1:
-            at = max(loop.time(), self._rests_until.get(work.device, 0.0))
-            self._timers[work.device] = loop.call_at(at, self._go, work.device)
+            at = max(loop.time(), self._rests_until.get(where, 0.0))
+            self._timers[where] = loop.call_at(at, self._go, where)
         elif len(waiting) == TOGETHER_MAX:
-            self._timers.pop(work.device).cancel()
-            self._go(work.device)
+            self._timers.pop(where).cancel()
+            self._go(where)
         await work.ready
         if work.error is not None:
             raise work.error
 
-    def _go(self, device: int) -> None:
-        self._timers.pop(device, None)
-        together = [work for work in self._waiting.pop(device) if not work.ready.cancelled()]
+    def _go(self, where: Where) -> None:
+        self._timers.pop(where, None)
+        together = [work for work in self._waiting.pop(where) if not work.ready.cancelled()]
         answer = self._hands.ask(go_on, together)
-        answer.add_done_callback(functools.partial(self._gone_on, device, together))
+        answer.add_done_callback(functools.partial(self._gone_on, where, together))
 
-    def _gone_on(self, device: int, together: Sequence[Work[Any]], answer: asyncio.Future[None]) -> None:
+    def _gone_on(self, where: Where, together: Sequence[Work[Any]], answer: asyncio.Future[None]) -> None:
         if (bug := answer.exception()) is not None:  # each has to hear of it, or waits for ever
             for work in together:
                 work.error = bug
-        self._rests_until[device] = asyncio.get_running_loop().time() + self._gather_seconds
+        self._rests_until[where] = asyncio.get_running_loop().time() + self._gather_seconds
         for work in together:
             if not work.ready.cancelled():
                 work.ready.set_result(None)

@@ -199,11 +199,10 @@ class Perform:
             raise Temporary(f"{effect.attempt_id} is no longer the newest attempt of its dataset")
         return dataset, attempt
 
-    def _final(self, dataset: Dataset) -> str:
-        """The published folder.  A feed that is gone from the settings keeps its datasets waiting."""
+    def _destination(self, dataset: Dataset) -> str:
+        """As a template.  A feed that is gone from the settings keeps its datasets waiting."""
         try:
-            feed = self._settings.feed(dataset.feed)
-            return result_folder(dataset.destination or feed.destination, dataset)
+            return dataset.destination or self._settings.feed(dataset.feed).destination
         except KeyError:
             raise Temporary(
                 f"the feed {dataset.feed} is no longer in tiltd.toml; put it back to have this go on", 300.0
@@ -214,8 +213,9 @@ class Perform:
     async def _submit(self, effect: e.SubmitJob) -> o.Answer:
         dataset, attempt = self._find(effect)
         assert dataset.series is not None
-        final = self._final(dataset)
-        found = await self._commits.do("spool", self._result_or_spec, dataset, attempt, final)
+        place = self._destination(dataset)
+        final = result_folder(place, dataset)
+        found = await self._commits.do(place, self._result_or_spec, dataset, attempt, final)
         if isinstance(found, manifest.Published):
             return o.SubmitAnswered(
                 at=self._clock.now(),
@@ -251,11 +251,11 @@ class Perform:
 
     async def _collect(self, effect: e.CollectResult) -> o.Answer:
         dataset, attempt = self._find(effect)
-        final = self._final(dataset)
-        verdict = self._judge(dataset, attempt)
+        place = self._destination(dataset)
+        final, verdict = result_folder(place, dataset), self._judge(dataset, attempt)
         async with self._verifying:
             work = await self._commits.begin(
-                self._collected, dataset, attempt, final, verdict, self._clock.now()
+                place, self._collected, dataset, attempt, final, verdict, self._clock.now()
             )
         return await self._commits.finish(work)
 

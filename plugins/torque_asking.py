@@ -60,14 +60,15 @@ class Listing:
     def take(self, body: bytes, before: Told | None = None) -> Told | None:
         """A record: what is returned for one of our account holds as long as the record does.  ``before``:
         what the same job's record told the last time."""
+        if before is None:
+            owner = torque_jobs.owner_of(field(body, "Job_Owner") or "")
+            if owner and owner != self._ours.owner:
+                self._foreign(torque_jobs.state(field(body, "job_state") or ""))
+                return None
         found = steady(body)
         if before is not None and before.steady == found:  # it runs, as it did
             self.again(before)
             return before
-        owner = torque_jobs.owner_of(field(body, "Job_Owner") or "")
-        if owner and owner != self._ours.owner:
-            self._foreign(torque_jobs.state(field(body, "job_state") or ""))
-            return None
         told = self._read(body, found)
         if told is None:
             self.damaged += 1  # it may be one of ours

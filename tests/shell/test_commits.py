@@ -179,6 +179,28 @@ async def test_a_disk_that_hangs_stops_only_its_own(tmp_path: Path, monkeypatch:
         other.rmdir()
 
 
+async def test_a_place_that_hangs_stops_only_its_own(tmp_path: Path) -> None:
+    """Work looks at its destination before it waits for the spool's disk, which is the same for all."""
+    release = threading.Event()
+    commits = Commits(Hands(patience_seconds=0.02), gather_seconds=0.2)
+
+    def looking(name: str, hangs: bool) -> Durably[str]:
+        if hangs:
+            release.wait(30.0)
+        return (yield from written(tmp_path, name))
+
+    for place in ("dead", "healthy"):
+        await commits.do(place, looking, f"first {place}", False)
+    hung = asyncio.create_task(commits.do("dead", looking, "hung", True))
+    free = asyncio.create_task(commits.do("healthy", looking, "free", False))
+    try:
+        assert await asyncio.wait_for(free, 10.0) == "free nothing"
+        assert not hung.done()
+    finally:
+        release.set()
+    assert await hung == "hung nothing"
+
+
 async def test_who_is_cancelled_closes_what_it_opened_and_stops_nobody(tmp_path: Path) -> None:
     hands, closed = Hands(patience_seconds=0.02), list[str]()
     commits = Commits(hands, gather_seconds=0.2)
@@ -190,8 +212,8 @@ async def test_who_is_cancelled_closes_what_it_opened_and_stops_nobody(tmp_path:
             closed.append(name)
 
     await commits.do("here", written, tmp_path, "first")
-    leaving = asyncio.create_task(commits.finish(await commits.begin(noted, "left")))
-    staying = asyncio.create_task(commits.finish(await commits.begin(noted, "stays")))
+    leaving = asyncio.create_task(commits.finish(await commits.begin("here", noted, "left")))
+    staying = asyncio.create_task(commits.finish(await commits.begin("here", noted, "stays")))
     never = asyncio.create_task(commits.do("here", noted, "never"))
     await asyncio.sleep(0)
     leaving.cancel()
@@ -219,7 +241,7 @@ async def test_what_is_quick_is_begun_with_the_commit_that_it_waits_for(
 
     assert await commits.do("here", nothing) == "nothing", "which tells of no file system"
     await commits.do("here", noted, "first")
-    slow = await commits.begin(noted, "slow")
+    slow = await commits.begin("here", noted, "slow")
     quick = asyncio.create_task(commits.do("here", noted, "quick"))
     await asyncio.sleep(0)
     assert begun == ["first", "slow"] and not quick.done()
@@ -245,8 +267,9 @@ async def test_two_results_are_read_at_once_and_more_wait_to_be_published() -> N
             await all_published.wait()
             return 8
 
+    dataset = SimpleNamespace(labels={}, feed="krios1", tilt_series_name="ts_01", revision=1, run=1)
     given = SimpleNamespace(
-        _find=lambda effect: (None, None), _final=lambda dataset: "/final", _judge=lambda *_: None,
+        _find=lambda effect: (dataset, None), _destination=lambda dataset: "/final", _judge=lambda *_: None,
         _collected=None, _clock=SimpleNamespace(now=float), _commits=Counting(),
         _verifying=asyncio.Semaphore(VERIFYING),
     )  # fmt: skip
