@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from shell.daemon_process import Site
-from tiltd.daemon import collect
+from tiltd.daemon import collect, durable, handover
 from tiltd.daemon.app import App
 from tiltd.daemon.core import effects as e
 from tiltd.daemon.core import observations as o
@@ -218,10 +218,11 @@ def at_once(hands: Hands, loop: asyncio.AbstractEventLoop) -> None:
 
 
 def instrument(app: App, points: Points) -> None:
-    """Boundaries that are not changes to files: appends, effects, answers, and the rename that publishes."""
+    """Boundaries of which the interpreter does not tell: appends, effects, answers, a new file that is still
+    empty, and the rename that publishes."""
     Hands._hand_over = at_once  # type: ignore[method-assign]
     append_now, start, put = app.journal.append_now, app.perform.start, app.loop.put
-    rename = collect.rename_exclusively
+    rename, write_all = collect.rename_exclusively, durable.write_all
 
     def appended(steps: Any) -> None:
         points.reached("append")
@@ -242,6 +243,10 @@ def instrument(app: App, points: Points) -> None:
         rename(source, target)
         points.reached("published")
 
+    def writing(fd: int, content: bytes) -> None:
+        points.reached("write")
+        write_all(fd, content)
+
     def commits(sql: str) -> None:
         if sql.startswith("COMMIT"):
             points.reached("commit")
@@ -250,4 +255,5 @@ def instrument(app: App, points: Points) -> None:
     app.perform.start = started  # type: ignore[method-assign]
     app.perform._put = answered
     collect.rename_exclusively = published
+    durable.write_all = handover.write_all = writing
     app.journal._connection.set_trace_callback(commits)

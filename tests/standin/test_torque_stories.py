@@ -60,4 +60,4 @@ def test_a_kill_at_any_point_of_a_submission_breaks_no_promise() -> None:
     assert broken(stories) == []
     assert {story["deaths"] for story in stories} == {1} and len(stories) >= 30
     points = {story["point"].partition(" ")[0] for story in stories}
-    assert {"effect", "open", "os.rename", "asks", "asked", "answer"} <= points
+    assert {"effect", "open", "write", "os.rename", "asks", "asked", "answer"} <= points
