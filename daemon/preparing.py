@@ -62,7 +62,7 @@ class Preparing:
             attempt_id=attempt.attempt_id,
             job_name=attempt.attempt_id,
             runner_path=runner_path,
-            attempt_folder=str(self._spool.folder(attempt.attempt_id)),
+            attempt_folder=self._spool.place(attempt.attempt_id),
             nodes=placement.nodes,
             cores=placement.cores,
             threads=placement.threads,

@@ -50,7 +50,7 @@ def attempts(
             continue
         if dataset.state is State.FAILED and not failed_too:
             continue
-        folder = str(spool.folder(attempt_id))
+        folder = spool.place(attempt_id)
         found.append(
             Prunable(
                 what="attempt",

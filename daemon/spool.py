@@ -21,7 +21,7 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -77,14 +77,11 @@ class Spool:
         self._installed: tuple[str, tuple[int, int]] | None = None
 
     def folder(self, attempt_id: str) -> Path:
-        return Path(self._place(attempt_id))
+        """The attempt's.  Raises ValueError for what is no attempt's id."""
+        return Path(self.place(attempt_id))
 
-    def places(self, attempt_ids: Iterable[str]) -> dict[str, str]:
-        """The folders of these, as strings."""
-        return {attempt_id: self._place(attempt_id) for attempt_id in attempt_ids}
-
-    def _place(self, attempt_id: str) -> str:
-        """As a string: path objects would cost as much as what is done with them, for every attempt."""
+    def place(self, attempt_id: str) -> str:
+        """The same as a string: a path object would cost as much as what is done with it."""
         if not ATTEMPT_ID.fullmatch(attempt_id):
             raise ValueError(f"{attempt_id!r} is no attempt id")
         return f"{self._attempts}/{attempt_id}"
@@ -116,7 +113,7 @@ class Spool:
     def prepare(self, attempt_id: str, document: dict[str, Any]) -> str:
         """:meth:`preparing`, here and now; returns the folder's path."""
         at_once(self.preparing(attempt_id, document, {}))
-        return self._place(attempt_id)
+        return self.place(attempt_id)
 
     def preparing(
         self, attempt_id: str, document: dict[str, Any], papers: Mapping[str, bytes]
@@ -126,7 +123,7 @@ class Spool:
 
         Once prepared, claimed or revoked it stays as it is, so that doing it twice revives nothing.
         """
-        folder = self._place(attempt_id)
+        folder = self.place(attempt_id)
         with trouble("prepare the attempt", folder):
             names = [] if make_folder(folder) else names_in(folder)
             mark = mark_among(names)
@@ -174,7 +171,7 @@ class Spool:
 
         ``silent``: its files were seen to be empty, so that they are not opened unless a runner holds it.
         """
-        folder = self._place(attempt_id)
+        folder = self.place(attempt_id)
         try:
             names = names_in(folder)
             mark = mark_among(names)
@@ -215,7 +212,7 @@ class Spool:
 
     def document(self, attempt_id: str) -> dict[str, Any] | None:
         """The attempt's job file, whoever holds it; ``None`` if there is none that can be read."""
-        folder = self._place(attempt_id)
+        folder = self.place(attempt_id)
         with trouble("read the job file", folder):
             mark = owner_mark(folder)
             if not mark:
@@ -248,7 +245,7 @@ class Spool:
 
     def has(self, attempt_id: str) -> bool:
         """Is there a folder of that name, whatever is in it?"""
-        return stat_of(self._place(attempt_id)) is not None
+        return stat_of(self.place(attempt_id)) is not None
 
     def nonce(self, attempt_id: str, mark: str) -> str:
         """The run's nonce from its job file; "" where nothing tells."""

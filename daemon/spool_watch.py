@@ -34,8 +34,8 @@ NOTHING: Signature = (None, None, None)
 class SpoolWatch:
     """``descriptor`` becomes readable when something moved, -1 where the kernel does not tell.
 
-    Not for the event loop: its looks block.  A whole look costs three ``stat`` calls for each live attempt,
-    any other those that moved.
+    Not for the event loop: its looks block.  A whole look costs three ``stat`` calls for each live attempt
+    (one for those that are not prepared yet), any other those that moved.
     """
 
     def __init__(self, spool: Spool, *, hints: bool = True) -> None:
@@ -94,7 +94,7 @@ class SpoolWatch:
         for each in went:
             self._signatures.pop(each, None)
         self._due.difference_update(went)
-        new = self.spool.places(each for each in came if each not in self._folders)
+        new = {each: self.spool.place(each) for each in came if each not in self._folders}
         self._folders |= new
         return new, went
 
@@ -102,7 +102,8 @@ class SpoolWatch:
         paths = (folder, f"{folder}/progress", f"{folder}/end")  # strings: this is done all the time
         if opened and not self.relied:
             reopen(paths)
-        return stat_of(paths[0]), stat_of(paths[1]), stat_of(paths[2])
+        made = stat_of(paths[0])
+        return (made, stat_of(paths[1]), stat_of(paths[2])) if made else NOTHING
 
     def close(self) -> None:
         if self._hints:

@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
-from tiltd.daemon import poll, told
+from tiltd.daemon import poll, spool_watch, told
 from tiltd.daemon.clock import Clock
 from tiltd.daemon.core import observations as o
 from tiltd.daemon.hands import Hands
-from tiltd.daemon.spool import AttemptSeen, Spool
+from tiltd.daemon.spool import AttemptSeen, Spool, stat_of
 from tiltd.daemon.spool_watch import AttemptHints, SpoolWatch, events_of
 from tiltd.plugins.api import Temporary
 
@@ -86,6 +86,16 @@ def test_an_attempt_that_is_new_or_not_there_yet_is_looked_at_until_it_is_watche
     changed(watch, ids)
     assert watch.sees_all
     assert changed(watch, IDS) == [] and watch.sees_all, "one that is over is watched no more"
+
+
+def test_of_an_attempt_that_is_not_prepared_a_look_asks_for_its_folder_alone(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watch, asked = SpoolWatch(spool), list[str]()
+    changed(watch, ["late.a1"])
+    monkeypatch.setattr(spool_watch, "stat_of", lambda path: asked.append(path) or stat_of(path))
+    changed(watch, ["late.a1"], whole=True)
+    assert asked == [str(spool.folder("late.a1"))]
 
 
 def test_a_change_that_nobody_told_of_ends_the_reliance_for_good(
