@@ -90,26 +90,29 @@ class Loop:
         """Observations that wait, or the time that the core asked to be woken at; nothing at all when
         neither came within ``turn_seconds``.
 
-        A wake-up that is overdue comes first: an inbox that never empties must not starve it.
+        A wake-up that is due comes behind all that waits: it may conclude from what was not told, and what is
+        in the inbox was told.  An inbox that never empties does not starve it.
         """
         batch: list[Observation] = []
         wake_at = self.core.next_wake_at
         left_seconds = None if wake_at is None else wake_at - self._clock.now()
         idle = self._turn_seconds is not None and (left_seconds is None or left_seconds > self._turn_seconds)
-        try:
-            if left_seconds is not None and left_seconds <= 0:
-                raise TimeoutError
-            async with asyncio.timeout(self._turn_seconds if idle else left_seconds):
-                batch.append(await self.inbox.get())
-        except TimeoutError:
-            if idle:
-                return batch
-            batch.append(TimeReached(at=self._clock.now()))
+        due = left_seconds is not None and left_seconds <= 0
+        if not due:
+            try:
+                async with asyncio.timeout(self._turn_seconds if idle else left_seconds):
+                    batch.append(await self.inbox.get())
+            except TimeoutError:
+                if idle:
+                    return batch
+                due = True
         left_seconds = self._next_at - asyncio.get_running_loop().time()
         if left_seconds > 0 and self.inbox.qsize() < BATCH_MAX:
             await asyncio.sleep(left_seconds)
-        while not self.inbox.empty() and len(batch) < BATCH_MAX:
+        while not self.inbox.empty() and (due or len(batch) < BATCH_MAX):
             batch.append(self.inbox.get_nowait())
+        if due:
+            batch.append(TimeReached(at=self._clock.now()))
         return batch
 
     async def _take(self, steps: Sequence[tuple[Observation | None, Step]]) -> None:

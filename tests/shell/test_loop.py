@@ -288,15 +288,26 @@ async def test_what_was_appended_after_trouble_is_in_the_journal_once(
 # -- time ----------------------------------------------------------------------------------------
 
 
-async def test_an_overdue_wake_up_comes_before_a_full_inbox() -> None:
+async def test_an_overdue_wake_up_comes_right_behind_what_waits_in_a_full_inbox() -> None:
     world = World()
     world.scene.see(sighting("TS"))
     world.clock.at = AT + 1000.0
     world.put(*(o.ServerUnreachable(at=AT, detail="no answer") for _ in range(3 * BATCH_MAX)))
     async with world.running():
         await world.until(lambda: world.journal.appended)
-    assert world.recorded[1] == "TimeReached"
+    assert world.recorded.index("TimeReached") == 3 * BATCH_MAX + 1, "the core's recovery is the first"
     assert world.log == ["DatasetCompleted"]
+
+
+async def test_a_wake_up_concludes_nothing_from_the_absence_of_what_waits_in_the_inbox() -> None:
+    world = World()
+    world.scene.see(sighting("TS"))
+    world.clock.at = AT + 1000.0
+    grown = sighting("TS", "2", size_bytes=5 << 30)
+    world.put(o.FilesObserved(at=AT + 999.0, feed="f", up=True, sightings=(grown,)))
+    async with world.running():
+        await world.until(lambda: "TimeReached" in world.recorded)
+    assert world.log == [], "it is not quiet"
 
 
 async def test_a_wake_up_that_is_still_to_come_lets_observations_pass() -> None:
