@@ -147,12 +147,11 @@ def daemon(folder: Path, jobs: int, seconds: float, slots: int) -> dict[str, Any
                 site.feed(f"{'ts' if number % SILENT_EVERY else 'silent'}_{number:04d}.mrc")
             before, asked_before, began = own(watched), torque.do("told")["connections"], time.monotonic()
             limit = time.monotonic() + 3 * jobs / slots * seconds + 120
-            yards: list[float] = []
+            yards, reader = list[float](), JournalReader(site.state / "journal.sqlite")
             while time.monotonic() < limit:
                 time.sleep(2.0)
                 yards.append(yard())
-                reader = JournalReader(site.state / "journal.sqlite")
-                if len([row for row in reader.select(limit=jobs) if row.state in OVER]) == jobs:
+                if sum(reader.counts().get(state, 0) for state in OVER) == jobs:
                     break
             else:
                 raise AssertionError(f"not all were over:\n{process.tail()}")
