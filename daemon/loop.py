@@ -16,7 +16,7 @@ from .core.observations import Observation, TimeReached
 from .core.state import CoreState
 
 BATCH_MAX = 64
-"""Observations that wait together share one commit, up to so many."""
+"""Observations that wait together share one commit, up to so many; all of them where a wake-up is due."""
 GATHER_SECONDS = 0.35
 """Between two commits of a daemon that is busy: what comes meanwhile shares the next one."""
 AT_ONCE = 4
